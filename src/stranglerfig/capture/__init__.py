@@ -1,0 +1,1 @@
+"""Changes out of a database."""

@@ -1,0 +1,1 @@
+"""What capture, sync and verification share: the envelope, source positions, the mapping."""

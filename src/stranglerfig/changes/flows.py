@@ -1,0 +1,92 @@
+"""Which flows should run, and what they last said of themselves: rows of the control database.
+
+Capture and sync read what is wanted and report; the extraction says what is wanted and reads the reports. Neither
+imports the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from stranglerfig.changes.model import Direction
+from stranglerfig.foundation import postgres
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One direction of one extraction. The reports' keys are those of ``CaptureReport`` and ``SyncReport``."""
+
+    context: str
+    direction: Direction
+    capture_on: bool
+    sync_on: bool
+    snapshot: bool
+    generation: int
+    capture: dict[str, Any] = field(default_factory=dict)
+    capture_at: datetime | None = None
+    sync: dict[str, Any] = field(default_factory=dict)
+    sync_at: datetime | None = None
+
+
+class Flows:
+    """The control database's flows."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def migrate(self) -> None:
+        """Create or bring forward the table."""
+        async with postgres.session(self._dsn, what="flows") as conn:
+            await postgres.migrate(conn, "changes", __package__ or "", ["flows.sql"])
+
+    async def all(self) -> list[Flow]:
+        """Every flow that was ever wanted."""
+        async with postgres.session(self._dsn, what="flows") as conn:
+            rows = await postgres.fetch(
+                conn,
+                "SELECT context, direction, capture_on, sync_on, snapshot, generation, capture, capture_at, sync, sync_at"
+                " FROM fig.flow ORDER BY context, direction",
+            )
+        return [Flow(row[0], Direction(row[1]), *row[2:]) for row in rows]
+
+    async def get(self, context: str, direction: Direction) -> Flow | None:
+        """One flow, or None when it was never wanted."""
+        return next((f for f in await self.all() if (f.context, f.direction) == (context, direction)), None)
+
+    async def want(
+        self, context: str, direction: Direction, *, capture: bool, sync: bool, snapshot: bool = False
+    ) -> None:
+        """Say what should run."""
+        async with postgres.session(self._dsn, what="flows") as conn:
+            await conn.execute(
+                "INSERT INTO fig.flow (context, direction, capture_on, sync_on, snapshot) VALUES (%s, %s, %s, %s, %s)"
+                " ON CONFLICT (context, direction) DO UPDATE SET capture_on = excluded.capture_on,"
+                " sync_on = excluded.sync_on, snapshot = excluded.snapshot",
+                (context, direction, capture, sync, snapshot),
+            )
+
+    async def again(self, context: str, direction: Direction) -> None:
+        """Ask for another snapshot: the slot is made anew."""
+        async with postgres.session(self._dsn, what="flows") as conn:
+            await conn.execute(
+                "UPDATE fig.flow SET generation = generation + 1 WHERE (context, direction) = (%s, %s)",
+                (context, direction),
+            )
+
+    async def forget(self, context: str) -> None:
+        """Remove a context's flows: its extraction was aborted or is done."""
+        async with postgres.session(self._dsn, what="flows") as conn:
+            await conn.execute("DELETE FROM fig.flow WHERE context = %s", (context,))
+
+    async def report(self, context: str, direction: Direction, part: str, report: dict[str, Any]) -> None:
+        """Keep what ``part`` (``capture`` or ``sync``) says of itself."""
+        column = {"capture": "capture", "sync": "sync"}[part]
+        async with postgres.session(self._dsn, what="flows") as conn:
+            await conn.execute(
+                f"UPDATE fig.flow SET {column} = %s, {column}_at = now() WHERE (context, direction) = (%s, %s)",  # noqa: S608
+                (Jsonb(report), context, direction),
+            )

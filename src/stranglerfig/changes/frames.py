@@ -1,0 +1,144 @@
+"""How changes travel through the log: many transactions, or one chunk of a snapshot, in one record.
+
+An envelope per row would bound everything by Python's cost per record; a frame carries thousands and is expanded into
+Debezium-compatible envelopes (``changes.envelope``) only for whoever reads them singly. JSON, so that every consumer can
+read it; a chunk is a JSON header line followed by COPY text as PostgreSQL wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from stranglerfig.changes.model import (
+    UNCHANGED,
+    Change,
+    Column,
+    Item,
+    Message,
+    Relation,
+    Row,
+    SnapshotChunk,
+    SnapshotEdge,
+    Transaction,
+)
+from stranglerfig.foundation.errors import FigError
+
+STREAM = "application/vnd.stranglerfig.changes+json"
+CHUNK = "application/vnd.stranglerfig.copy"
+EDGE = "application/vnd.stranglerfig.snapshot+json"
+
+
+def encode(items: Sequence[Transaction]) -> bytes:
+    """A frame of transactions. An unchanged value is ``false``; a message is ``["m", prefix, content]``."""
+    relations: dict[Relation, int] = {}
+    transactions = []
+    for item in items:
+        changes: list[Any] = []
+        for change in item.items:
+            if isinstance(change, Message):
+                changes.append(["m", change.prefix, change.content])
+            else:
+                number = relations.setdefault(change.relation, len(relations))
+                changes.append([change.op, number, _pack(change.before), _pack(change.after)])
+        transactions.append([item.lsn, item.xid, item.committed_at, item.first, item.end, changes])
+    return orjson.dumps(
+        {
+            "relations": [
+                [r.schema, r.name, [[c.name, c.type, c.key] for c in r.columns]] for r in relations
+            ],
+            "transactions": transactions,
+        }
+    )
+
+
+def _pack(row: Row | None) -> Any:
+    if row is None or UNCHANGED not in row:
+        return row
+    return [False if value is UNCHANGED else value for value in row]
+
+
+def _unpack(row: Any) -> Row | None:
+    if row is None:
+        return None
+    if False in row:
+        return tuple(UNCHANGED if value is False else value for value in row)
+    return tuple(row)
+
+
+def encode_chunk(chunk: SnapshotChunk) -> bytes:
+    """A record with one chunk of a snapshot."""
+    relation = chunk.relation
+    header = {
+        "lsn": chunk.lsn,
+        "ordinal": chunk.ordinal,
+        "relation": [relation.schema, relation.name, [[c.name, c.type, c.key] for c in relation.columns]],
+        "rows": chunk.rows,
+    }
+    return orjson.dumps(header) + b"\n" + chunk.copy
+
+
+def encode_edge(edge: SnapshotEdge) -> bytes:
+    """A record that a snapshot begins or ends with."""
+    return orjson.dumps(
+        {
+            "lsn": edge.lsn,
+            "ordinal": edge.ordinal,
+            "generation": edge.generation,
+            "begins": edge.begins,
+            "tables": edge.tables,
+            "total_rows": edge.total_rows,
+        }
+    )
+
+
+def decode(content_type: str, data: bytes) -> list[Item]:
+    """The items of one record of a change topic.
+
+    Raises:
+        FigError: ``not_a_frame`` for anything that this version does not read.
+    """
+    try:
+        if content_type == STREAM:
+            return _decode_stream(data)
+        if content_type == CHUNK:
+            end = data.index(b"\n")
+            header = orjson.loads(data[:end])
+            return [
+                SnapshotChunk(
+                    header["lsn"], header["ordinal"], _relation(header["relation"]), header["rows"], data[end + 1 :]
+                )
+            ]
+        if content_type == EDGE:
+            body = orjson.loads(data)
+            return [SnapshotEdge(**(body | {"tables": tuple(body["tables"])}))]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise FigError(
+            "not_a_frame", f"a record of a change topic cannot be read: {error}", "Do not write to change topics."
+        ) from error
+    raise FigError(
+        "not_a_frame", f"a record of a change topic has the type {content_type}", "Do not write to change topics."
+    )
+
+
+def _relation(packed: Any) -> Relation:
+    schema, name, columns = packed
+    return Relation(schema, name, tuple(Column(*column) for column in columns))
+
+
+def _decode_stream(data: bytes) -> list[Item]:
+    body = orjson.loads(data)
+    relations = [_relation(packed) for packed in body["relations"]]
+    items: list[Item] = []
+    for lsn, xid, committed_at, first, end, packed in body["transactions"]:
+        changes: list[Change | Message] = []
+        for entry in packed:
+            if entry[0] == "m":
+                changes.append(Message(entry[1], entry[2]))
+            else:
+                op, number, before, after = entry
+                changes.append(Change(op, relations[number], _unpack(before), _unpack(after)))
+        items.append(Transaction(lsn, xid, committed_at, first, tuple(changes), end))
+    return items

@@ -1,0 +1,48 @@
+"""The part of ``extraction.yaml`` that says how rows of one model become rows of the other."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of what users write: unknown keys are errors, and nothing is changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class TableMapping(Settings):
+    """One source row → one row of a target table."""
+
+    source: str = Field(alias="from", description="The monolith's table, with its schema: public.inventory.")
+    to: str = Field(description="The service's table; public unless it names a schema.")
+    key: dict[str, str] = Field(min_length=1, description="Target key column → SQL expression over the source row.")
+    columns: dict[str, str] = Field(default_factory=dict, description="Target column → SQL expression over the source row.")
+    reverse: dict[str, str] | None = Field(
+        default=None, description="Source column → SQL expression over the target row; needed for the writes stage."
+    )
+    where: str | None = Field(default=None, description="SQL condition on the source row; other rows have no target row.")
+
+    @property
+    def target(self) -> str:
+        """``to`` with its schema."""
+        return self.to if "." in self.to else f"public.{self.to}"
+
+
+class DerivedOn(Settings):
+    """Which changes a derived event comes from."""
+
+    table: str = Field(description="The monolith's table, with its schema.")
+    op: tuple[Literal["c", "u", "d", "r"], ...] = Field(default=("c", "u", "r"), description="Kinds of change.")
+    when: str | None = Field(default=None, description="SQL condition over new.* (and old.* under REPLICA IDENTITY FULL).")
+
+
+class DerivedEvent(Settings):
+    """A business fact computed from a change while the monolith still owns the data."""
+
+    event: str = Field(description="Event type, such as inventory.InventoryLevelChanged.")
+    on: DerivedOn
+    key: str = Field(description="SQL expression: the event's key.")
+    data: dict[str, str] = Field(description="Field → SQL expression over new.* (old.*).")

@@ -1,0 +1,1 @@
+"""What is true of a database: catalogue, preflight facts, markers, ownership and guards, canonical text."""

@@ -1,0 +1,1 @@
+"""The log: append, read, subscribe, positions."""

@@ -1,0 +1,1 @@
+"""One bounded context on its way: stages, cut-over, rollback, decommission."""

@@ -1,0 +1,1 @@
+"""The proxy in front of the monolith: routes, mirrors, weights and the fence."""

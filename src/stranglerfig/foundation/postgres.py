@@ -1,0 +1,122 @@
+"""PostgreSQL sessions: how every room connects, with one translation of what a driver may say.
+
+Every session of ours has ``application_name = fig:<what>``, so that an operator sees who is who in
+``pg_stat_activity`` and the guards' observations can tell us from the monolith's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import conninfo
+from psycopg.rows import TupleRow
+
+from stranglerfig.foundation.errors import FigError
+
+Connection = psycopg.AsyncConnection[TupleRow]
+
+
+def describe(dsn: str) -> str:
+    """Where a DSN points, without its secrets: ``shop@127.0.0.1:5432/shop``."""
+    parts = conninfo.conninfo_to_dict(dsn)
+    return f"{parts.get('user', '')}@{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+async def connect(dsn: str, *, what: str, autocommit: bool = True, **options: Any) -> Connection:
+    """Open a session named ``fig:<what>``, in UTC, with a connect timeout of 5 s.
+
+    Text forms are pinned (ISO dates, ``extra_float_digits=1``, hex bytea), so that the same value reads the same
+    on every server: verification and capture rest on it.
+
+    Raises:
+        FigError: ``database_unreachable`` with the address (never the password).
+    """
+    settings = (
+        "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c extra_float_digits=1 "
+        "-c bytea_output=hex -c xmlbinary=base64 -c search_path=public,pg_catalog"
+    )
+    extra = str(options.pop("options", ""))
+    options.setdefault("connect_timeout", 5)
+    try:
+        return await psycopg.AsyncConnection.connect(
+            dsn,
+            autocommit=autocommit,
+            application_name=f"fig:{what}",
+            options=f"{settings} {extra}".strip(),
+            **options,
+        )
+    except psycopg.OperationalError as error:
+        raise unreachable(dsn, error) from error
+
+
+def unreachable(dsn: str, error: Exception) -> FigError:
+    """The one sentence for a database that does not answer."""
+    return FigError(
+        "database_unreachable",
+        f"the database {describe(dsn)} cannot be reached: {str(error).strip().splitlines()[-1] if str(error) else error}",
+        "Check that the server runs and that the address, role and password in the configuration are right.",
+        database=describe(dsn),
+    )
+
+
+@asynccontextmanager
+async def session(dsn: str, *, what: str, autocommit: bool = True, **options: Any) -> AsyncIterator[Connection]:
+    """A session for the length of a block; closed whatever happens."""
+    conn = await connect(dsn, what=what, autocommit=autocommit, **options)
+    try:
+        yield conn
+    finally:
+        await conn.close()
+
+
+async def fetch(conn: Connection, query: LiteralString | str, params: Any = None) -> list[TupleRow]:
+    """All rows of one statement."""
+    cursor = await conn.execute(cast(LiteralString, query), params)
+    return await cursor.fetchall()
+
+
+async def one(conn: Connection, query: LiteralString | str, params: Any = None) -> TupleRow | None:
+    """The first row of one statement, or None."""
+    cursor = await conn.execute(cast(LiteralString, query), params)
+    return await cursor.fetchone()
+
+
+async def value(conn: Connection, query: LiteralString | str, params: Any = None) -> Any:
+    """The first column of the first row, or None."""
+    row = await one(conn, query, params)
+    return None if row is None else row[0]
+
+
+async def migrate(conn: Connection, room: str, package: str, steps: Sequence[str]) -> None:
+    """Bring a room's own tables forward: each of ``steps`` (SQL files beside ``package``) runs once, in order.
+
+    What has run is remembered in ``fig.migration``. Safe when several processes do it at once.
+
+    Raises:
+        FigError: ``newer_schema`` when the database was written by a later version.
+    """
+    async with conn.transaction():
+        await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('fig.migration', 0))")
+        await conn.execute("CREATE SCHEMA IF NOT EXISTS fig")
+        await conn.execute(
+            "CREATE TABLE IF NOT EXISTS fig.migration"
+            " (room text, step int, file text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (room, step))"
+        )
+        done = int(await value(conn, "SELECT coalesce(max(step), 0) FROM fig.migration WHERE room = %s", (room,)))
+        if done > len(steps):
+            raise FigError(
+                "newer_schema",
+                f"the tables of '{room}' are at step {done}, this version knows {len(steps)}",
+                "Use the version of stranglerfig that wrote this data directory, or a later one.",
+                room=room,
+                found=done,
+                known=len(steps),
+            )
+        for number, file in enumerate(steps[done:], start=done + 1):
+            sql = files(package).joinpath(file).read_text(encoding="utf-8")
+            await conn.execute(cast(LiteralString, sql))
+            await conn.execute("INSERT INTO fig.migration (room, step, file) VALUES (%s, %s, %s)", (room, number, file))

@@ -1,0 +1,1 @@
+"""What extracted services are written with."""

@@ -1,0 +1,1 @@
+"""What a decision can rest on: report.json and report.html."""

@@ -1,0 +1,1 @@
+"""Event schemas: what each topic accepts, and their history."""

@@ -1,0 +1,1 @@
+"""The Event Storming model: text form, lint, sign-off, generators."""

@@ -1,0 +1,1 @@
+"""Changes into a database, exactly once, and events derived from changes."""

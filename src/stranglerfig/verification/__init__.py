@@ -1,0 +1,1 @@
+"""Do both sides hold the same? Rows, and answers."""

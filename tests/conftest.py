@@ -1,0 +1,59 @@
+"""Real servers for the tests: started once per run, a fresh database per test, ended by their own process ids."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from stranglerfig.runtime.embedded import EmbeddedPostgres
+
+
+class Server:
+    """A PostgreSQL server shared by the tests; each asks it for databases of its own."""
+
+    def __init__(self, embedded: EmbeddedPostgres) -> None:
+        self.embedded = embedded
+
+    def database(self, *, owner: str = "postgres") -> str:
+        """A new, empty database; returns its DSN (the test's sessions are closed and it is dropped with the server)."""
+        return self.embedded.create_database(f"t_{uuid.uuid4().hex[:12]}", owner=owner)
+
+    def role(self, name: str, options: str = "LOGIN") -> str:
+        """A role that exists; returns its name."""
+        with psycopg.connect(self.embedded.dsn(), autocommit=True) as conn:
+            if not conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone():
+                conn.execute(f"CREATE ROLE {name} {options}")  # type: ignore[arg-type]
+        return name
+
+
+def _serve(tmp_path_factory: pytest.TempPathFactory, name: str, major: int) -> Iterator[Server]:
+    root = Path(tmp_path_factory.mktemp(name))
+    for folder in (root, *root.parents[:2]):  # root lends postgres an account that must pass through here
+        folder.chmod(0o755)
+    # The tests' servers trade durability for speed, except where a test is about durability and starts its own.
+    server = EmbeddedPostgres(root / "data", major=major, settings={"fsync": "off"})
+    server.start()
+    yield Server(server)
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL 18: the monolith's side where a test has two."""
+    yield from _serve(tmp_path_factory, "pg18a", 18)
+
+
+@pytest.fixture(scope="session")
+def postgres_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A second PostgreSQL 18: the service's side."""
+    yield from _serve(tmp_path_factory, "pg18b", 18)
+
+
+@pytest.fixture(scope="session")
+def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A PostgreSQL 16."""
+    yield from _serve(tmp_path_factory, "pg16", 16)
