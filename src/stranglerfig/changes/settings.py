@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -46,3 +46,26 @@ class DerivedEvent(Settings):
     on: DerivedOn
     key: str = Field(description="SQL expression: the event's key.")
     data: dict[str, str] = Field(description="Field → SQL expression over new.* (old.*).")
+
+
+class DatabaseReference(Settings):
+    """A database's address: a DSN, or where to find one, so that secrets stay out of files in git."""
+
+    dsn: str | None = Field(default=None, description="postgresql://role@host:port/database")
+    env: str | None = Field(default=None, description="Environment variable that holds the DSN.")
+    file: str | None = Field(default=None, description="File that holds the DSN, relative to fig.yaml's folder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        return {"dsn": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> DatabaseReference:
+        if sum(value is not None for value in (self.dsn, self.env, self.file)) != 1:
+            raise ValueError("give a DSN, or exactly one of env and file")
+        return self
+
+    def __repr__(self) -> str:
+        # A DSN may hold a password: it never shows.
+        return f"DatabaseReference(env={self.env!r}, file={self.file!r})"

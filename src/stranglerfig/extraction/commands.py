@@ -1,0 +1,114 @@
+"""How anything outside asks the controller: a row, and its events. The asker may die; what was asked goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from stranglerfig.changes.flows import Flows
+from stranglerfig.extraction.store import Store
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEvent:
+    """One thing that the controller says while it works.
+
+    ``progress`` has ``done``, ``total``, ``rate`` (a second) and ``remaining`` (seconds) in ``data`` where they are known;
+    ``done`` has the result; ``failed`` has code, message, remedy and context.
+    """
+
+    at: datetime
+    kind: Literal["progress", "note", "done", "failed"]
+    text: str
+    data: dict[str, Any]
+
+
+async def submit(control_dsn: str, context: str, verb: str, args: Mapping[str, Any], by: str) -> int:
+    """Ask; returns the command's id."""
+    store = await Store.open(control_dsn, what="cli")
+    try:
+        return await store.submit(context, verb, args, by)
+    finally:
+        await store.close()
+
+
+async def follow(control_dsn: str, command_id: int, *, patience: float = 15.0) -> AsyncIterator[CommandEvent]:
+    """What the controller says about a command, until it is done or failed.
+
+    Raises:
+        FigError: ``controller_silent`` when no controller took the command within ``patience`` seconds.
+    """
+    async with postgres.session(control_dsn, what="cli") as conn:
+        seen = 0
+        asked = clock.monotonic()
+        while True:
+            rows = await postgres.fetch(
+                conn,
+                "SELECT id, at, kind, text, data FROM fig.command_event WHERE command = %s AND id > %s ORDER BY id",
+                (command_id, seen),
+            )
+            for number, at, kind, text, data in rows:
+                seen = number
+                yield CommandEvent(at, kind, text, data)
+                if kind in ("done", "failed"):
+                    return
+            if not seen and clock.monotonic() - asked > patience:
+                state = await postgres.value(conn, "SELECT state FROM fig.command WHERE id = %s", (command_id,))
+                if state == "pending":
+                    raise FigError(
+                        "controller_silent",
+                        f"no controller took the command within {patience:g} s; it stays asked",
+                        "Is `fig up` running? `fig ps` shows it.",
+                        command=command_id,
+                    )
+            await asyncio.sleep(0.1)
+
+
+async def status(control_dsn: str, context: str | None = None) -> dict[str, Any]:
+    """Where the extractions stand: a list under ``extractions``."""
+    store = await Store.open(control_dsn, what="cli")
+    try:
+        async with postgres.session(control_dsn, what="cli") as conn:
+            names = [
+                row[0]
+                for row in await postgres.fetch(
+                    conn,
+                    "SELECT context FROM fig.extraction WHERE %s::text IS NULL OR context = %s ORDER BY 1",
+                    (context, context),
+                )
+            ]
+        flows = await Flows(control_dsn).all()
+        return {"extractions": [await _status(store, name, flows) for name in names]}
+    finally:
+        await store.close()
+
+
+async def _status(store: Store, context: str, flows: list[Any]) -> dict[str, Any]:
+    standing = await store.standing(context)
+    visits = await store.visits(context)
+    series = await store.series(context, last=1)
+    return {
+        "context": context,
+        "stage": standing.place.stage.value,
+        "step": standing.place.step,
+        "since": visits[-1]["entered_at"] if visits else None,
+        "owner": standing.owner,
+        "epoch": standing.epoch,
+        "gate": visits[-1]["gate"] if visits else None,
+        "now": series[-1] if series else None,
+        "flows": {
+            flow.direction.value: {
+                "capture": flow.capture if flow.capture_on else {"state": "off"},
+                "sync": flow.sync if flow.sync_on else {"state": "off"},
+            }
+            for flow in flows
+            if flow.context == context
+        },
+        "warnings": list(standing.facts.get("warnings", [])),
+        "milestones": (await store.milestones(context))[-5:],
+    }

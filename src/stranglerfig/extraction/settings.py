@@ -1,0 +1,82 @@
+"""``extraction.yaml``: one bounded context, what it consists of and what must hold before it moves on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Settings, TableMapping
+from stranglerfig.facade.settings import ContextFacade, Routes
+from stranglerfig.gates.settings import Gates
+from stranglerfig.verification.settings import ShadowSettings
+
+
+class Checks(Settings):
+    """A command whose success the build gate demands, and the coverage report that it leaves."""
+
+    run: str = Field(description="Command line, run in the project's folder.")
+    coverage: str | None = Field(default=None, description="The coverage.py JSON report that it writes, relative to the project.")
+
+
+class ServiceSettings(Settings):
+    """What the context becomes."""
+
+    url: str = Field(description="Where the service listens, such as http://127.0.0.1:8002.")
+    database: DatabaseReference = Field(description="The service's own database, as the role that stranglerfig uses.")
+    health: str = Field(default="/health", description="Path that answers 200 when the service is healthy.")
+    contract: str | None = Field(default=None, description="OpenAPI document that the service's routes must meet.")
+    checks: tuple[Checks, ...] = Field(default=(), description="The service's own tests.")
+    outbox: str | None = Field(default=None, description="Table of events written with their state: public.outbox.")
+
+
+class Writers(Settings):
+    """Who is known to write the context's tables in the monolith, by application_name."""
+
+    routed: tuple[str, ...] = Field(default=(), description="Writes of declared write routes: they move with the routes.")
+    refused: tuple[str, ...] = Field(default=(), description="Known, and to be refused once the service owns the data.")
+
+
+class Decommission(Settings):
+    """How the context leaves the monolith."""
+
+    brownout_seconds: float = Field(default=60, gt=0, description="How long old routes and tables are taken away to see who misses them.")
+    grace_seconds: float = Field(default=0, ge=0, description="How long retired tables wait before the drop is allowed.")
+    watch_seconds: float = Field(default=60, gt=0, description="How long old routes and tables are watched for use.")
+    checks: tuple[Checks, ...] = Field(default=(), description="The monolith's own checks without the context.")
+    code: tuple[str, ...] = Field(default=(), description="Files of the monolith's code, as globs, counted before and after.")
+    code_after: tuple[str, ...] = Field(default=(), description="The same code after the context was removed from it.")
+
+
+class ExtractionSettings(Settings):
+    """One bounded context on its way."""
+
+    context: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="The bounded context's name.")
+    model: str = Field(default="model.storm", description="The Event Storming model, beside this file.")
+    schemas: str = Field(default="schemas", description="Folder of the event schemas, beside this file.")
+    service: ServiceSettings
+    routes: Routes
+    facade: ContextFacade = Field(default_factory=ContextFacade)
+    capture: Literal["native"] = Field(default="native", description="How changes are captured.")
+    tables: tuple[TableMapping, ...] = Field(min_length=1)
+    derive: tuple[DerivedEvent, ...] = ()
+    shadow: ShadowSettings = Field(default_factory=ShadowSettings)
+    remaining_writers: Literal["refuse", "bidirectional"] = Field(
+        default="refuse", description="What happens to writers that stay in the monolith. bidirectional is refused until it is built."
+    )
+    writers: Writers = Field(default_factory=Writers)
+    accept_foreign_keys: tuple[str, ...] = Field(default=(), description="Foreign keys across the boundary, accepted by constraint name.")
+    accept_findings: tuple[str, ...] = Field(default=(), description="Other preflight findings that were read and accepted, by code.")
+    read_steps: tuple[float, ...] = Field(default=(1, 10, 50, 100), description="Shares of reads, in percent, one step each; the last is 100.")
+    gates: Gates = Field(default_factory=Gates)
+    decommission: Decommission = Field(default_factory=Decommission)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The monolith's tables, each once, in the order of the file."""
+        return tuple(dict.fromkeys(table.source for table in self.tables))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The service's tables, each once, in the order of the file."""
+        return tuple(dict.fromkeys(table.target for table in self.tables))

@@ -1,0 +1,228 @@
+"""The extraction's rows in the control database: where it stands, its visits, commands, milestones and series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from psycopg.types.json import Jsonb
+
+from stranglerfig.extraction.stages import Place, Stage
+from stranglerfig.foundation import postgres
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an extraction stands.
+
+    Attributes:
+        visit: the current stay in the current step; evidence belongs to it.
+        owner: who owns the writes, as last seen in the ownership rows (``monolith`` or ``service``).
+        facts: what later steps need to know (table sizes before, archive paths, …).
+    """
+
+    context: str
+    place: Place
+    visit: int
+    owner: str
+    epoch: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something asked of the controller."""
+
+    id: int
+    context: str
+    verb: str
+    args: dict[str, Any]
+    asked_by: str
+    attempts: int
+    started_in: dict[str, Any] | None
+
+
+def _json(value: Any) -> Jsonb:
+    return Jsonb(value, dumps=lambda found: orjson.dumps(found, default=str, option=orjson.OPT_NON_STR_KEYS))
+
+
+class Store:
+    """All of it, over one session; not for concurrent use by several tasks without the lock that psycopg has."""
+
+    def __init__(self, conn: postgres.Connection) -> None:
+        self._conn = conn
+
+    @classmethod
+    async def open(cls, dsn: str, *, what: str = "controller") -> Store:
+        """Connect, and bring the tables forward."""
+        conn = await postgres.connect(dsn, what=what)
+        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql"])
+        return cls(conn)
+
+    async def close(self) -> None:
+        """Let go of the session."""
+        await self._conn.close()
+
+    async def lead(self) -> bool:
+        """Whether this session is the one controller (an advisory lock: the cut-over's safety does not rest on it)."""
+        return bool(await postgres.value(self._conn, "SELECT pg_try_advisory_lock(hashtextextended('fig.controller', 0))"))
+
+    # -- standing ------------------------------------------------------------------------------------------------
+
+    async def standing(self, context: str) -> Standing:
+        """Where ``context`` stands; a new one begins at ``prepare``."""
+        row = await postgres.one(
+            self._conn,
+            "SELECT stage, step, visit, owner, epoch, facts FROM fig.extraction WHERE context = %s",
+            (context,),
+        )
+        if row is None:
+            async with self._conn.transaction():
+                await self._conn.execute(
+                    "INSERT INTO fig.extraction (context, stage) VALUES (%s, 'prepare') ON CONFLICT DO NOTHING", (context,)
+                )
+                await self._visit(context, Place(Stage.PREPARE))
+            return await self.standing(context)
+        return Standing(context, Place(Stage(row[0]), row[1]), row[2], row[3], row[4], row[5])
+
+    async def _visit(self, context: str, place: Place) -> int:
+        visit = int(
+            await postgres.value(
+                self._conn,
+                "INSERT INTO fig.visit (context, stage, step) VALUES (%s, %s, %s) RETURNING id",
+                (context, place.stage.value, place.step),
+            )
+        )
+        await self._conn.execute(
+            "UPDATE fig.extraction SET stage = %s, step = %s, visit = %s, updated_at = now() WHERE context = %s",
+            (place.stage.value, place.step, visit, context),
+        )
+        return visit
+
+    async def enter(self, standing: Standing, place: Place, *, by: str, gate: Any = None) -> Standing:
+        """Leave the current visit (with the gate's verdict, if one was judged) and begin one at ``place``."""
+        async with self._conn.transaction():
+            await self._conn.execute(
+                "UPDATE fig.visit SET left_at = clock_timestamp(), left_by = %s, gate = coalesce(%s, gate) WHERE id = %s",
+                (by, None if gate is None else _json(gate), standing.visit),
+            )
+            await self._visit(standing.context, place)
+        return await self.standing(standing.context)
+
+    async def owns(self, context: str, owner: str, epoch: int) -> None:
+        """Remember what the ownership rows say, for those who only look here."""
+        await self._conn.execute(
+            "UPDATE fig.extraction SET owner = %s, epoch = %s WHERE context = %s", (owner, epoch, context)
+        )
+
+    async def learn(self, context: str, **facts: Any) -> None:
+        """Keep facts for later steps."""
+        await self._conn.execute(
+            "UPDATE fig.extraction SET facts = facts || %s WHERE context = %s", (_json(facts), context)
+        )
+
+    async def judged(self, visit: int, gate: Any) -> None:
+        """Keep the newest verdict of a visit."""
+        await self._conn.execute("UPDATE fig.visit SET gate = %s WHERE id = %s", (_json(gate), visit))
+
+    async def visits(self, context: str) -> list[dict[str, Any]]:
+        """All visits, oldest first."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT id, stage, step, entered_at, left_at, gate, left_by FROM fig.visit WHERE context = %s ORDER BY id",
+            (context,),
+        )
+        keys = ("id", "stage", "step", "entered_at", "left_at", "gate", "left_by")
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    async def submit(self, context: str, verb: str, args: Mapping[str, Any], by: str) -> int:
+        """Ask something of the controller; returns the command's id."""
+        number = await postgres.value(
+            self._conn,
+            "INSERT INTO fig.command (context, verb, args, asked_by) VALUES (%s, %s, %s, %s) RETURNING id",
+            (context, verb, _json(dict(args)), by),
+        )
+        return int(number)
+
+    async def pending(self) -> list[Command]:
+        """What waits, oldest first."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT id, context, verb, args, asked_by, attempts, started_in FROM fig.command WHERE state = 'pending' ORDER BY id",
+        )
+        return [Command(*row) for row in rows]
+
+    async def claim(self, command: Command, place: Place) -> Command:
+        """Begin a command, bound to the place where it was first begun."""
+        row = await postgres.one(
+            self._conn,
+            "UPDATE fig.command SET state = 'running', attempts = attempts + 1, started_in = coalesce(started_in, %s)"
+            " WHERE id = %s RETURNING id, context, verb, args, asked_by, attempts, started_in",
+            (_json({"stage": place.stage.value, "step": place.step}), command.id),
+        )
+        assert row is not None
+        return Command(*row)
+
+    async def abandoned(self) -> int:
+        """Make pending again what a controller that is gone left running; returns how many."""
+        cursor = await self._conn.execute(
+            "UPDATE fig.command SET state = CASE WHEN attempts < 6 THEN 'pending' ELSE 'failed' END,"
+            " result = CASE WHEN attempts < 6 THEN result ELSE"
+            " '{\"code\": \"interrupted\", \"message\": \"the controller died six times at this command\", \"remedy\": \"Look at its log.\"}' END"
+            " WHERE state = 'running'"
+        )
+        return cursor.rowcount
+
+    async def tell(self, command: int, kind: str, text: str, data: Mapping[str, Any] | None = None) -> None:
+        """Say something to whoever follows a command."""
+        await self._conn.execute(
+            "INSERT INTO fig.command_event (command, kind, text, data) VALUES (%s, %s, %s, %s)",
+            (command, kind, text, _json(dict(data or {}))),
+        )
+
+    async def end(self, command: int, state: str, text: str, result: Mapping[str, Any]) -> None:
+        """A command is ``done`` or ``failed``; its followers are told in the same commit."""
+        async with self._conn.transaction():
+            await self._conn.execute(
+                "UPDATE fig.command SET state = %s, result = %s, ended_at = clock_timestamp() WHERE id = %s",
+                (state, _json(dict(result)), command),
+            )
+            await self.tell(command, state, text, result)
+
+    # -- milestones and series ------------------------------------------------------------------------------------
+
+    async def milestone(self, context: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Keep something that the report lists."""
+        await self._conn.execute(
+            "INSERT INTO fig.milestone (context, kind, data) VALUES (%s, %s, %s)", (context, kind, _json(dict(data)))
+        )
+
+    async def milestones(self, context: str, kind: str | None = None) -> list[dict[str, Any]]:
+        """Milestones, oldest first, each with ``at`` and ``kind``."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT at, kind, data FROM fig.milestone WHERE context = %s AND (%s::text IS NULL OR kind = %s) ORDER BY id",
+            (context, kind, kind),
+        )
+        return [{"at": at, "kind": found, **data} for at, found, data in rows]
+
+    async def sample(self, context: str, at: datetime, data: Mapping[str, Any]) -> None:
+        """Keep one second of what was seen."""
+        await self._conn.execute(
+            "INSERT INTO fig.series (context, at, data) VALUES (%s, %s, %s) ON CONFLICT (context, at) DO UPDATE SET data = excluded.data",
+            (context, at, _json(dict(data))),
+        )
+
+    async def series(self, context: str, *, last: int | None = None) -> list[dict[str, Any]]:
+        """Seconds, oldest first; only the newest ``last`` when given."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT at, data FROM (SELECT at, data FROM fig.series WHERE context = %s ORDER BY at DESC LIMIT %s) AS newest ORDER BY at",
+            (context, last),
+        )
+        return [{"at": at, **data} for at, data in rows]
