@@ -1,0 +1,120 @@
+"""What users write about the façade: the routes of a context in ``extraction.yaml``, the listener in ``fig.yaml``."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from stranglerfig.changes.settings import Settings
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_SEGMENT = re.compile(r"\{(\w+)(=\*\*)?\}")
+
+
+class Route(Settings):
+    """A path and the methods by which it is called."""
+
+    path: str = Field(
+        description="Path template: /api/inventory/{itemId}; {name} is one segment, a last {name=**} all that follows."
+    )
+    methods: tuple[Method, ...] = Field(default=("GET",), min_length=1, description="HTTP methods.")
+
+    @field_validator("path")
+    @classmethod
+    def _template(cls, path: str) -> str:
+        if not path.startswith("/") or "?" in path or "#" in path:
+            raise ValueError("a path begins with / and has no query or fragment")
+        if any(brace in _SEGMENT.sub("", path) for brace in "{}"):
+            raise ValueError("a variable is written {name}, or {name=**} for the rest of the path")
+        if "=**}" in path[:-1] and not (path.endswith("=**}") and path.count("=**}") == 1):
+            raise ValueError("{name=**} takes the rest of the path, so it stands last and once")
+        return path
+
+
+class ReadRoute(Route):
+    """A route that changes nothing: it can be mirrored and weighted."""
+
+    @field_validator("methods")
+    @classmethod
+    def _safe(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
+        if wrong := [method for method in methods if method not in ("GET", "HEAD")]:
+            raise ValueError(f"a read is GET or HEAD, not {', '.join(wrong)}")
+        return methods
+
+
+class Routes(Settings):
+    """The HTTP routes of a context."""
+
+    reads: tuple[ReadRoute, ...] = Field(default=(), description="Routes that only read.")
+    writes: tuple[Route, ...] = Field(default=(), description="Routes that write; what the fence holds.")
+    retired: tuple[Route, ...] = Field(
+        default=(),
+        description="The monolith's routes that end with the context: 410 Gone in brown-outs and at the end.",
+    )
+
+
+class FenceSettings(Settings):
+    """What happens to writes during a cut-over."""
+
+    budget: float = Field(
+        default=2.0,
+        gt=0,
+        le=30,
+        description="Longest wait of a held write in seconds; below the smallest client timeout.",
+    )
+    mode: Literal["hold", "reject"] = Field(
+        default="hold", description="hold: writes wait; reject: 503 with Retry-After for the length of the cut-over."
+    )
+
+
+class StickySettings(Settings):
+    """Who is moved stays moved."""
+
+    header: str = Field(pattern=r"^[A-Za-z0-9-]+$", description="Request header that names the tenant or user.")
+
+
+class ContextFacade(Settings):
+    """How the façade treats a context."""
+
+    fence: FenceSettings = Field(default_factory=FenceSettings)
+    pins: bool = Field(default=True, description="Whether x-fig-pin: <context>=monolith|service is obeyed for reads.")
+    sticky: StickySettings | None = Field(
+        default=None, description="Header by whose value reads are spread; without it each read is drawn by itself."
+    )
+    read_your_writes: float = Field(
+        default=3.0, ge=0, le=300, description="Seconds for which a client that wrote reads where it wrote; 0 is off."
+    )
+    shadow_share: float = Field(default=100.0, ge=0, le=100, description="Share of reads compared in shadow, percent.")
+    hold_back: float = Field(
+        default=0.0, ge=0, le=50, description="Share of reads kept on the monolith at 100 %, as the baseline, percent."
+    )
+
+
+class FacadeSettings(Settings):
+    """The façade's listener and its limits."""
+
+    listen: str = Field(default="127.0.0.1:8080", description="Address and port of the listener.")
+    admin: str | None = Field(
+        default=None, description="Address of Envoy's admin interface; a free loopback port if none."
+    )
+    envoy: str | None = Field(default=None, description="Path of an Envoy binary of yours; the packaged one if none.")
+    workers: int = Field(default=2, ge=1, le=64, description="Envoy's worker threads.")
+    upstream_idle: float = Field(
+        default=1.5,
+        gt=0,
+        description="Seconds after which an idle upstream connection is closed; below the upstreams' own keep-alive "
+        "timeout, or a request meets a connection that is just being closed.",
+    )
+    max_header_kb: int = Field(default=96, ge=8, le=8192, description="Largest request header block, KiB.")
+
+    @field_validator("listen", "admin")
+    @classmethod
+    def _address(cls, address: str | None) -> str | None:
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError("an address is written host:port, such as 127.0.0.1:8080")
+        return address
