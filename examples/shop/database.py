@@ -1,0 +1,70 @@
+"""Set-up of the estate's two databases: roles, tables, grants, seed. Deterministic by number of items and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from stranglerfig.foundation.sql import load
+from stranglerfig.runtime.embedded import EmbeddedPostgres
+
+HERE = Path(__file__).parent
+Progress = Callable[[str, int, float], None]
+
+
+def initial_quantity(item_id: int, seed: int) -> int:
+    """What ``seed.sql`` gives an item: where the ledger's sums begin."""
+    return 200 + (item_id * 7919 + seed) % 800
+
+
+def _once(server: EmbeddedPostgres, role: str, script: Path) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+        if not conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+            conn.execute(script.read_bytes())
+
+
+def create_shop(server: EmbeddedPostgres, *, items: int, seed: int, progress: Progress | None = None) -> str:
+    """The monolith's database ``shop`` with its roles, tables and ``items`` items; returns the administrator's DSN."""
+    _once(server, "shop_owner", HERE / "monolith" / "roles.sql")
+    server.create_database("shop", owner="shop_owner")
+    seed_shop(server.dsn("shop"), items=items, seed=seed, progress=progress)
+    return server.dsn("shop")
+
+
+def seed_shop(dsn: str, *, items: int, seed: int, progress: Progress | None = None) -> None:
+    """Create and fill the shop's tables, as their owner; does nothing when they are there."""
+    statements = load("examples.shop.monolith", "seed.sql")
+    names = ("products", "customers", "orders", "order_lines", "payments", "inventory", "reservations", "sequences")
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        if conn.execute("SELECT to_regclass('public.products')").fetchone() != (None,):
+            return
+        conn.execute("SET ROLE shop_owner")
+        conn.execute((HERE / "monolith" / "schema.sql").read_bytes())
+        for number, name in enumerate((*names, "analyze"), start=1):
+            rows = conn.execute(getattr(statements, name), {"items": items, "seed": seed}).rowcount
+            if progress:
+                progress(name, rows, number / (len(names) + 1))
+
+
+def create_inventory(server: EmbeddedPostgres) -> str:
+    """The service's database ``inventory``, empty; returns the administrator's DSN."""
+    _once(server, "inventory_owner", HERE / "service" / "roles.sql")
+    server.create_database("inventory", owner="inventory_owner")
+    with psycopg.connect(server.dsn("inventory"), autocommit=True) as conn:
+        if conn.execute("SELECT to_regclass('public.stock_level')").fetchone() == (None,):
+            conn.execute("SET ROLE inventory_owner")
+            conn.execute((HERE / "service" / "schema.sql").read_bytes())
+    return server.dsn("inventory")
+
+
+def grant(server: EmbeddedPostgres, database: str) -> str:
+    """Give the role ``fig`` what ``grants.sql`` says in one of the two databases; returns its DSN."""
+    with psycopg.connect(server.dsn(database), autocommit=True) as conn:
+        if not conn.execute("SELECT 1 FROM pg_roles WHERE rolname = 'fig'").fetchone():
+            conn.execute("CREATE ROLE fig LOGIN REPLICATION")
+        text = (HERE / "estate" / "grants.sql").read_text()
+        owner = "shop_owner" if database == "shop" else "inventory_owner"
+        conn.execute(text.replace(":database", database).replace(":owner", owner).encode())
+    return server.dsn(database, "fig")
