@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+from stranglerfig.foundation.errors import FigError
+
+MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +82,78 @@ class Topic:
     partitions: int
     retention_seconds: float | None = None
     next_positions: tuple[int, ...] = field(default=())
+
+
+def partition_of(key: str | None, partitions: int) -> int:
+    """The partition that a key's events go to: the same in every process and release. No key goes to the first."""
+    return 0 if key is None or partitions == 1 else zlib.crc32(key.encode()) % partitions
+
+
+def check_sizes(events: Sequence[Event], limit: int) -> None:
+    """Refuse events that are too large.
+
+    Raises:
+        FigError: ``event_too_large``.
+    """
+    for event in events:
+        if len(event.data) > limit:
+            raise FigError(
+                "event_too_large",
+                f"the event {event.id} ({event.type}) has {len(event.data)} bytes of data, the log takes {limit}",
+                "Put the large part elsewhere and a reference to it into the event.",
+                event=event.id,
+                bytes=len(event.data),
+                limit=limit,
+            )
+
+
+def unknown_topic(name: str) -> FigError:
+    """There is no such topic."""
+    return FigError("unknown_topic", f"the log has no topic named '{name}'", "Create it first.", topic=name)
+
+
+def unknown_partition(name: str, partition: int, partitions: int) -> FigError:
+    """There is no such partition."""
+    return FigError(
+        "unknown_partition",
+        f"the topic '{name}' has no partition {partition}: it has {partitions}",
+        topic=name,
+        partition=partition,
+    )
+
+
+def topic_differs(name: str, found: int, asked: int) -> FigError:
+    """A topic exists with another number of partitions, and order per key would not survive a change."""
+    return FigError(
+        "topic_differs",
+        f"the topic '{name}' exists with {found} partitions, not {asked}",
+        "Use another name, or delete it when nothing in it is needed.",
+        topic=name,
+        found=found,
+        asked=asked,
+    )
+
+
+def position_expired(name: str, partition: int, position: int, first: int) -> FigError:
+    """What is asked for was deleted by the topic's retention."""
+    return FigError(
+        "position_expired",
+        f"position {position} of '{name}' (partition {partition}) is no longer kept: the first is {first}",
+        "Go on from there when what is missing is not needed, or rebuild from the source; retain for longer.",
+        topic=name,
+        partition=partition,
+        position=position,
+        first=first,
+    )
+
+
+def lease_lost(name: str, partition: int, group: str) -> FigError:
+    """Another member of the group took the partition over."""
+    return FigError(
+        "lease_lost",
+        f"partition {partition} of '{name}' now belongs to another member of '{group}'",
+        "Nothing: the other member handles again what was not committed.",
+        topic=name,
+        partition=partition,
+        group=group,
+    )

@@ -1,0 +1,545 @@
+"""The embedded default: the log on PostgreSQL. A partition's row is its sequencer, a lease per partition its group.
+
+Appends of a batch are one statement, so one round trip and one commit; readers are woken by NOTIFY, and poll as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.types.json import Jsonb
+
+from stranglerfig.eventlog import model
+from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.ports import Subscription
+from stranglerfig.foundation import clock, ids, postgres, sql, tasks
+from stranglerfig.foundation.errors import FigError
+
+_queries = sql.load(__package__ or "")
+_CHANNEL = "fig_log"
+_POLL = 0.25
+_ATTEMPTS = 5
+# The statement's arrays are bounded so that one append never holds more than this in the server's memory.
+_BATCH_BYTES = 32 * 1024 * 1024
+_BATCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    id: int
+    partitions: int
+
+
+class PostgresLog:
+    """An event log in the schema ``fig`` of a PostgreSQL database (15 or later).
+
+    Args:
+        dsn: the database.
+        connections: how many sessions it may hold for appends and reads (one more listens).
+    """
+
+    def __init__(self, dsn: str, *, connections: int = 4) -> None:
+        self._dsn = dsn
+        self._free: list[postgres.Connection] = []
+        self._slots = asyncio.Semaphore(connections)
+        self._known: dict[str, _Known] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do: everything but compaction."""
+        return Capabilities(
+            frozenset(Capability) - {Capability.COMPACTION, Capability.TRANSACTIONS}, model.MAX_EVENT_BYTES
+        )
+
+    async def migrate(self) -> None:
+        """Create or bring forward the tables."""
+        async with self._session() as conn:
+            await postgres.migrate(conn, "eventlog", __package__ or "", ["tables.sql"])
+
+    # Sessions
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[postgres.Connection]:
+        """A session out of the few; driver errors leave as ``log_unreachable``."""
+        async with self._slots:
+            conn: postgres.Connection | None = None
+            try:
+                conn = self._free.pop() if self._free else await self._connect()
+                yield conn
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if isinstance(error, psycopg.errors.DeadlockDetected):
+                    raise
+                raise _unreachable(self._dsn, error) from error
+            finally:
+                if conn is not None:
+                    await self._give_back(conn)
+
+    async def _connect(self) -> postgres.Connection:
+        try:
+            conn = await postgres.connect(self._dsn, what="log")
+        except FigError as error:
+            raise FigError("log_unreachable", f"the log: {error.message}", error.remedy, **error.context) from error
+        # Repeated statements are few: prepared at their second use.
+        conn.prepare_threshold = 1
+        return conn
+
+    async def _give_back(self, conn: postgres.Connection) -> None:
+        idle = not conn.closed and conn.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+        if idle and not self._closed:
+            self._free.append(conn)
+        else:
+            await conn.close()
+
+    async def close(self) -> None:
+        """Let go of the sessions."""
+        self._closed = True
+        if self._listener is not None:
+            await tasks.stop(self._listener)
+        while self._free:
+            await self._free.pop().close()
+
+    # Topics
+
+    async def create_topic(self, name: str, *, partitions: int = 1, retention_seconds: float | None = None) -> None:
+        """Create a topic; see the port. ``topic_differs`` when it has another number of partitions."""
+        async with self._session() as conn:
+            await conn.execute(
+                _queries.create_topic, {"name": name, "partitions": partitions, "retention": retention_seconds}
+            )
+        found = await self.topic(name)
+        if found is not None and found.partitions != partitions:
+            raise model.topic_differs(name, found.partitions, partitions)
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic with its events."""
+        self._known.pop(name, None)
+        async with self._session() as conn, conn.transaction():
+            number = await postgres.value(conn, _queries.delete_topic, {"name": name})
+            if number is not None:
+                await conn.execute(_queries.delete_records, (number,))
+
+    async def topic(self, name: str) -> Topic | None:
+        """The topic, or None."""
+        async with self._session() as conn:
+            row = await postgres.one(conn, _queries.topic, {"name": name})
+        if row is None:
+            self._known.pop(name, None)
+            return None
+        self._known[name] = _Known(row[0], row[2])
+        return Topic(row[1], row[2], row[3], tuple(row[4] or ()))
+
+    async def topics(self) -> list[Topic]:
+        """All topics, by name."""
+        async with self._session() as conn:
+            rows = await postgres.fetch(conn, _queries.topics)
+        return [Topic(row[1], row[2], row[3], tuple(row[4])) for row in rows]
+
+    async def _find(self, name: str) -> _Known:
+        if name not in self._known and await self.topic(name) is None:
+            raise model.unknown_topic(name)
+        return self._known[name]
+
+    async def _partition(self, name: str, partition: int) -> _Known:
+        known = await self._find(name)
+        if not 0 <= partition < known.partitions:
+            raise model.unknown_partition(name, partition, known.partitions)
+        return known
+
+    # Append
+
+    async def append(self, topic: str, events: Sequence[Event], *, partition: int | None = None) -> list[int]:
+        """Append in order; see the port. All of ``events`` or none (in batches of 32 MB each)."""
+        model.check_sizes(events, self.capabilities.max_event_bytes)
+        known = await self._find(topic) if partition is None else await self._partition(topic, partition)
+        positions: list[int] = []
+        for batch in _batches(events):
+            try:
+                positions += await self._append_batch(known, topic, batch, partition)
+            except _Gone:
+                # The topic was deleted, and perhaps made anew, behind our back.
+                self._known.pop(topic, None)
+                known = await self._find(topic)
+                try:
+                    positions += await self._append_batch(known, topic, batch, partition)
+                except _Gone:
+                    raise model.unknown_topic(topic) from None
+        return positions
+
+    async def _append_batch(
+        self, known: _Known, topic: str, events: Sequence[Event], partition: int | None
+    ) -> list[int]:
+        fresh = {event.id: event for event in events}
+        look = False
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._session() as conn:
+                    found = await self._write(conn, known, topic, list(fresh.values()), partition, look=look)
+                return [found[event.id] for event in events]
+            except psycopg.errors.UniqueViolation:
+                # Looking each id up beforehand would cost every append what only a repeated one needs.
+                look = True
+            except psycopg.errors.DeadlockDetected:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise FigError(
+            "append_contended",
+            f"appending to '{topic}' met the same events being appended elsewhere",
+            "Append again.",
+            topic=topic,
+        )
+
+    async def _write(
+        self,
+        conn: postgres.Connection,
+        known: _Known,
+        topic: str,
+        events: list[Event],
+        partition: int | None,
+        *,
+        look: bool,
+    ) -> dict[str, int]:
+        groups: dict[int, list[Event]] = {}
+        for event in events:
+            number = model.partition_of(event.partitionkey, known.partitions) if partition is None else partition
+            groups.setdefault(number, []).append(event)
+        if len(groups) == 1 and not look:
+            [(number, group)] = groups.items()
+            return await self._insert(conn, known, topic, number, group)
+        found: dict[str, int] = {}
+        async with conn.transaction():
+            # In order of their numbers, so that two producers cannot wait for each other.
+            if look:
+                for number in sorted(groups):
+                    if await postgres.one(conn, _queries.lock_partition, (known.id, number)) is None:
+                        raise _Gone
+                rows = await postgres.fetch(conn, _queries.known, (known.id, [event.id for event in events]))
+                found.update((row[0], row[1]) for row in rows)
+            for number in sorted(groups):
+                group = [event for event in groups[number] if event.id not in found]
+                if group:
+                    found |= await self._insert(conn, known, topic, number, group)
+        return found
+
+    async def _insert(
+        self, conn: postgres.Connection, known: _Known, topic: str, partition: int, events: list[Event]
+    ) -> dict[str, int]:
+        row = await postgres.one(
+            conn,
+            _queries.append,
+            {
+                "topic": known.id,
+                "partition": partition,
+                "count": len(events),
+                "channel": topic,
+                "numbers": list(range(len(events))),
+                "times": [event.time for event in events],
+                "ids": [event.id for event in events],
+                "sources": [event.source for event in events],
+                "types": [event.type for event in events],
+                "content_types": [event.datacontenttype for event in events],
+                "keys": [event.partitionkey for event in events],
+                "attributes": [_attributes(event) for event in events],
+                "datas": [event.data for event in events],
+            },
+        )
+        if row is None:
+            raise _Gone
+        base = row[0]
+        return {event.id: base + number for number, event in enumerate(events)}
+
+    # Read
+
+    async def read(
+        self,
+        topic: str,
+        partition: int,
+        position: int,
+        *,
+        max_records: int = 1000,
+        max_bytes: int = 8_000_000,
+        wait: float = 0.0,
+    ) -> list[Record]:
+        """Records from ``position`` on; see the port. ``position_expired`` below what is retained."""
+        known = await self._partition(topic, partition)
+        parameters = {
+            "topic": known.id,
+            "partition": partition,
+            "position": position,
+            "records": max_records,
+            "bytes": max_bytes,
+        }
+        deadline = clock.monotonic() + wait
+        with self._waiter(topic, wait) as woken:
+            while True:
+                woken.clear()
+                async with self._session() as conn:
+                    cursor = await conn.cursor(binary=True).execute(_queries.read, parameters)
+                    rows = await cursor.fetchall()
+                    if not rows or rows[0][0] != position:
+                        await self._check_retained(conn, known, topic, partition, position)
+                if rows:
+                    return [_record(topic, partition, row) for row in rows]
+                left = deadline - clock.monotonic()
+                if left <= 0:
+                    return []
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), min(left, _POLL))
+
+    async def _check_retained(
+        self, conn: postgres.Connection, known: _Known, topic: str, partition: int, position: int
+    ) -> None:
+        bounds = await postgres.one(conn, _queries.bounds, (known.id, partition))
+        if bounds is None:
+            self._known.pop(topic, None)
+            raise model.unknown_topic(topic)
+        if position < bounds[0]:
+            raise model.position_expired(topic, partition, position, bounds[0])
+
+    @contextlib.contextmanager
+    def _waiter(self, topic: str, wait: float) -> Any:
+        """An event that is set when something is appended to ``topic``."""
+        woken = asyncio.Event()
+        if wait > 0:
+            self._listen()
+            self._waiting.setdefault(topic, set()).add(woken)
+        try:
+            yield woken
+        finally:
+            if wait > 0:
+                self._waiting[topic].discard(woken)
+
+    def _listen(self) -> None:
+        if self._listener is None or self._listener.done():
+            self._listener = tasks.spawn(tasks.supervise(self._notified, name="log listener"), name="log listener")
+
+    async def _notified(self) -> None:
+        async with postgres.session(self._dsn, what="log listener") as conn:
+            await conn.execute(f"LISTEN {_CHANNEL}")
+            for waiting in self._waiting.values():  # what was appended before we listened
+                for woken in waiting:
+                    woken.set()
+            async for notification in conn.notifies():
+                for woken in self._waiting.get(notification.payload, ()):
+                    woken.set()
+
+    async def position_at(self, topic: str, partition: int, time: datetime) -> int:
+        """The first log position appended at or after ``time``; found by halving, so without an index of its own."""
+        known = await self._partition(topic, partition)
+        async with self._session() as conn:
+            bounds = await postgres.one(conn, _queries.bounds, (known.id, partition))
+            if bounds is None:
+                raise model.unknown_topic(topic)
+            low, high = bounds
+            while low < high:
+                middle = (low + high) // 2
+                at = await postgres.value(conn, _queries.appended_at, (known.id, partition, middle))
+                if at is None or at < time:  # None: deleted by retention meanwhile
+                    low = middle + 1
+                else:
+                    high = middle
+        return int(low)
+
+    async def enforce_retention(self) -> int:
+        """Delete what topics no longer keep; returns how many positions were given up."""
+        gone = 0
+        for topic in await self.topics():
+            if topic.retention_seconds is None:
+                continue
+            known = await self._find(topic.name)
+            limit = clock.now() - timedelta(seconds=topic.retention_seconds)
+            for partition in range(topic.partitions):
+                first = await self.position_at(topic.name, partition, limit)
+                async with self._session() as conn:
+                    before = await postgres.one(conn, _queries.bounds, (known.id, partition))
+                    if before is not None and before[0] < first:
+                        await conn.execute(_queries.expire, {"topic": known.id, "partition": partition, "first": first})
+                        gone += first - before[0]
+        return gone
+
+    # Groups
+
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
+        """Join ``group``; a member that is not heard of for ``lease`` seconds loses its partitions."""
+        known = {(await self._find(name)).id: name for name in topics}
+        subscription = PostgresSubscription(self, known, group, lease)
+        await subscription.join()
+        return subscription
+
+    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
+        """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
+        known = await self._find(topic)
+        async with self._session() as conn:
+            found = dict(await postgres.fetch(conn, _queries.committed, (known.id, group)))
+        return tuple(found.get(partition, 0) for partition in range(known.partitions))
+
+    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
+        """Move ``group`` in all partitions of ``topic``."""
+        if (position is None) == (time is None):
+            raise FigError("bad_seek", "a group is moved to a position or to a time: give exactly one")
+        known = await self._find(topic)
+        for partition in range(known.partitions):
+            to = position if position is not None else await self.position_at(topic, partition, time or clock.now())
+            async with self._session() as conn:
+                await conn.execute(
+                    _queries.seek, {"topic": known.id, "partition": partition, "group": group, "position": to}
+                )
+
+
+class PostgresSubscription:
+    """A member of a group: holds leases on its fair share of the partitions."""
+
+    def __init__(self, log: PostgresLog, topics: dict[int, str], group: str, lease: float) -> None:
+        self._log = log
+        self._topics = topics
+        self._group = group
+        self._lease = lease
+        self._member = ids.new_id()
+        self._held: dict[tuple[int, int], int] = {}
+        self._renewal: asyncio.Task[None] | None = None
+        self._busy: tuple[int, int] | None = None
+
+    @property
+    def _who(self) -> dict[str, Any]:
+        return {"group": self._group, "member": self._member, "lease": self._lease, "topics": list(self._topics)}
+
+    async def join(self) -> None:
+        """Take part; called once, by the log."""
+        async with self._log._session() as conn:
+            await conn.execute(_queries.join_group, self._who)
+        await self._renew()
+        self._renewal = tasks.spawn(
+            tasks.supervise(self._keep_renewing, name=f"lease of {self._group}", most=self._lease / 3),
+            name=f"lease of {self._group}",
+        )
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Renew, give up what is beyond the fair share, claim what is free."""
+        async with self._log._session() as conn:
+            await conn.execute(_queries.alive, self._who)
+            partitions, members = (await postgres.one(conn, _queries.share, self._who)) or (0, 1)
+            share = -(-partitions // max(members, 1))
+            held = {(row[0], row[1]): row[2] for row in await postgres.fetch(conn, _queries.renew, self._who)}
+            for place in [place for place in held if place != self._busy][: max(0, len(held) - share)]:
+                await conn.execute(_queries.release, (self._group, *place, self._member))
+                del held[place]
+            if len(held) < share:
+                claimed = await postgres.fetch(conn, _queries.claim, self._who | {"count": share - len(held)})
+                held |= {(row[0], row[1]): row[2] for row in claimed}
+        # Where we have read on without committing yet, we go on from there.
+        self._held = {place: max(position, self._held.get(place, 0)) for place, position in held.items()}
+
+    async def batches(self) -> AsyncIterator[list[Record]]:
+        """Batches of records, each of one partition and in order."""
+        while True:
+            got = False
+            for place in list(self._held):
+                position = self._held.get(place)
+                if position is None:
+                    continue
+                topic, partition = self._topics[place[0]], place[1]
+                records = await self._log.read(topic, partition, position)
+                if records and self._held.get(place) == position:
+                    got = True
+                    self._held[place] = records[-1].position + 1
+                    self._busy = place
+                    try:
+                        yield records
+                    finally:
+                        self._busy = None
+            if not got:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until something is appended to any of the topics, or it is time to look anyway."""
+        woken = asyncio.Event()
+        self._log._listen()
+        for topic in self._topics.values():
+            self._log._waiting.setdefault(topic, set()).add(woken)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), min(_POLL, self._lease / 3))
+        finally:
+            for topic in self._topics.values():
+                self._log._waiting[topic].discard(woken)
+
+    async def commit(self, record: Record) -> None:
+        """All up to and with ``record`` is handled.
+
+        Raises:
+            FigError: ``lease_lost`` when another member has the partition by now.
+        """
+        number = next(number for number, name in self._topics.items() if name == record.topic)
+        async with self._log._session() as conn:
+            done = await postgres.value(
+                conn,
+                _queries.commit,
+                self._who | {"topic": number, "partition": record.partition, "position": record.position + 1},
+            )
+        if done is None:
+            self._held.pop((number, record.partition), None)
+            raise model.lease_lost(record.topic, record.partition, self._group)
+
+    async def close(self) -> None:
+        """Leave the group."""
+        if self._renewal is not None:
+            await tasks.stop(self._renewal)
+        self._held = {}
+        with contextlib.suppress(FigError):  # the lease ends by itself when the log is away
+            async with self._log._session() as conn:
+                await conn.execute(_queries.leave, self._who)
+
+
+class _Gone(Exception):
+    """The partition's row is not there."""
+
+
+def _unreachable(dsn: str, error: Exception) -> FigError:
+    return FigError(
+        "log_unreachable",
+        f"the log in {postgres.describe(dsn)} does not answer: {str(error).strip() or type(error).__name__}",
+        "Check that its PostgreSQL runs. An append whose answer was lost may be repeated: it is idempotent.",
+        database=postgres.describe(dsn),
+    )
+
+
+def _batches(events: Sequence[Event]) -> list[Sequence[Event]]:
+    if len(events) <= _BATCH and sum(len(event.data) for event in events) <= _BATCH_BYTES:
+        return [events] if events else []
+    batches: list[Sequence[Event]] = []
+    start = size = 0
+    for number, event in enumerate(events):
+        if number > start and (number - start >= _BATCH or size + len(event.data) > _BATCH_BYTES):
+            batches.append(events[start:number])
+            start, size = number, 0
+        size += len(event.data)
+    return [*batches, events[start:]]
+
+
+_OPTIONAL = ("subject", "dataschema", "traceparent", "correlationid", "causationid")
+
+
+def _attributes(event: Event) -> Jsonb | None:
+    found = {name: value for name in _OPTIONAL if (value := getattr(event, name)) is not None}
+    return Jsonb(found, dumps=orjson.dumps) if found else None
+
+
+def _record(topic: str, partition: int, row: Any) -> Record:
+    position, appended_at, time, event_id, source, kind, content_type, key, attributes, data = row
+    event = Event(event_id, source, kind, time, data, content_type, partitionkey=key, **(attributes or {}))
+    return Record(topic, partition, position, event, appended_at)
