@@ -1,0 +1,122 @@
+"""What teams may write under ``gates:``, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.gates.model import Kind
+from stranglerfig.gates.settings import Custom, GateSettings, milliseconds
+
+
+def test_the_file_of_the_scenario() -> None:
+    settings = GateSettings.model_validate(
+        {
+            "sync": {"cdc_latency": {"below": "1s", "share": 0.99}},
+            "reads": {
+                "latency": {"below": "50ms", "share": 0.99},
+                "error_rate": {"below": 0.0001},
+                "shadow_mismatch": {"below": "0.01%"},
+            },
+            "writes": {"error_rate": {"below": 0.0001}, "adjust_end_to_end": {"below": "250ms", "share": "99%"}},
+        }
+    )
+    reads = {kpi.name: kpi for kpi in settings.kpis("reads")}
+    assert list(reads) == ["latency", "error_rate", "shadow_mismatch", "no_worse"]
+    assert (reads["latency"].limit, reads["latency"].threshold, reads["latency"].kind) == (50, 0.99, Kind.SHARE_BELOW)
+    assert reads["shadow_mismatch"].threshold == pytest.approx(0.0001)
+    assert reads["error_rate"].samples == 50_000 and reads["error_rate"].loosened == ""
+    assert {kpi.name for kpi in settings.kpis("writes")} == {
+        "error_rate",
+        "adjust_end_to_end",
+        "reverse_lag",
+        "row_equality",
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "names"),
+    [
+        ("prepare", ["model_lint", "model_signed", "schemas_registered", "preflight"]),
+        ("build", ["service_healthy", "contract", "checks_pass", "coverage"]),
+        ("sync", ["cdc_latency", "row_equality", "apply_rate"]),
+        ("decommission", ["monolith_checks"]),
+    ],
+)
+def test_every_stage_has_its_defaults(stage: str, names: list[str]) -> None:
+    kpis = GateSettings().kpis(stage)
+    assert [kpi.name for kpi in kpis] == names
+    assert all(kpi.loosened == "" for kpi in kpis)
+
+
+def test_what_is_looser_than_the_default_says_so() -> None:
+    settings = GateSettings.model_validate(
+        {
+            "build": {"coverage": {"above": 0.8}},
+            "reads": {
+                "error_rate": {"below": 0.005, "samples": 1000},
+                "no_worse": {"margin": 2},
+                "latency": {"below": "20ms"},
+                "row_equality": {},
+            },
+        }
+    )
+    reads = {kpi.name: kpi.loosened for kpi in settings.kpis("reads")}
+    assert reads["error_rate"] == "below 0.005 instead of 0.0001, samples 1000 instead of 50000"
+    assert reads["no_worse"] == "margin 2 instead of 1.25"
+    assert reads["latency"] == "" and "row_equality" in reads
+    assert settings.kpis("build")[-1].loosened == "above 0.8 instead of 0.9"
+
+
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [
+        ({"reads": {"latency": {"below": 50}}}, "write it with its unit"),
+        ({"reads": {"latency": {"below": "50 parsecs"}}}, "not a duration"),
+        ({"reads": {"error_rate": {"below": 0.0001, "samples": 1000}}}, "it takes 29956"),
+        ({"reads": {"latency": {"below": "50ms", "samples": 100}}}, "it takes 299"),
+        ({"reads": {"eror_rate": {}}}, "Extra inputs"),
+        ({"reads": {"steps": [10, 1, 100]}}, "steps rise"),
+        ({"reads": {"steps": [1, 10]}}, "steps rise"),
+        ({"reads": {"steps": []}}, "steps rise"),
+        ({"reads": {"custom": {"x": {"below": 1}}}}, "either query"),
+        ({"reads": {"custom": {"x": {"sql": "SELECT 1"}}}}, "either below or above"),
+        ({"reads": {"custom": {"x": {"sql": "SELECT 1", "below": 1, "share": 0.999}}}}, "it takes 2995"),
+        ({"writes": {"saga_success": {"above": 0.9999, "samples": 10}}}, "can never show"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_words(plain: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        GateSettings.model_validate(plain)
+
+
+def test_saga_success_is_read_but_not_available() -> None:
+    settings = GateSettings.model_validate({"writes": {"saga_success": {"above": "99.99%"}}})
+    with pytest.raises(FigError) as refused:
+        settings.kpis("writes")
+    assert refused.value.code == "kpi_not_available" and "saga_success" in refused.value.remedy
+
+
+def test_custom_kpis() -> None:
+    settings = GateSettings.model_validate(
+        {
+            "writes": {
+                "custom": {
+                    "queue": {"query": "sum(queue_depth)", "below": 100},
+                    "stock": {"sql": "SELECT min(on_hand) FROM stock", "above": 0},
+                    "busy": {"query": "cpu", "below": 0.8, "share": 0.99, "samples": 400},
+                }
+            }
+        }
+    )
+    kinds = {kpi.name: kpi.kind for kpi in settings.kpis("writes")[-3:]}
+    assert kinds == {"queue": Kind.VALUE_BELOW, "stock": Kind.VALUE_ABOVE, "busy": Kind.RATE_ABOVE}
+    low, high = Custom(sql="SELECT 1", above=2), Custom(sql="SELECT 1", below=2)
+    assert (low.bad(1), low.bad(2), high.bad(1), high.bad(2)) == (True, False, False, True)
+
+
+def test_durations() -> None:
+    assert [milliseconds(t) for t in ("50ms", "1s", " 1.5 m", "2h", "250us")] == [50, 1000, 90_000, 7_200_000, 0.25]
