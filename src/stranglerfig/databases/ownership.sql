@@ -54,9 +54,15 @@ BEGIN
         lock_free := pg_try_advisory_xact_lock_shared(hashtextextended('fig.ownership:' || TG_ARGV[0], 0));
         IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
             -- An old snapshot would still show us as the owner: locking the row fails with 40001 once it has changed.
-            -- KEY SHARE is enough for that, and does not make the compare-and-set of an abort wait for this transaction.
-            SELECT o.side, o.state, o.epoch, o.enforcing INTO ownership
-            FROM fig.ownership o WHERE o.context = TG_ARGV[0] FOR KEY SHARE;
+            -- (FOR KEY SHARE does not.) The subtransaction is rolled back so that the row lock does not stay: an
+            -- abort's compare-and-set must not wait for this transaction. The advisory lock stays, and is enough.
+            BEGIN
+                SELECT o.side, o.state, o.epoch, o.enforcing INTO ownership
+                FROM fig.ownership o WHERE o.context = TG_ARGV[0] FOR SHARE;
+                RAISE SQLSTATE 'FIG00';
+            EXCEPTION WHEN SQLSTATE 'FIG00' THEN
+                NULL;
+            END;
         ELSE
             SELECT o.side, o.state, o.epoch, o.enforcing INTO ownership
             FROM fig.ownership o WHERE o.context = TG_ARGV[0];
@@ -114,7 +120,9 @@ BEGIN
     FOR touched IN
         SELECT DISTINCT o.context, o.state, c.object_identity
         FROM pg_event_trigger_ddl_commands() c
-        JOIN pg_trigger t ON c.classid = 'pg_class'::regclass AND t.tgrelid = c.objid
+        LEFT JOIN pg_index i ON c.classid = 'pg_class'::regclass AND i.indexrelid = c.objid
+        JOIN pg_trigger t ON c.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)
+            AND (t.tgrelid = coalesce(i.indrelid, c.objid) OR t.oid = c.objid)
         JOIN fig.ownership o ON t.tgname = 'fig_guard_' || o.context
     LOOP
         -- DDL that began before the fence is drained by it like a write.
@@ -138,7 +146,7 @@ BEGIN
     FOR dropped IN
         SELECT DISTINCT o.context, d.object_identity
         FROM pg_event_trigger_dropped_objects() d
-        JOIN fig.ownership o ON d.object_type = 'trigger' AND d.object_name = 'fig_guard_' || o.context
+        JOIN fig.ownership o ON d.object_type = 'trigger' AND d.address_names[3] = 'fig_guard_' || o.context
     LOOP
         IF (SELECT o.state = 'fenced' FROM fig.ownership o WHERE o.context = dropped.context) THEN
             RAISE EXCEPTION USING

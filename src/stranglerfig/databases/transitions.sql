@@ -66,7 +66,7 @@ SELECT pg_logical_emit_message(true, 'fig.marker', %(content)s)
 -- The tables that carry this context's guard, firing always.
 SELECT n.nspname || '.' || c.relname, t.tgargs
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE t.tgname IN (%(trigger)s, %(trigger)s || '_truncate') AND t.tgenabled = 'A'
+WHERE t.tgname IN (%(trigger)s::text, %(trigger)s::text || '_truncate') AND t.tgenabled = 'A'
 ORDER BY 1
 
 -- name: kind
