@@ -22,6 +22,7 @@ import psycopg
 
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime import processes
 
 UNPRIVILEGED = "pgserver"
 SETTINGS = {
@@ -80,12 +81,14 @@ class EmbeddedPostgres:
         port: TCP port; 0 chooses a free one at the first start and keeps it in ``directory``.
         major: 18 or 16.
         settings: ``postgresql.conf`` entries beyond ours.
+        die_with_parent: whether the server shuts down (fast) when this process is killed.
     """
 
     directory: Path
     port: int = 0
     major: int = 18
     settings: dict[str, str] = field(default_factory=dict)
+    die_with_parent: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -110,6 +113,7 @@ class EmbeddedPostgres:
             self._initdb(user)
         else:
             self._check_version()
+            self._end_predecessor()
         self.port = self.port or self._remembered_port()
         (self.directory / "fig.port").write_text(str(self.port))
         self._check_port()
@@ -180,6 +184,17 @@ class EmbeddedPostgres:
                 expected=self.major,
             )
 
+    def _end_predecessor(self) -> None:
+        """Stop the server that a killed parent of ours left running on this directory."""
+        pid_file = self.directory / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return
+        # The number may have gone to another program since: only a postgres of this directory is ended.
+        if str(self.directory) in processes.command_line(pid):
+            processes.end(pid, signal.SIGINT, patience=15)
+
     def _remembered_port(self) -> int:
         remembered = self.directory / "fig.port"
         return int(remembered.read_text()) if remembered.exists() else free_port()
@@ -211,6 +226,7 @@ class EmbeddedPostgres:
                 user=user,
                 cwd="/",
                 start_new_session=True,
+                preexec_fn=processes.die_with_parent(signal.SIGINT) if self.die_with_parent else None,
             )
 
     def _await_ready(self, deadline: float) -> str:
@@ -260,6 +276,7 @@ class EmbeddedPostgres:
         """Create a database when it does not exist; returns its DSN for ``owner``."""
         with psycopg.connect(self.dsn(), autocommit=True) as conn:
             if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
-                conn.execute(psycopg.sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(psycopg.sql.Identifier, (name, owner))))
+                conn.execute(
+                    psycopg.sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(psycopg.sql.Identifier, (name, owner)))
+                )
         return self.dsn(name, owner)
-

@@ -1,0 +1,183 @@
+"""``fig up``, ``down``, ``ps`` and ``run``: the processes of a project."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from stranglerfig.cli.main import Fig
+from stranglerfig.foundation import clock
+from stranglerfig.foundation.errors import FigError
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Run in the background; returns when everything is ready.")
+@click.option("--no-check", is_flag=True, help="Start even though the monolith's database does not answer.")
+@click.pass_obj
+def up(fig: Fig, detach: bool, no_check: bool) -> None:
+    """Start everything a project needs, and keep it running: control PostgreSQL, Envoy, capture, sync, controller.
+
+    Stays in the foreground until Ctrl-C, which ends all of it. Prints the addresses of what it started.
+
+    Example: fig up --detach
+    """
+    from stranglerfig.runtime import logs
+    from stranglerfig.runtime.datadir import DataDirectory
+    from stranglerfig.runtime.supervise import Supervisor, on_signals
+
+    project = fig.project
+    _ = project.extractions  # a mistake in an extraction.yaml is better told now than by six processes
+    data = DataDirectory(project.data_directory)
+    data.prepare()
+    if detach:
+        _detach(fig, data, no_check)
+        return
+    logs.install(project.environment, level=30)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        on_signals(stop.set)
+        await Supervisor(project, data).run(
+            stop=stop, ready=lambda seconds: _ready(fig, data.state(), seconds), check=not no_check
+        )
+
+    with data.lock():
+        fig.run(serve())
+
+
+def _ready(fig: Fig, state: dict[str, Any], seconds: float) -> None:
+    if fig.json:
+        click.echo(
+            _line({"ready": True, "seconds": round(seconds, 3), "pid": state["pid"], "addresses": state["addresses"]})
+        )
+    else:
+        table = Table(title=f"{fig.project.estate.name}: ready after {seconds:.1f} s", title_justify="left", box=None)
+        table.add_column("what")
+        table.add_column("where", overflow="fold")
+        for what, where in state["addresses"].items():
+            table.add_row(what, where)
+        Console(soft_wrap=True).print(table)
+        click.echo("Ctrl-C ends all of it." if sys.stdin.isatty() else "fig down ends all of it.")
+    sys.stdout.flush()
+
+
+def _line(value: Any) -> str:
+    from stranglerfig.cli.main import dumps_line
+
+    return dumps_line(value)
+
+
+def _detach(fig: Fig, data: Any, no_check: bool) -> None:
+    with data.lock():
+        pass  # refuses here, with the holder's number, rather than in the background
+    begun = clock.monotonic()
+    log = data.rotate("up")
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603
+            [
+                *(sys.executable, "-m", "stranglerfig.cli.main"),
+                *(("--json",) if fig.json else ()),
+                *("--project", str(fig.project.directory), "up"),
+                *(("--no-check",) if no_check else ()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=out,
+            start_new_session=True,
+        )
+    while True:
+        if (status := process.poll()) is not None:
+            click.echo(log.read_text(errors="replace").rstrip(), err=True)
+            sys.exit(status or 1)
+        state = data.state()
+        if state.get("pid") == process.pid and state.get("ready"):
+            _ready(fig, state, clock.monotonic() - begun)
+            return
+        clock.block(0.02)
+
+
+@click.command()
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for the end.")
+@click.pass_obj
+def down(fig: Fig, timeout: float) -> None:
+    """End what `fig up` started on this project.
+
+    Example: fig down
+    """
+    from stranglerfig.runtime import processes
+    from stranglerfig.runtime.datadir import DataDirectory
+
+    data = DataDirectory(fig.project.data_directory)
+    pid = data.holder()
+    if pid is None:
+        fig.print({"running": False, "ended": None}, "Nothing runs on this project.")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = clock.monotonic() + timeout
+    while processes.alive(pid) and data.holder() == pid:
+        if clock.monotonic() > deadline:
+            raise FigError(
+                "timed_out",
+                f"process {pid} has not ended within {timeout:g} s",
+                f"Look at {data.logs}; kill -9 {pid} ends it, and its children with it.",
+                pid=pid,
+            )
+        clock.block(0.02)
+    fig.print({"running": False, "ended": pid}, f"Ended process {pid} and all that it had started.")
+
+
+@click.command()
+@click.pass_obj
+def ps(fig: Fig) -> None:
+    """Show the processes of this project: process id, restarts, state.
+
+    Example: fig ps --json
+    """
+    from stranglerfig.runtime.datadir import DataDirectory
+
+    data = DataDirectory(fig.project.data_directory)
+    pid = data.holder()
+    state = data.state()
+    if pid is None:
+        fig.print({"running": False, "pid": None, "roles": []}, "Nothing runs on this project (fig up starts it).")
+        return
+    if fig.json:
+        fig.print({"running": True, **state, "pid": pid}, "")
+        return
+    table = Table(title=f"fig up is process {pid}", title_justify="left", box=None)
+    for column in ("role", "pid", "restarts", "state", "for"):
+        table.add_column(column, justify="right" if column in ("pid", "restarts", "for") else "left")
+    for row in state["roles"]:
+        table.add_row(
+            row["role"],
+            str(row["pid"] or "-"),
+            str(row["restarts"]),
+            row["state"],
+            f"{max(clock.epoch() - row['since'], 0):.0f} s",
+        )
+    Console(soft_wrap=True).print(table)
+
+
+ROLE_NAMES = ("postgres", "envoy", "fence", "shadow", "capture", "sync", "controller")
+
+
+@click.command(name="run")
+@click.argument("role", type=click.Choice(ROLE_NAMES))
+@click.pass_obj
+def run(fig: Fig, role: str) -> None:
+    """Be one process of a project, in the foreground; `fig up` runs one of these per role.
+
+    Example: fig run capture
+    """
+    from stranglerfig.runtime import roles
+
+    roles.run(role, Path(fig.directory))

@@ -1,0 +1,275 @@
+"""What each process of ``fig up`` does, and ``fig run ROLE`` alone: the wiring of rooms that do not know each other.
+
+Rooms are imported inside the role that needs them, so that each process loads only what it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stranglerfig.foundation import clock
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime import logs, processes
+from stranglerfig.runtime.datadir import DataDirectory
+from stranglerfig.runtime.embedded import EmbeddedPostgres
+from stranglerfig.runtime.settings import Project, load_project
+from stranglerfig.runtime.supervise import control_dsn, until_signal
+
+if TYPE_CHECKING:
+    from stranglerfig.eventlog.postgres import PostgresLog
+    from stranglerfig.facade.model import Estate as FacadeEstate
+
+log = logging.getLogger(__name__)
+
+KillPoint = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a role's work is given.
+
+    Attributes:
+        kill_point: called with the name of each point at which a fault test may want this process dead.
+        ready: called once the role does its work.
+    """
+
+    name: str
+    project: Project
+    data: DataDirectory
+    ports: dict[str, int]
+    kill_point: KillPoint
+    ready: Callable[[], None]
+
+    @property
+    def control(self) -> str:
+        """The control database's address."""
+        return control_dsn(self.project)
+
+
+def killer(data: Path, point: str | None) -> KillPoint:
+    """A fault on demand (``FIG_KILL_AT=POINT``): this process kills itself at ``point``, once per data directory."""
+
+    def reached(name: str) -> None:
+        if name != point:
+            return
+        mark = data / f"killed-{name.replace('/', '-')}"
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return reached
+
+
+def facade_estate(role: Role) -> FacadeEstate:
+    """Where monolith, fence server and comparator listen, for the façade's tables."""
+    from stranglerfig.facade.model import Estate
+
+    return Estate(
+        monolith_url=role.project.estate.monolith.url,
+        fence_url=f"http://127.0.0.1:{role.ports['fence']}",
+        shadow_url=f"http://127.0.0.1:{role.ports['shadow']}",
+        upstream_idle=role.project.estate.facade.upstream_idle,
+    )
+
+
+def traces_endpoint(project: Project) -> str | None:
+    """Where traces go: the environment's word comes before the file's."""
+    return project.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or project.estate.telemetry.otlp
+
+
+def open_log(project: Project) -> PostgresLog:
+    """The event log that ``fig.yaml`` names; call inside the loop that uses it."""
+    from stranglerfig.eventlog.postgres import PostgresLog
+
+    named = project.estate.log
+    return PostgresLog(control_dsn(project) if named == "postgres" else named)
+
+
+def run(name: str, directory: Path) -> None:
+    """Be the role ``name`` until SIGTERM or Ctrl-C.
+
+    Raises:
+        FigError: what the role's start was refused with.
+    """
+    project = load_project(directory)
+    logs.install(project.environment)
+    # A supervisor that dies takes its roles with it; one that died before we could ask had us started for nothing.
+    parent = project.environment.get("FIG_PARENT")
+    if parent is not None and not processes.follow(int(parent)):
+        return
+    data = DataDirectory(project.data_directory)
+    data.prepare()
+    role = Role(
+        name=name,
+        project=project,
+        data=data,
+        ports=data.ports(),
+        kill_point=killer(data.path, project.environment.get("FIG_KILL_AT")),
+        ready=lambda: data.say_ready(name),
+    )
+    log.info("role begins", extra={"action": "role_begins", "role": name, "pid": os.getpid()})
+    ROLES[name](role)
+    log.info("role ends", extra={"action": "role_ends", "role": name})
+
+
+def _loop(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:
+    """Run ``work`` on an event loop of its own; uvloop where throughput or latency counts."""
+    factory = None
+    if fast:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(until_signal(work))
+
+
+def postgres(role: Role) -> None:
+    """Be the parent of the embedded control PostgreSQL; ends (and is restarted) when the server ends."""
+    server = EmbeddedPostgres(role.data.path / "postgres", port=role.ports.get("control", 0), die_with_parent=True)
+    asked = False
+
+    def stop(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    # No event loop: the kernel's signal at our death is bound to the thread that starts the server, the main one.
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        server.start()
+        server.create_database("fig")
+        role.ready()
+        while server.alive() and not asked:
+            clock.block(0.05)
+        if not asked:
+            raise FigError(
+                "embedded_postgres_failed",
+                "the control PostgreSQL has ended; it is started again",
+                f"Look at {server.log_file} if it happens again.",
+            )
+    finally:
+        server.stop()
+
+
+def envoy(role: Role) -> None:
+    """Be the parent of Envoy; ends (and is restarted) when it ends. Its tables are in files and survive it."""
+    from stranglerfig.facade.envoy import EnvoyControl
+
+    settings = role.project.estate.facade
+    control = EnvoyControl(role.data.path / "envoy", f"127.0.0.1:{role.ports['envoy_admin']}", facade_estate(role))
+    control.prepare(
+        [], listen=settings.listen, max_header_kb=settings.max_header_kb, otlp=traces_endpoint(role.project), keep=True
+    )
+    # Started from the main thread, before any other exists: see processes.die_with_parent.
+    process = subprocess.Popen(  # noqa: S603
+        control.command(envoy=settings.envoy, workers=settings.workers),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=processes.die_with_parent(signal.SIGTERM),
+    )
+
+    async def watch() -> None:
+        try:
+            said = False
+            while process.poll() is None:
+                if not said and await control.ready():
+                    role.ready()
+                    said = True
+                await asyncio.sleep(0.05)
+        finally:
+            await control.close()
+        raise FigError(
+            "envoy_ended",
+            f"Envoy has ended with status {process.returncode}; it is started again",
+            f"Look at {control.log_file} if it happens again.",
+        )
+
+    try:
+        _loop(role, watch())
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def fence(role: Role) -> None:
+    """The fence server: holds writes during a cut-over."""
+    from stranglerfig.facade.fence import FenceContext, serve_fence
+
+    project = role.project
+    contexts = [
+        FenceContext(
+            context=settings.context,
+            routes=settings.routes,
+            monolith_dsn=project.reveal(project.estate.monolith.database),
+            service_dsn=project.reveal(settings.service.database),
+            settings=settings.facade.fence,
+        )
+        for settings in project.extractions.values()
+    ]
+    _loop(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
+
+
+def controller(role: Role) -> None:
+    """Stages, gates, cut-overs: what acts on commands."""
+    from stranglerfig.changes.flows import Flows
+    from stranglerfig.extraction.controller import run as control
+    from stranglerfig.extraction.parts import ContextParts, Parts
+    from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.facade.fence import FenceClient
+
+    project = role.project
+
+    async def work() -> None:
+        log_ = open_log(project)
+        envoy = EnvoyControl(role.data.path / "envoy", f"127.0.0.1:{role.ports['envoy_admin']}", facade_estate(role))
+        client = FenceClient(f"http://127.0.0.1:{role.ports['fence']}")
+        parts = Parts(
+            name=project.estate.name,
+            project=project.directory,
+            data=role.data.path,
+            control_dsn=role.control,
+            monolith_url=project.estate.monolith.url,
+            monolith_dsn=project.reveal(project.estate.monolith.database),
+            contexts={
+                name: ContextParts(settings, project.folder(name), project.reveal(settings.service.database))
+                for name, settings in project.extractions.items()
+            },
+            log=log_,
+            flows=Flows(role.control),
+            envoy=envoy,
+            fence=client,
+            kill_point=role.kill_point,
+        )
+        try:
+            await log_.migrate()
+            # A second controller waits for the first to go: it is at its work as well.
+            role.ready()
+            await control(parts)
+        finally:
+            await client.close()
+            await envoy.close()
+            await log_.close()
+
+    _loop(role, work())
+
+
+ROLES: dict[str, Callable[[Role], None]] = {
+    "postgres": postgres,
+    "envoy": envoy,
+    "fence": fence,
+    "controller": controller,
+}

@@ -1,0 +1,217 @@
+"""What the user's files say: ``fig.yaml`` (the estate) and each ``contexts/*/extraction.yaml``, read with exact errors.
+
+Secrets come from the environment or a file reference, are resolved when they are used, and show in no text of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg import ProgrammingError, conninfo
+from pydantic import Field, field_validator
+
+from stranglerfig.changes.settings import DatabaseReference, Settings
+from stranglerfig.facade.settings import FacadeSettings
+from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime import yamlfile
+
+if TYPE_CHECKING:
+    from stranglerfig.extraction.settings import ExtractionSettings
+
+ESTATE_FILE = "fig.yaml"
+
+
+def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
+    """The address that ``reference`` stands for.
+
+    Raises:
+        FigError: ``secret_missing`` with the name of the variable or file; ``bad_address`` (never shown).
+    """
+    found = reference.dsn
+    if reference.env is not None:
+        found = environment.get(reference.env)
+        if not found:
+            raise FigError(
+                "secret_missing",
+                f"the environment variable {reference.env}, which the configuration names, is not set",
+                f"Set {reference.env} where fig runs, or name a file: {{file: path}}.",
+                variable=reference.env,
+            )
+    if reference.file is not None:
+        path = directory / reference.file
+        try:
+            found = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise FigError(
+                "secret_missing",
+                f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
+                "Create it with the address in it, readable by the account that fig runs as.",
+                file=str(path),
+            ) from error
+    assert found is not None
+    try:
+        conninfo.conninfo_to_dict(found)
+    except ProgrammingError:
+        raise FigError(
+            "bad_address",
+            f"{_named(reference)} is not a database's address (it is not shown: it may hold a password)",
+            "Write it as postgresql://role@host:5432/database.",
+        ) from None
+    return found
+
+
+def describe(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
+    """Where ``reference`` points, without its password; never fails."""
+    try:
+        return postgres.describe(reveal(reference, directory, environment))
+    except FigError:
+        return _named(reference)
+
+
+def _named(reference: DatabaseReference) -> str:
+    if reference.env is not None:
+        return f"the value of {reference.env}"
+    return f"the content of {reference.file}" if reference.file is not None else "what the configuration gives"
+
+
+class MonolithSettings(Settings):
+    """The system being replaced."""
+
+    url: str = Field(description="Where it answers HTTP: http://127.0.0.1:8001.", pattern=r"^https?://[^/\s]+$")
+    database: DatabaseReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
+
+
+class TelemetrySettings(Settings):
+    """Where traces go."""
+
+    otlp: str | None = Field(
+        default=None,
+        description="OTLP/HTTP endpoint for traces: http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT comes first.",
+        pattern=r"^https?://\S+$",
+    )
+
+
+class Estate(Settings):
+    """``fig.yaml``: the estate."""
+
+    name: str = Field(description="The estate's name; the source of its events.", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    monolith: MonolithSettings
+    facade: FacadeSettings = Field(default_factory=FacadeSettings, description="The proxy in front of the monolith.")
+    log: str = Field(
+        default="postgres",
+        description="The event log: 'postgres' (in the control database) or postgresql://… of its own.",
+    )
+    control: DatabaseReference | None = Field(
+        default=None,
+        description="The control database, when it is the user's own; else an embedded PostgreSQL is started.",
+    )
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
+    data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
+
+    @field_validator("log")
+    @classmethod
+    def _known_log(cls, value: str) -> str:
+        if value == "postgres" or value.startswith(("postgres://", "postgresql://")):
+            return value
+        raise ValueError("allowed: postgres, postgresql://… (other logs come with a later version)")
+
+    @property
+    def listen(self) -> tuple[str, int]:
+        """Host and port of the façade."""
+        host, _, port = str(self.facade.listen).rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a ``fig.yaml`` and what belongs to it.
+
+    Attributes:
+        directory: the folder, absolute.
+        estate: ``fig.yaml``.
+        environment: the process's environment, read here and nowhere else.
+    """
+
+    directory: Path
+    estate: Estate
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+    @property
+    def data_directory(self) -> Path:
+        """Where state, logs and the embedded servers' files are; absolute."""
+        return (self.directory / self.estate.data).resolve()
+
+    @cached_property
+    def extractions(self) -> dict[str, ExtractionSettings]:
+        """Every ``contexts/*/extraction.yaml``, by context.
+
+        Raises:
+            FigError: ``bad_configuration``.
+        """
+        found: dict[str, ExtractionSettings] = {}
+        for file in sorted(self.directory.glob("contexts/*/extraction.yaml")):
+            settings = self.load_extraction(file)
+            if settings.context in found:
+                raise FigError(
+                    "bad_configuration",
+                    f"{file}:1: context: found '{settings.context}', which another extraction.yaml has already",
+                    "Give each extraction.yaml a context of its own.",
+                    file=str(file),
+                )
+            found[settings.context] = settings
+        return found
+
+    def load_extraction(self, file: Path) -> ExtractionSettings:
+        """One ``extraction.yaml``."""
+        from stranglerfig.extraction.settings import ExtractionSettings
+
+        return yamlfile.parse(yamlfile.read(file), ExtractionSettings)
+
+    def reveal(self, reference: DatabaseReference) -> str:
+        """The address that a file's ``database`` stands for (``secret_missing``, ``bad_address``)."""
+        return reveal(reference, self.directory, self.environment)
+
+    def describe(self, reference: DatabaseReference) -> str:
+        """Where it points, without its password."""
+        return describe(reference, self.directory, self.environment)
+
+    def folder(self, context: str) -> Path:
+        """The folder of a context's files.
+
+        Raises:
+            FigError: ``unknown_context``.
+        """
+        for file in sorted(self.directory.glob("contexts/*/extraction.yaml")):
+            if isinstance(data := yamlfile.read(file).data, dict) and data.get("context") == context:
+                return file.parent
+        raise FigError(
+            "unknown_context",
+            f"no extraction.yaml below {self.directory}/contexts has the context '{context}'",
+            "Check the name, or write contexts/NAME/extraction.yaml.",
+            context=context,
+        )
+
+
+def load_project(directory: Path, environment: Mapping[str, str] | None = None) -> Project:
+    """Read the estate of the folder ``directory``; extractions are read when they are asked for.
+
+    Raises:
+        FigError: ``no_configuration``, ``bad_configuration``.
+    """
+    directory = directory.resolve()
+    environment = dict(os.environ) if environment is None else environment
+    file = directory / ESTATE_FILE
+    if not file.is_file():
+        raise FigError(
+            "no_configuration",
+            f"there is no {ESTATE_FILE} in {directory}",
+            "Run fig in the project's folder, name it with --project DIR, or write one (docs/reference/fig-yaml.md).",
+            directory=str(directory),
+        )
+    return Project(directory, yamlfile.parse(yamlfile.read(file), Estate), environment)

@@ -1,0 +1,313 @@
+"""``fig up``: a process per role, each restarted with backoff when it dies, all ended in order, none left behind.
+
+Every child runs in a session of its own (so that a terminal's Ctrl-C reaches only us) and asks the kernel to be ended
+with us. A role is ready when it says so in ``run/<role>.ready``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from stranglerfig.changes.flows import Flows
+from stranglerfig.foundation import clock, postgres, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime import processes
+from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
+from stranglerfig.runtime.settings import Project
+
+log = logging.getLogger(__name__)
+
+ROLES: tuple[str, ...] = ("envoy",)
+MEASURED = ("fence", "shadow", "capture", "sync", "controller")
+FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 30.0
+
+
+@dataclass
+class Child:
+    """A role's process, as ``fig ps`` shows it.
+
+    Attributes:
+        state: ``starting``, ``ready``, ``restarting`` or ``ended``.
+        quick_ends: how often it has ended without having been ready since.
+    """
+
+    role: str
+    pid: int | None = None
+    restarts: int = 0
+    state: str = "ended"
+    since: float = 0.0
+    quick_ends: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row of ``fig ps``."""
+        return {
+            "role": self.role,
+            "pid": self.pid,
+            "restarts": self.restarts,
+            "state": self.state,
+            "since": self.since,
+        }
+
+
+class Supervisor:
+    """Runs ``roles`` of a project until it is told to stop.
+
+    Attributes:
+        failure: what made a start hopeless, when it was.
+    """
+
+    def __init__(self, project: Project, data: DataDirectory, roles: tuple[str, ...] = ROLES) -> None:
+        self._project = project
+        self._data = data
+        self._roles = roles
+        self._children: dict[str, Child] = {}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._ports: dict[str, int] = {}
+        self._begun = clock.monotonic()
+        self._started_at = clock.epoch()
+        self._ready = False
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the control database is ours."""
+        return self._project.estate.control is None
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """What was started, and where it answers; without passwords."""
+        host, port = self._project.estate.listen
+        control = control_dsn(self._project, self._ports)
+        found = {"façade": f"http://{host}:{port}"}
+        if "envoy" in self._roles:
+            found["envoy admin"] = f"http://127.0.0.1:{self._ports['envoy_admin']}"
+        found["control database"] = control if self.embedded else postgres.describe(control)
+        found["log"] = (
+            "in the control database"
+            if self._project.estate.log == "postgres"
+            else postgres.describe(self._project.estate.log)
+        )
+        for role in self._roles:
+            if role in MEASURED:
+                found[f"metrics of {role}"] = f"http://127.0.0.1:{self._ports[f'metrics_{role}']}/metrics"
+        found["logs"] = str(self._data.logs)
+        return found
+
+    async def run(self, *, stop: asyncio.Event, ready: Callable[[float], None], check: bool = True) -> None:
+        """Start everything, call ``ready`` with the seconds it took, wait for ``stop``, end everything.
+
+        The data directory must be prepared and locked by the caller.
+
+        Raises:
+            FigError: ``port_in_use``, ``database_unreachable``, ``role_failed``, ``secret_missing``, …
+        """
+        await self._clear_leftovers()
+        self._check_listen()
+        self._ports = self._data.choose_ports((*PORTS, *(f"metrics_{role}" for role in MEASURED)))
+        if check:
+            await self._check_monolith()
+        stopped = tasks.spawn(stop.wait(), name="stop asked")
+        try:
+            started = tasks.spawn(self._start(), name="start")
+            await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)
+            if not started.done():
+                await tasks.stop(started)
+                return
+            started.result()
+            self._ready = True
+            self._say()
+            ready(clock.monotonic() - self._begun)
+            await stop.wait()
+        finally:
+            await tasks.stop(stopped)
+            await self._end()
+
+    async def _start(self) -> None:
+        if self.embedded:
+            await self._launch(("postgres",))
+        else:
+            async with postgres.session(control_dsn(self._project, self._ports), what="up"):
+                pass
+        await Flows(control_dsn(self._project, self._ports)).migrate()
+        await self._launch(self._roles)
+
+    async def _launch(self, roles: tuple[str, ...]) -> None:
+        for role in roles:
+            self._children[role] = Child(role)
+            self._data.rotate(role)
+            self._keepers[role] = tasks.spawn(self._keep(self._children[role]), name=f"keep {role}")
+        for role in roles:
+            child = self._children[role]
+
+            async def settled(child: Child = child) -> bool:
+                return child.state == "ready" or child.quick_ends >= 3
+
+            await clock.until(settled, timeout=60, what=f"the role {role}", at_most=0.05)
+            if child.state != "ready":
+                raise FigError(
+                    "role_failed",
+                    f"the role {role} does not start: {self._last_words(role)}",
+                    f"Look at {self._data.log_file(role)}.",
+                    role=role,
+                    log=str(self._data.log_file(role)),
+                )
+
+    def _last_words(self, role: str) -> str:
+        try:
+            lines = self._data.log_file(role).read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return "it has written nothing"
+        return lines[-1][-600:] if lines else "it has written nothing"
+
+    async def _keep(self, child: Child) -> None:
+        """Run a role's process again and again."""
+        pause = FIRST_PAUSE
+        while True:
+            begun = clock.monotonic()
+            was_ready = await self._once(child)
+            child.quick_ends = 0 if was_ready else child.quick_ends + 1
+            if clock.monotonic() - begun > STEADY:
+                pause = FIRST_PAUSE
+            child.restarts += 1
+            self._mark(child, "restarting")
+            log.warning("role ended, restarting in %.1f s", pause, extra={"action": "role_restart", "role": child.role})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _once(self, child: Child) -> bool:
+        """One life of a role's process; returns whether it was ever ready."""
+        with self._data.log_file(child.role).open("ab") as out:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "stranglerfig.cli.main", "--project", str(self._project.directory), "run", child.role),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env={**self._project.environment, "FIG_PARENT": str(os.getpid())},
+            )
+        self._processes[child.role] = process
+        child.pid = process.pid
+        self._mark(child, "starting")
+        ended = tasks.spawn(process.wait(), name=f"{child.role} ends")
+        try:
+            while not ended.done() and self._data.ready(child.role) != process.pid:
+                await asyncio.wait([ended], timeout=0.02)
+            if not ended.done():
+                self._mark(child, "ready")
+                await asyncio.wait([ended])
+        finally:
+            await tasks.stop(ended)
+        return child.state == "ready"
+
+    def _mark(self, child: Child, state: str) -> None:
+        child.state, child.since = state, clock.epoch()
+        self._say()
+
+    def _say(self) -> None:
+        self._data.say(
+            {
+                "pid": os.getpid(),
+                "started_at": self._started_at,
+                "ready": self._ready,
+                "addresses": self.addresses,
+                "roles": [child.as_dict() for child in self._children.values()],
+            }
+        )
+
+    async def _end(self) -> None:
+        """End the roles, then Envoy, then PostgreSQL: each may still need the one after it."""
+        for keeper in self._keepers.values():
+            await tasks.stop(keeper)
+        last = ("envoy", "postgres")
+        await asyncio.gather(*(self._end_one(role) for role in self._processes if role not in last))
+        for role in last:
+            await self._end_one(role)
+        self._ready = False
+        self._say()
+
+    async def _end_one(self, role: str) -> None:
+        process = self._processes.get(role)
+        if process is None:
+            return
+        for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+            if process.returncode is not None:
+                break
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), patience)
+        self._children[role].pid = None
+        self._mark(self._children[role], "ended")
+
+    async def _clear_leftovers(self) -> None:
+        """Wait for the children of a killed predecessor: the kernel has told them to end, they may need a moment."""
+        for row in self._data.state().get("roles", []):
+            pid = row.get("pid")
+            # Envoy is started with the data directory's file in its command line, our own roles with the project.
+            words = processes.command_line(pid) if pid else ""
+            if str(self._project.directory) in words or str(self._data.path) in words:
+                await asyncio.to_thread(processes.end, pid)
+
+    def _check_listen(self) -> None:
+        host, port = self._project.estate.listen
+        if not port_is_free(host, port):
+            raise FigError(
+                "port_in_use",
+                f"the façade cannot listen on {host}:{port} (facade.listen in fig.yaml): the port is taken",
+                "End what listens there, or choose another port for facade.listen.",
+                port=port,
+                host=host,
+            )
+
+    async def _check_monolith(self) -> None:
+        dsn = self._project.reveal(self._project.estate.monolith.database)
+        async with postgres.session(dsn, what="up"):
+            pass
+
+
+def control_dsn(project: Project, ports: dict[str, int] | None = None) -> str:
+    """The address of the control database.
+
+    Raises:
+        FigError: ``not_running`` when it is embedded and was never started.
+    """
+    if project.estate.control is not None:
+        return project.reveal(project.estate.control)
+    port = (DataDirectory(project.data_directory).ports() if ports is None else ports).get("control")
+    if port is None:
+        raise FigError(
+            "not_running",
+            f"fig has not been started on {project.data_directory}",
+            "Start it: fig up (or fig up --detach).",
+            directory=str(project.data_directory),
+        )
+    return f"postgresql://postgres@127.0.0.1:{port}/fig"
+
+
+def on_signals(stop: Callable[[], Any]) -> None:
+    """Call ``stop`` at Ctrl-C and SIGTERM; for the running loop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+async def until_signal(work: Awaitable[None]) -> None:
+    """Do ``work`` until it ends or the process is asked to end; its failure is raised."""
+    task = tasks.spawn(_as_coroutine(work), name="role")
+    on_signals(task.cancel)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
