@@ -8,7 +8,7 @@ from pydantic import Field
 
 from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Settings, TableMapping
 from stranglerfig.facade.settings import ContextFacade, Routes
-from stranglerfig.gates.settings import Gates
+from stranglerfig.gates.settings import GateSettings
 from stranglerfig.verification.settings import ShadowSettings
 
 
@@ -35,6 +35,9 @@ class Writers(Settings):
 
     routed: tuple[str, ...] = Field(default=(), description="Writes of declared write routes: they move with the routes.")
     refused: tuple[str, ...] = Field(default=(), description="Known, and to be refused once the service owns the data.")
+    quiet_seconds: float = Field(
+        default=60, ge=11, description="A writer not seen for so long is gone; a session is recorded at most every 10 s."
+    )
 
 
 class Decommission(Settings):
@@ -67,8 +70,7 @@ class ExtractionSettings(Settings):
     writers: Writers = Field(default_factory=Writers)
     accept_foreign_keys: tuple[str, ...] = Field(default=(), description="Foreign keys across the boundary, accepted by constraint name.")
     accept_findings: tuple[str, ...] = Field(default=(), description="Other preflight findings that were read and accepted, by code.")
-    read_steps: tuple[float, ...] = Field(default=(1, 10, 50, 100), description="Shares of reads, in percent, one step each; the last is 100.")
-    gates: Gates = Field(default_factory=Gates)
+    gates: GateSettings = Field(default_factory=GateSettings)
     decommission: Decommission = Field(default_factory=Decommission)
 
     @property

@@ -1,0 +1,122 @@
+"""Facts that gates ask for once, not per request: the model, schemas, preflight, the service, its checks, equal rows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import yaml
+
+from stranglerfig.databases import preflight
+from stranglerfig.databases.model import Finding
+from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.settings import Checks
+from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
+
+Fact = tuple[bool | None, float | None, str]
+"""Whether it holds, or its value, and where that is from."""
+
+
+async def findings(parts: Parts, context: ContextParts) -> list[Finding]:
+    """What the preflight of both databases found, without what the user has accepted by name."""
+    settings = context.settings
+    found: list[Finding] = []
+    async with postgres.session(parts.monolith_dsn, what="preflight") as source:
+        found += await preflight.source_findings(source, settings.sources, "forward")
+    async with postgres.session(context.service_dsn, what="preflight") as target:
+        found += await preflight.target_findings(target, settings.targets, "forward")
+    return [finding for finding in found if not accepted(finding, settings.accept_foreign_keys, settings.accept_findings)]
+
+
+def accepted(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> bool:
+    """Whether the user has read and accepted a finding."""
+    if finding.code == "foreign_key_crosses":
+        return str(finding.context.get("name", "")) in keys
+    return finding.code in codes
+
+
+async def service_healthy(context: ContextParts) -> Fact:
+    """Whether the service answers its health check."""
+    url = context.settings.service.url + context.settings.service.health
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, session.get(url) as answer:
+            return answer.status == 200, None, f"{url} answered {answer.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return False, None, f"{url} does not answer: {error}"
+
+
+async def contract(context: ContextParts) -> Fact:
+    """Whether the contract names every route, and the service answers each read with a status that the contract allows."""
+    settings = context.settings
+    if settings.service.contract is None:
+        return False, None, "service.contract names no OpenAPI document"
+    path = context.folder / settings.service.contract
+    try:
+        paths: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["paths"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        return False, None, f"{path} cannot be read as an OpenAPI document: {error}"
+    described = {_shape(name): operations for name, operations in paths.items()}
+    for route in (*settings.routes.reads, *settings.routes.writes):
+        for method in route.methods:
+            if method.lower() not in described.get(_shape(route.path), {}):
+                return False, None, f"{path.name} does not describe {method} {route.path}"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        for route in settings.routes.reads:
+            allowed = {str(status) for status in described[_shape(route.path)]["get"]["responses"]}
+            url = settings.service.url + re.sub(r"\{[^}]+\}", "1", route.path)
+            try:
+                async with session.get(url) as answer:
+                    if str(answer.status) not in allowed:
+                        return False, None, f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}"
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                return False, None, f"GET {url} does not answer: {error}"
+    return True, None, f"{len(settings.routes.reads) + len(settings.routes.writes)} routes as in {path.name}"
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+async def run_checks(checks: Sequence[Checks], project: Path, log: Path, progress: Progress) -> tuple[Fact, Fact]:
+    """Run a team's own checks; returns whether they pass, and the coverage they report (the lowest, 0 to 1)."""
+    if not checks:
+        return (False, None, "no checks are configured"), (None, None, "no checks are configured")
+    shares: list[float] = []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for check in checks:
+        await progress(f"running {check.run}", {})
+        with log.open("ab") as out:
+            process = await asyncio.create_subprocess_shell(check.run, cwd=project, stdout=out, stderr=out)
+            status = await process.wait()
+        if status:
+            tail = log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
+            return (False, None, f"'{check.run}' ended with {status}: {tail[0]} (see {log})"), (None, None, "")
+        if check.coverage:
+            try:
+                shares.append(coverage(project / check.coverage))
+            except (OSError, ValueError, KeyError) as error:
+                return (True, None, check.run), (None, None, f"{check.coverage} cannot be read: {error}")
+    if not shares:
+        return (True, None, "all passed"), (None, None, "no coverage report is configured")
+    return (True, None, f"{len(checks)} passed"), (None, min(shares), "coverage.py's report")
+
+
+def coverage(report: Path) -> float:
+    """The share of lines and branches that a coverage.py JSON report says were covered."""
+    return float(orjson.loads(report.read_bytes())["totals"]["percent_covered"]) / 100
+
+
+def require(fact: Fact, code: str, what: str, remedy: str) -> None:
+    """Raise what does not hold.
+
+    Raises:
+        FigError: ``code``.
+    """
+    if fact[0] is False:
+        raise FigError(code, f"{what}: {fact[2]}", remedy)

@@ -1,0 +1,62 @@
+"""What the runtime hands to the controller: everything it needs to act, already configured."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stranglerfig.changes.flows import Flows
+from stranglerfig.changes.settings import TableMapping
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.extraction.decommission import held
+from stranglerfig.extraction.settings import ExtractionSettings
+from stranglerfig.facade.envoy import EnvoyControl
+from stranglerfig.facade.fence import FenceClient
+
+Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""Says what is being done: a line of text, and figures (``done``, ``total``, ``rate``, ``remaining``) where there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextParts:
+    """One context: its settings, the folder they lie in, and where its service's database is."""
+
+    settings: ExtractionSettings
+    folder: Path
+    service_dsn: str
+
+    def tables(self, retired: bool) -> tuple[TableMapping, ...]:
+        """The mapping as it is in force: retired tables are in the holding schema."""
+        if not retired:
+            return self.settings.tables
+        return tuple(
+            table.model_copy(update={"source": held(table.source, self.settings.context)}) for table in self.settings.tables
+        )
+
+    def sources(self, retired: bool) -> tuple[str, ...]:
+        """The monolith's tables where they are now."""
+        return tuple(held(name, self.settings.context) if retired else name for name in self.settings.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The estate as the controller sees it.
+
+    Attributes:
+        kill_point: called with the name of each point at which a fault test may kill the process.
+    """
+
+    name: str
+    project: Path
+    data: Path
+    control_dsn: str
+    monolith_url: str
+    monolith_dsn: str
+    contexts: Mapping[str, ContextParts]
+    log: EventLog
+    flows: Flows
+    envoy: EnvoyControl
+    fence: FenceClient
+    kill_point: Callable[[str], None] = lambda name: None

@@ -1,0 +1,551 @@
+"""What entering and leaving each step of an extraction does. Every effect can be repeated: a step that was interrupted
+is entered again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from psycopg import sql
+
+from stranglerfig.capture import capture
+from stranglerfig.changes.model import Direction, names
+from stranglerfig.databases import ownership
+from stranglerfig.extraction import decommission, facts, writers
+from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.proof import verify
+from stranglerfig.extraction.routing import routing
+from stranglerfig.extraction.settings import ExtractionSettings
+from stranglerfig.extraction.stages import Place, Stage
+from stranglerfig.extraction.store import Standing, Store
+from stranglerfig.extraction.switch import Switch
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.gates.evidence import EvidenceStore
+from stranglerfig.gates.model import Kind, Kpi
+from stranglerfig.schemas.registry import Registry
+from stranglerfig.storming import model_state
+from stranglerfig.sync import target
+
+SHADOW_KPIS = ("shadow_mismatch", "no_worse")
+"""Before any user sees the service's answers, only these have evidence."""
+
+
+def kpis(settings: ExtractionSettings, place: Place) -> tuple[Kpi, ...]:
+    """The KPIs that are judged at ``place``."""
+    if place.stage in (Stage.DONE, Stage.ABORTED):
+        return ()
+    if place.stage is Stage.DECOMMISSION:
+        # Until the drop the switch of the writes is still guarded; the monolith's own checks are judged at the report.
+        return settings.gates.kpis("decommission") if place.step == "report" else ()
+    found = settings.gates.kpis(place.stage.value)
+    if place.stage is Stage.READS and place.step == "shadow":
+        return tuple(kpi for kpi in found if kpi.name in SHADOW_KPIS)
+    return found
+
+
+def guard_samples(settings: ExtractionSettings, place: Place) -> int | None:
+    """Samples after which a step inside ``reads`` may be left; None where the whole gate is judged."""
+    return settings.gates.reads.guard_samples if place.stage is Stage.READS and place.share < 100 else None
+
+
+class Steps:
+    """The effects of one context's steps."""
+
+    def __init__(self, parts: Parts, store: Store, context: str, progress: Progress) -> None:
+        self.parts = parts
+        self.store = store
+        self.context: ContextParts = parts.contexts[context]
+        self.settings = self.context.settings
+        self._progress = progress
+        self._evidence = EvidenceStore(parts.control_dsn)
+        self._switch = Switch(parts, self.context, store, progress)
+
+    # -- what is about to happen -------------------------------------------------------------------------------------
+
+    def effects(self, standing: Standing, place: Place) -> list[str]:
+        """What going to ``place`` does, in words; the same for ``--dry-run`` and ``fig plan``."""
+        settings = self.settings
+        tables = ", ".join(settings.sources)
+        back = _order(place) < _order(standing.place)
+        match place.stage, place.step, back:
+            case Stage.SYNC, _, False:
+                return [
+                    f"install schema fig, ownership rows and observing guards on {tables} and on the service's tables",
+                    f"create publication and slot {names(settings.context, Direction.FORWARD).slot} in the monolith",
+                    "copy the tables under the slot's snapshot into the service's database, then follow every change",
+                    "create the reverse slot in the service's database when the copy is in",
+                ]
+            case Stage.READS, "shadow", False:
+                return ["mirror declared reads to the comparator; users see the monolith's answers"]
+            case Stage.READS, "shadow", True:
+                return ["route all reads back to the monolith (one switch); comparison goes on"]
+            case Stage.READS, share, False:
+                return [f"route {share} % of reads to the service"]
+            case Stage.WRITES, _, False:
+                return [
+                    "cut over: hold writes at the façade, fence the monolith's tables, prove that everything is applied, "
+                    "cede, activate the service, release",
+                    f"from then on the guards refuse direct writes of {tables}; the reverse stream keeps them equal",
+                ]
+            case Stage.READS, _, True:
+                return ["cut over back: the monolith owns the writes again; reads stay at the service"]
+            case Stage.SYNC, _, True:
+                return ["stop mirroring; the streams go on"]
+            case Stage.BUILD, _, True:
+                return [f"stop the streams, drop slots and publications, empty {', '.join(settings.targets)}, remove guards and schema rows"]
+            case Stage.DECOMMISSION, step, _:
+                return _DECOMMISSION[step]
+            case Stage.WRITES, _, True:
+                return ["give the tables their names back; capture changes of the monolith again"]
+        return [f"mark the extraction as {place}"]
+
+    async def ready_for(self, standing: Standing, place: Place) -> None:
+        """Refuse, before anything is touched, what could not be completed or taken back.
+
+        Raises:
+            FigError: with the reason and its remedy.
+        """
+        if self.settings.remaining_writers == "bidirectional":
+            raise FigError(
+                "bidirectional_not_built",
+                "remaining_writers: bidirectional is not built yet: conflicts would have to be resolved",
+                "Let the remaining writers call the API, and set remaining_writers: refuse.",
+            )
+        if place.stage is Stage.SYNC:
+            refused = [finding for finding in await facts.findings(self.parts, self.context) if finding.severity == "refuse"]
+            if refused:
+                raise FigError(
+                    "preflight_refuses",
+                    "; ".join(f"{finding.message} ({finding.code})" for finding in refused),
+                    " ".join(dict.fromkeys(finding.remedy for finding in refused)),
+                    findings=[finding.as_dict() for finding in refused],
+                )
+        if place.stage is Stage.WRITES:
+            await self._switch.ready_forward()
+            if unexplained := await self._unexplained():
+                raise FigError(
+                    "writers_remain",
+                    "code of the monolith still writes the context's tables: "
+                    + "; ".join(f"{w['application']} ({w['count']}×, {w['statement'][:80]})" for w in unexplained),
+                    "Let it call the API, or name its application_name under writers.refused in extraction.yaml.",
+                    writers=unexplained,
+                )
+
+    async def _unexplained(self) -> list[dict[str, Any]]:
+        seen = await writers.seen(self.parts.log, self.settings)
+        return [writer for writer in seen if writer["recent"] and not writer["explained"]]
+
+    async def plan(self, standing: Standing) -> dict[str, Any]:
+        """What stands in the way, what the next step would do, which rights are needed, who writes."""
+        from stranglerfig.databases import preflight
+        from stranglerfig.extraction.stages import ahead
+
+        found = await facts.findings(self.parts, self.context)
+        async with postgres.session(self.parts.monolith_dsn, what="plan") as source:
+            grants = {"monolith": await preflight.grants(source, self.settings.sources, "forward")}
+        async with postgres.session(self.context.service_dsn, what="plan") as service:
+            grants["service"] = await preflight.grants(service, self.settings.targets, "reverse")
+        final = standing.place.stage in (Stage.DONE, Stage.ABORTED)
+        following = None if final else ahead(standing.place, self.settings.gates.reads.steps)
+        return {
+            "text": f"{self.settings.context} is {standing.place}" + (f"; next: {following}" if following else ""),
+            "place": str(standing.place),
+            "next": None if following is None else str(following),
+            "effects": [] if following is None else self.effects(standing, following),
+            "findings": [finding.as_dict() for finding in found],
+            "grants": grants,
+            "writers": await writers.seen(self.parts.log, self.settings),
+            "write_routes": [
+                f"{' '.join(route.methods)} {route.path}: its idempotency keys must be a table of the context, or a client's "
+                "retry across the switch applies twice"
+                for route in self.settings.routes.writes
+            ]
+            if not any("key" in table.key for table in self.settings.tables)
+            else [],
+            "fence_budget_seconds": self.settings.facade.fence.budget,
+        }
+
+    # -- facts for gates ---------------------------------------------------------------------------------------------
+
+    async def gather(self, standing: Standing, place: Place) -> None:
+        """Find out the facts that the gate of the current step asks for, and keep them as evidence."""
+        for kpi in kpis(self.settings, standing.place):
+            if kpi.kind in (Kind.STATE, Kind.VALUE_BELOW, Kind.VALUE_ABOVE):
+                await self._note(standing, kpi)
+
+    async def _note(self, standing: Standing, kpi: Kpi) -> None:
+        context, parts = self.context, self.parts
+        fact: facts.Fact
+        match kpi.name:
+            case "model_lint":
+                fact = model_state.lint_fact(context.folder / self.settings.model)
+            case "model_signed":
+                fact = model_state.signed_fact(context.folder / self.settings.model)
+            case "schemas_registered":
+                fact = await self._register_schemas()
+            case "preflight":
+                refused = [f.message for f in await facts.findings(parts, context) if f.severity == "refuse"]
+                fact = (not refused, None, "; ".join(refused) or "nothing refused")
+            case "service_healthy":
+                fact = await facts.service_healthy(context)
+            case "contract":
+                fact = await facts.contract(context)
+            case "checks_pass":
+                log = parts.data / "logs" / f"checks-{self.settings.context}.log"
+                fact, covered = await facts.run_checks(self.settings.service.checks, parts.project, log, self._progress)
+                await self._evidence.note(self.settings.context, standing.visit, "coverage", value=covered[1], detail=covered[2])
+            case "coverage":
+                return  # noted with checks_pass
+            case "row_equality":
+                found = await self.verify(standing)
+                fact = (found["differences"] == 0, None, f"{found['rows_compared']} rows compared")
+            case "apply_rate":
+                fact = await self._apply_rate()
+            case "monolith_checks":
+                log = parts.data / "logs" / f"monolith-checks-{self.settings.context}.log"
+                fact, _ = await facts.run_checks(self.settings.decommission.checks, parts.project, log, self._progress)
+            case _:
+                fact = await self._custom(standing, kpi)
+        await self._evidence.note(
+            self.settings.context, standing.visit, kpi.name, fact=fact[0], value=fact[1], detail=fact[2]
+        )
+
+    async def _custom(self, standing: Standing, kpi: Kpi) -> facts.Fact:
+        custom = getattr(self.settings.gates, standing.place.stage.value).custom[kpi.name]
+        if custom.sql is None:
+            return None, None, "Prometheus queries are sampled by the watch"
+        async with postgres.session(self.context.service_dsn, what="gate") as conn:
+            found = await postgres.value(conn, custom.sql)
+        return None, None if found is None else float(found), "sql in the service's database"
+
+    async def _register_schemas(self) -> facts.Fact:
+        registry = Registry(self.parts.control_dsn)
+        await registry.migrate()
+        return await model_state.register_schemas(
+            self.context.folder / self.settings.model, self.context.folder / self.settings.schemas, registry
+        )
+
+    async def _apply_rate(self) -> facts.Fact:
+        flow = await self.parts.flows.get(self.settings.context, Direction.FORWARD)
+        if flow is None or not flow.sync:
+            return None, None, "sync has not reported yet"
+        behind = int(flow.sync.get("log_end") or 0) - int(flow.sync.get("log_position") or 0)
+        return behind <= 20, None, f"sync is {behind} records behind the end of the log"
+
+    async def verify(self, standing: Standing, *, repair: bool = False) -> dict[str, Any]:
+        """Compare all rows at a marker in the stream of whoever owns the data."""
+        if _order(standing.place) < _order(Place(Stage.SYNC)) or standing.place.stage in (Stage.DONE, Stage.ABORTED):
+            raise FigError("nothing_to_verify", f"the extraction is {standing.place}: the sides are not joined", "Advance to sync first.")
+        result = await verify(self.parts, self.context, standing, self._progress, repair=repair)
+        await self.store.milestone(self.settings.context, "verification", {**result, "place": str(standing.place)})
+        return {"text": f"{result['rows_compared']} rows compared, {result['differences']} differences", **result}
+
+    # -- entering ----------------------------------------------------------------------------------------------------
+
+    async def enter(self, standing: Standing, place: Place, *, by: str, gate: Any = None) -> Standing:
+        """Go forward to ``place``; returns where the extraction stands then."""
+        context = self.settings.context
+        match place.stage, place.step:
+            case Stage.SYNC, _:
+                await self._begin_sync()
+                reached = await self.store.enter(standing, place, by=by, gate=gate)
+                await self._await_snapshot()
+                await self.tend(reached)
+                return reached
+            case Stage.WRITES, _:
+                return await self._switch.forward(standing, by=by, gate=gate)
+            case Stage.DECOMMISSION, "watch":
+                return await self._enter_watch(standing, place, by, gate)
+            case Stage.DECOMMISSION, "brownout":
+                reached = await self.store.enter(standing, place, by=by, gate=gate)
+                await self._brownout(reached)
+                return reached
+            case Stage.DECOMMISSION, "retire":
+                await self._retire(standing)
+            case Stage.DECOMMISSION, "report":
+                await self._settle_after(standing)
+        reached = await self.store.enter(standing, place, by=by, gate=gate)
+        if place.stage is Stage.READS:
+            await self.apply_routes()
+            await self.store.milestone(context, "switch", {"what": str(place)})
+        return reached
+
+    async def apply_routes(self, *, fenced: str | None = None) -> str:
+        """Make the routes of all contexts what their standings say."""
+        wanted = []
+        for name, parts in self.parts.contexts.items():
+            standing = await self.store.standing(name)
+            wanted.append(routing(parts.settings, standing, fenced=name == fenced))
+        return await self.parts.envoy.apply(wanted)
+
+    async def _begin_sync(self) -> None:
+        settings, parts = self.settings, self.parts
+        context = settings.context
+        async with postgres.session(parts.monolith_dsn, what="install") as conn:
+            await target.prepare(conn)
+            await ownership.install(conn, context, side="monolith", owner=True, tables=settings.sources, enforcing=False)
+        async with postgres.session(self.context.service_dsn, what="install") as conn:
+            await target.prepare(conn)
+            await ownership.install(conn, context, side="service", owner=False, tables=settings.targets, enforcing=True)
+        for direction in Direction:
+            await parts.log.create_topic(names(context, direction).topic)
+        await parts.log.create_topic(f"events.{context}")
+        await parts.log.create_topic(writers.topic(context))
+        await parts.flows.want(context, Direction.FORWARD, capture=True, sync=True, snapshot=True)
+
+    async def _await_snapshot(self) -> None:
+        """Follow the copy until it is applied, saying how far it is."""
+        context = self.settings.context
+        begun = clock.monotonic()
+        while True:
+            flow = await self.parts.flows.get(context, Direction.FORWARD)
+            report = flow.sync if flow else {}
+            for part in (flow.capture, flow.sync) if flow else ():
+                if part.get("state") in ("failed", "stopped", "paused") and clock.monotonic() - begun > 10 and part.get("error"):
+                    raise FigError(part["error"]["code"], part["error"]["message"], part["error"].get("remedy", ""))
+            if report.get("snapshot_done"):
+                return
+            total = int(report.get("snapshot_total") or (flow.capture.get("snapshot_total") if flow else 0) or 0)
+            done = int(report.get("snapshot_rows") or 0)
+            rate = done / max(0.001, clock.monotonic() - begun)
+            await self._progress(
+                f"copying {total:,} rows" if total else "beginning the copy",
+                {"done": done, "total": total, "rate": rate, "remaining": report.get("remaining_seconds")},
+            )
+            await asyncio.sleep(0.5)
+
+    async def tend(self, standing: Standing) -> None:
+        """What has to be so while a step is on, whoever died meanwhile."""
+        context = self.settings.context
+        if not _order(Place(Stage.SYNC)) <= _order(standing.place) < _order(Place(Stage.DONE)):
+            return
+        forward = await self.parts.flows.get(context, Direction.FORWARD)
+        reverse = await self.parts.flows.get(context, Direction.REVERSE)
+        if (reverse is None or not reverse.capture_on) and forward is not None and forward.sync.get("snapshot_done"):
+            # The reverse slot cannot start in the past: it is there long before it is needed, but not under the copy.
+            await self.parts.flows.want(context, Direction.REVERSE, capture=True, sync=True)
+        lease = standing.facts.get("brownout")
+        if lease and clock.epoch() >= float(lease["until"]):
+            await self._end_brownout(lease)
+
+    async def recover(self, standing: Standing) -> None:
+        """After a start: finish or undo a cut-over that was under way, end brown-outs, set the routes."""
+        if _order(Place(Stage.SYNC)) <= _order(standing.place) < _order(Place(Stage.DONE)):
+            standing = await self._switch.recover(standing)
+            await self.tend(standing)
+        await self.apply_routes()
+
+    async def reverse_healthy(self) -> bool:
+        """Whether the way back is open: the reverse stream runs and is not far behind."""
+        flow = await self.parts.flows.get(self.settings.context, Direction.REVERSE)
+        return flow is not None and flow.sync.get("state") == "applying" and flow.capture.get("state") == "streaming"
+
+    # -- going back --------------------------------------------------------------------------------------------------
+
+    async def leave(self, standing: Standing, place: Place, *, by: str, gate: Any = None) -> Standing:
+        """Go back to ``place``."""
+        match standing.place.stage, place.stage:
+            case Stage.WRITES, _:
+                return await self._switch.back(standing, place, by=by, gate=gate)
+            case Stage.READS, _:
+                reached = await self.store.enter(standing, place, by=by, gate=gate)
+                await self.apply_routes()
+                await self.store.milestone(self.settings.context, "switch", {"what": str(place)})
+                return reached
+            case Stage.SYNC, _:
+                await self._end_sync()
+            case Stage.DECOMMISSION, _:
+                await self._restore(standing)
+        return await self.store.enter(standing, place, by=by, gate=gate)
+
+    async def _end_sync(self) -> None:
+        """Undo what entering sync did: only rows that sync copied are removed, and only from tables it may write."""
+        settings, parts = self.settings, self.parts
+        context = settings.context
+        for direction in Direction:
+            await parts.flows.want(context, direction, capture=False, sync=False)
+        await self._await_quiet(self.context.service_dsn)
+        await capture.remove(parts.monolith_dsn, context, Direction.FORWARD)
+        await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
+        async with postgres.session(self.context.service_dsn, what="uninstall") as conn:
+            found = await ownership.read(conn, context)
+            if found is not None and found.state == "standby":
+                await conn.execute(
+                    sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(sql.Identifier(*t.split(".", 1)) for t in settings.targets))
+                )
+        for dsn in (parts.monolith_dsn, self.context.service_dsn):
+            async with postgres.session(dsn, what="uninstall") as conn:
+                await ownership.uninstall(conn, context)
+                for table in ("applied", "marker", "parked"):
+                    await conn.execute(sql.SQL("DELETE FROM fig.{} WHERE context = %s").format(sql.Identifier(table)), (context,))
+        for direction in Direction:
+            await parts.log.delete_topic(names(context, direction).topic)
+        await parts.flows.forget(context)
+
+    async def _await_quiet(self, dsn: str) -> None:
+        """Wait until no sync of this context applies to a database any more (its origin is free)."""
+        origins = [names(self.settings.context, direction).origin for direction in Direction]
+
+        async def free() -> bool:
+            async with postgres.session(dsn, what="quiet") as conn:
+                busy = await postgres.value(
+                    conn,
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'fig:sync%%' AND datname = current_database()"
+                    " AND application_name LIKE ANY (%s)",
+                    ([f"%{origin}%" for origin in origins] + [f"%{self.settings.context}%"],),
+                )
+            return not busy
+
+        await clock.until(free, timeout=20, what="sync to stop")
+
+    async def resnapshot(self, standing: Standing, dry: bool) -> dict[str, Any]:
+        """Copy everything again after a lost slot; only where no user reads the service's answers."""
+        if standing.place != Place(Stage.SYNC):
+            raise FigError(
+                "resnapshot_needs_sync",
+                f"the extraction is {standing.place}: users would see the copy half done",
+                "fig rollback until the stage is sync, then repeat.",
+            )
+        if dry:
+            return {"text": "would make the slot anew and copy all tables again", "effects": self.effects(standing, Place(Stage.SYNC))}
+        await self.parts.flows.again(self.settings.context, Direction.FORWARD)
+        await self._await_snapshot()
+        return {"text": "copied again"}
+
+    # -- decommissioning -----------------------------------------------------------------------------------------------
+
+    async def _enter_watch(self, standing: Standing, place: Place, by: str, gate: Any) -> Standing:
+        settings = self.settings
+        seconds = settings.decommission.watch_seconds
+        await self._progress(f"watching the old tables for {seconds:g} s", {})
+        before = await decommission.sizes(self.parts.monolith_dsn, settings.sources)
+        seen, load = await asyncio.gather(
+            decommission.watch(self.parts.monolith_dsn, settings.sources, seconds),
+            decommission.load(self.parts.monolith_dsn, min(seconds, 10)),
+        )
+        known = {"load_before": standing.facts.get("load_owned") or asdict(load)}
+        await self.store.learn(settings.context, watch=seen, sizes_before=before, **known)
+        return await self.store.enter(standing, place, by=by, gate=gate)
+
+    async def _brownout(self, standing: Standing) -> None:
+        settings = self.settings
+        seconds = settings.decommission.brownout_seconds
+        if standing.facts["watch"]["users"]:
+            users = "; ".join(f"{u['application']} ({u['statement'][:60]})" for u in standing.facts["watch"]["users"])
+            await self._progress(f"still seen at the old tables: {users}", {})
+        taken = await decommission.take_away(self.parts.monolith_dsn, settings.sources)
+        lease = {"until": clock.epoch() + seconds, "taken": taken}
+        # A lease: whatever becomes of this process, the next look after its end gives everything back.
+        await self.store.learn(settings.context, brownout=lease, routes_gone=True)
+        self.parts.kill_point("brownout")
+        await self.apply_routes()
+        await self._progress(f"brown-out: old routes answer 410, old tables are unreadable for {seconds:g} s", {})
+        missed = await decommission.watch(self.parts.monolith_dsn, settings.sources, seconds)
+        await self._end_brownout(lease)
+        await self.store.learn(settings.context, brownout_users=missed["users"])
+
+    async def _end_brownout(self, lease: Mapping[str, Any]) -> None:
+        await decommission.give_back(self.parts.monolith_dsn, lease["taken"])
+        await self.store.learn(self.settings.context, brownout=None, routes_gone=False)
+        await self.apply_routes()
+
+    async def _retire(self, standing: Standing) -> None:
+        """Put the tables aside; the reverse stream follows them, the forward pipeline goes."""
+        settings, parts = self.settings, self.parts
+        context = settings.context
+        if standing.facts.get("brownout"):
+            await self._end_brownout(standing.facts["brownout"])
+        await parts.flows.want(context, Direction.FORWARD, capture=False, sync=False)
+        await parts.flows.want(context, Direction.REVERSE, capture=True, sync=False)
+        await self._await_quiet(parts.monolith_dsn)
+        await decommission.retire(parts.monolith_dsn, context, settings.sources)
+        await self.store.learn(context, retired=True)
+        await parts.flows.want(context, Direction.REVERSE, capture=True, sync=True)
+        await capture.remove(parts.monolith_dsn, context, Direction.FORWARD)
+
+    async def _restore(self, standing: Standing) -> None:
+        settings, parts = self.settings, self.parts
+        context = settings.context
+        if standing.facts.get("brownout"):
+            await self._end_brownout(standing.facts["brownout"])
+        if not standing.facts.get("retired"):
+            return
+        await parts.flows.want(context, Direction.REVERSE, capture=True, sync=False)
+        await self._await_quiet(parts.monolith_dsn)
+        await decommission.restore(parts.monolith_dsn, context, settings.sources)
+        await self.store.learn(context, retired=False)
+        await parts.flows.want(context, Direction.REVERSE, capture=True, sync=True)
+        # A new slot: what it would have carried meanwhile was refused by the guards, so nothing is missing.
+        await parts.flows.want(context, Direction.FORWARD, capture=True, sync=True, snapshot=False)
+
+    async def _settle_after(self, standing: Standing) -> None:
+        """Measure what is left in the monolith's database."""
+        load = await decommission.load(self.parts.monolith_dsn, min(self.settings.decommission.watch_seconds, 10))
+        await self.store.learn(self.settings.context, load_after=asdict(load))
+
+    async def drop(self, standing: Standing, confirm: str, *, by: str, dry: bool) -> dict[str, Any]:
+        """Prove, archive, stop the reverse stream, drop. The only step without a way back."""
+        settings, parts = self.settings, self.parts
+        context = settings.context
+        if standing.place != Place(Stage.DECOMMISSION, "report"):
+            raise FigError("not_the_next_step", f"the extraction is {standing.place}; the drop comes after decommission, report", "Take the steps in order.")
+        if confirm != context:
+            raise FigError(
+                "drop_not_confirmed",
+                f"this drops {', '.join(settings.sources)} from the monolith for good",
+                f"Repeat the name of what goes: fig decommission drop {context} --confirm {context}",
+            )
+        since = (await self.store.visits(context))[-1]["entered_at"]
+        waited = (clock.now() - since).total_seconds()
+        if waited < settings.decommission.grace_seconds:
+            raise FigError(
+                "grace_period",
+                f"the tables have waited {waited:.0f} s of the {settings.decommission.grace_seconds:.0f} s agreed",
+                "Come back later, or change decommission.grace_seconds.",
+            )
+        await self.gather(standing, Place(Stage.DONE))
+        gate = await self._evidence.judge(context, standing.visit, kpis(settings, standing.place))
+        if gate.verdict.value != "pass":
+            raise FigError("gate_failed", "the monolith's own checks do not pass without the context: " + "; ".join(k.reason for k in gate.kpis), "Mend the monolith first; nothing was dropped.", gate=gate.as_dict())
+        tables = self.context.sources(retired=True)
+        directory = parts.data / "archive" / context
+        if dry:
+            return {"text": f"would archive {', '.join(tables)} to {directory}, then drop them", "effects": [f"drop {t}" for t in tables]}
+        proof = await self.verify(standing)
+        if proof["differences"]:
+            raise FigError("not_equal", f"the retired tables differ from the service in {proof['differences']} rows: nothing was dropped", "fig verify names them.")
+        await self._progress("writing the archive", {})
+        archive = await decommission.archive(parts.monolith_dsn, tables, directory)
+        await parts.flows.want(context, Direction.REVERSE, capture=False, sync=False)
+        await self._await_quiet(parts.monolith_dsn)
+        await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
+        await decommission.drop(parts.monolith_dsn, context, tables)
+        for dsn in (parts.monolith_dsn, self.context.service_dsn):
+            async with postgres.session(dsn, what="uninstall") as conn:
+                await ownership.uninstall(conn, context)
+        summary = decommission.before_and_after(settings, parts.project, standing.facts)
+        await self.store.learn(context, archive=archive, decommission=summary)
+        await parts.flows.forget(context)
+        reached = await self.store.enter(standing, Place(Stage.DONE), by=by, gate=gate.as_dict())
+        await self.apply_routes()
+        return {"text": f"{context} has left the monolith; the archive is in {directory}", "place": str(reached.place), "archive": archive, **summary}
+
+
+_DECOMMISSION = {
+    "watch": ["watch who still uses the old tables; nothing changes"],
+    "brownout": ["old routes answer 410 Gone and old tables are unreadable for a while, then both are given back"],
+    "retire": ["move the tables into a holding schema, into which the reverse stream goes on", "remove the forward slot, publication and consumers"],
+    "report": ["measure code, tables and load, before and after"],
+}
+
+
+def _order(place: Place) -> int:
+    """Where a place lies on the way, for comparison; steps within reads by their share."""
+    stage = list(Stage).index(place.stage)
+    steps = ("shadow", "watch", "brownout", "retire", "report")
+    return stage * 1000 + (int(place.share) + 1 if place.stage is Stage.READS and place.share else steps.index(place.step) if place.step in steps else 0)
+
+
