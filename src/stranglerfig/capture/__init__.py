@@ -1,1 +1,1 @@
-"""Changes out of a database."""
+"""Changes out of a database. ``capture.capture`` is the room's verb."""

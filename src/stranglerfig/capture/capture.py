@@ -1,0 +1,199 @@
+"""Capture: a flow's changes out of its source database into the log, for as long as it is wanted.
+
+Everything it needs to go on after any death is in the source's slot and in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import psycopg
+
+from stranglerfig.capture import model, slot, snapshot, wire
+from stranglerfig.capture.facts import Facts
+from stranglerfig.capture.memory import Memory, resume
+from stranglerfig.capture.model import PERMANENT, Server, State
+from stranglerfig.capture.slot import remove
+from stranglerfig.capture.stream import Pace, Stream
+from stranglerfig.changes.model import Direction, names
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+
+__all__ = ["CaptureJob", "remove", "resume", "run"]
+
+Report = Callable[[dict[str, Any]], Awaitable[None]]
+
+_REPORT_EVERY = 0.5
+_LOCK_TIMEOUT_MS = 3000
+
+
+@dataclass(frozen=True)
+class CaptureJob:
+    """What to capture.
+
+    Attributes:
+        context, direction: whose flow it is; they give the names of slot, publication, topics.
+        dsn: the source.
+        tables: ``schema.name`` each.
+        outbox: the outbox table, whose inserted rows become events of their own topics.
+        snapshot: whether to begin with what the tables hold.
+        generation: a higher one than before asks to begin anew.
+        pace: how often to look, acknowledge and send heartbeats.
+    """
+
+    context: str
+    direction: Direction
+    dsn: str
+    tables: tuple[str, ...]
+    outbox: str | None = None
+    snapshot: bool = True
+    generation: int = 1
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def what(self) -> str:
+        """How its sessions name themselves."""
+        return f"capture {self.context} {self.direction}"
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The publication's tables."""
+        return (*self.tables, *([self.outbox] if self.outbox else []))
+
+
+async def run(job: CaptureJob, log: EventLog, report: Report) -> None:
+    """Capture until cancelled. What fails is reported and tried again; nothing is raised for it.
+
+    ``report`` gets a dict as of :meth:`Facts.report` about twice a second, and at once when the state changes.
+    """
+    facts = Facts()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_tell(facts, report))
+        group.create_task(_keep_on(job, Memory(log, job.context, job.direction), facts))
+
+
+async def _tell(facts: Facts, report: Report) -> None:
+    while True:
+        await report(facts.report())
+        try:
+            async with asyncio.timeout(_REPORT_EVERY):
+                await facts.changed.wait()
+        except TimeoutError:
+            pass
+        facts.changed.clear()
+
+
+async def _keep_on(job: CaptureJob, memory: Memory, facts: Facts) -> None:
+    pause = 0.1
+    while True:
+        begun = clock.monotonic()
+        try:
+            await _once(job, memory, facts)
+        except FigError as error:
+            failed = error
+        except (psycopg.Error, OSError) as error:
+            failed = postgres.unreachable(job.dsn, error)
+        if failed.code == "incompatible_ddl":
+            facts.become("paused", failed)
+            await _accepted(memory, str(failed.context["table"]))
+            continue
+        permanent = failed.code in PERMANENT
+        facts.become("failed" if permanent else "starting", failed)
+        if clock.monotonic() - begun > 10:
+            pause = 0.1
+        await asyncio.sleep(3.0 if permanent else pause)
+        pause = min(pause * 2, 3.0)
+
+
+async def _accepted(memory: Memory, table: str) -> None:
+    """Wait until a person accepts the table's new shape."""
+
+    async def accepted() -> bool:
+        try:
+            state = await memory.state()
+        except FigError:
+            return False
+        return state is not None and table in state.accepted
+
+    while True:
+        try:
+            await clock.until(accepted, timeout=3600, what="acceptance", at_most=1.0)
+            return
+        except FigError:
+            continue
+
+
+async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
+    """One life: place checked or made, then the stream until it fails."""
+    await memory.prepare()
+    async with postgres.session(job.dsn, what=job.what) as conn:
+        server = await slot.server(conn)
+        state = await memory.state()
+        if model.must_begin(state, wanted=job.snapshot, generation=job.generation):
+            state = await _begin(job, conn, server, state, memory, facts)
+        else:
+            assert state is not None
+            name = state.slot
+            found = await slot.facts(conn, name)
+            published = await slot.publication(conn, name)
+            model.check_place(state, server, found, published, frozenset(job.published))
+    stream = Stream(
+        dsn=job.dsn,
+        context=job.context,
+        direction=job.direction,
+        tables=job.tables,
+        outbox_table=job.outbox,
+        memory=memory,
+        state=state,
+        after=await memory.durable(state),
+        facts=facts,
+        pace=job.pace,
+    )
+    await stream.run()
+
+
+async def _begin(
+    job: CaptureJob,
+    conn: postgres.Connection,
+    server: Server,
+    former: State | None,
+    memory: Memory,
+    facts: Facts,
+) -> State:
+    """A new slot, and what the tables held when it was made."""
+    name = names(job.context, job.direction).slot
+    await slot.drop_slot(conn, name)
+    published = await slot.ensure_publication(conn, name, job.published)
+    options = f"-c lock_timeout={_LOCK_TIMEOUT_MS}"
+    sender = await wire.walsender(job.dsn, what=job.what, options=options)
+    try:
+        point, exported = await slot.create(sender, conn, name, export=job.snapshot, version=server.version)
+        state = State(
+            slot=name,
+            system=server.system,
+            timeline=server.timeline,
+            publication=published.oid,
+            asked=job.generation,
+            generation=1 if former is None else former.generation + 1,
+            snapshot="begun" if job.snapshot else "none",
+            created=point,
+            acknowledged=point,
+        )
+        await memory.remember(state)
+        if not job.snapshot:
+            return state
+        assert exported is not None
+        facts.become("snapshot")
+        # A streamed transaction's commit may stand at the consistent point itself; the snapshot stands before it.
+        relations = await snapshot.take(
+            job.dsn, job.what, job.tables, exported, point - 1, state.generation, memory, facts
+        )
+    finally:
+        await wire.hang_up(sender)
+    state = replace(state, snapshot="done", relations=tuple(relations))
+    await memory.remember(state)
+    return state

@@ -1,0 +1,74 @@
+"""What capture remembers of a flow between its lives: the newest record of a topic of its own.
+
+It is written before a position is acknowledged to the source, so that a slot that is further than this was moved by
+something else.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from stranglerfig.capture.decode import WHOLE
+from stranglerfig.capture.model import State
+from stranglerfig.capture.pack import source_of
+from stranglerfig.changes import frames
+from stranglerfig.changes.model import Direction, SourcePosition, Transaction, names
+from stranglerfig.eventlog.model import Event
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import clock, ids
+from stranglerfig.foundation.errors import FigError
+
+
+class Memory:
+    """A flow's topics: that of its changes, and that of its states."""
+
+    def __init__(self, log: EventLog, context: str, direction: Direction) -> None:
+        self.log = log
+        self.topic = names(context, direction).topic
+        self.states = f"fig.capture.{context}.{direction}"
+        self.source = source_of(context, direction)
+
+    async def prepare(self) -> None:
+        """Create the topics when they are not there."""
+        await self.log.create_topic(self.topic)
+        await self.log.create_topic(self.states)
+
+    async def state(self) -> State | None:
+        """The newest state, or None for a flow that never began."""
+        topic = await self.log.topic(self.states)
+        if topic is None or topic.next_positions[0] == 0:
+            return None
+        [record] = await self.log.read(self.states, 0, topic.next_positions[0] - 1, max_records=1)
+        return State.from_dict(orjson.loads(record.event.data))
+
+    async def remember(self, state: State) -> None:
+        """Make ``state`` the newest."""
+        event = Event(ids.new_id(), self.source, "fig.CaptureState", clock.now(), orjson.dumps(state.as_dict()))
+        await self.log.append(self.states, [event])
+
+    async def durable(self, state: State) -> SourcePosition:
+        """The last source position that the log has; at least everything before the slot."""
+        beginning = SourcePosition(state.created - 1, WHOLE)
+        topic = await self.log.topic(self.topic)
+        if topic is None or topic.next_positions[0] == 0:
+            return beginning
+        [record] = await self.log.read(self.topic, 0, topic.next_positions[0] - 1, max_records=1)
+        if not record.event.id.startswith(f"{state.generation}-"):
+            return beginning  # written under a former slot
+        last = frames.decode(record.event.datacontenttype, record.event.data)[-1]
+        if not isinstance(last, Transaction):
+            return beginning
+        return SourcePosition(last.lsn, WHOLE if last.end else last.first + len(last.items) - 1)
+
+
+async def resume(log: EventLog, context: str, direction: Direction, table: str) -> None:
+    """Accept the new shape of ``table`` (``schema.name``): a capture that is paused for it goes on.
+
+    Raises:
+        FigError: ``unknown_flow`` when this flow never began.
+    """
+    memory = Memory(log, context, direction)
+    state = await memory.state()
+    if state is None:
+        raise FigError("unknown_flow", f"the flow {context} {direction} was never captured", context=context)
+    await memory.remember(state.accepting(table))

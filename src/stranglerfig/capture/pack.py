@@ -1,0 +1,96 @@
+"""What goes into the log, and under which ids: transactions packed into frames, snapshots' chunks and edges, refusals.
+
+Pure. Ids are the same for the same content, so that an append whose answer was lost can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import orjson
+
+from stranglerfig.capture.decode import Loose, Part
+from stranglerfig.changes import frames
+from stranglerfig.changes.model import Direction, SnapshotChunk, SnapshotEdge, Transaction
+from stranglerfig.eventlog.model import Event
+
+MOST_CHANGES = 5000
+MOST_BYTES = 1_000_000
+
+
+def source_of(context: str, direction: Direction) -> str:
+    """The CloudEvents source of what a flow's capture says."""
+    return f"/fig/{context}/{direction}"
+
+
+def at(microseconds: int) -> datetime:
+    """A commit's time, microseconds since 1970."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def pack(parts: Iterable[Part], *, source: str, generation: int) -> list[Event]:
+    """Frames of up to 5000 changes or about 1 MB, in order."""
+    events: list[Event] = []
+    group: list[Transaction] = []
+    changes = size = 0
+    for part in parts:
+        count = len(part.transaction.items)
+        if group and (changes + count > MOST_CHANGES or size + part.size > MOST_BYTES):
+            events.append(_frame(group, source, generation))
+            group, changes, size = [], 0, 0
+        group.append(part.transaction)
+        changes += count
+        size += part.size
+    if group:
+        events.append(_frame(group, source, generation))
+    return events
+
+
+def _frame(group: list[Transaction], source: str, generation: int) -> Event:
+    first, last = group[0], group[-1]
+    until = last.first + len(last.items) - 1
+    number = f"{generation}-{first.lsn:x}-{first.first}-{last.lsn:x}-{until}{'' if last.end else '-part'}"
+    return Event(number, source, "fig.Changes", at(last.committed_at), frames.encode(group), frames.STREAM)
+
+
+def chunk(found: SnapshotChunk, *, source: str, generation: int, now: datetime) -> Event:
+    """A record with rows of a snapshot."""
+    number = f"{generation}-chunk-{found.ordinal}"
+    return Event(number, source, "fig.SnapshotChunk", now, frames.encode_chunk(found), frames.CHUNK)
+
+
+def edge(found: SnapshotEdge, *, source: str, now: datetime) -> Event:
+    """A record that a snapshot begins or ends with."""
+    number = f"{found.generation}-{'begin' if found.begins else 'end'}"
+    return Event(number, source, "fig.SnapshotEdge", now, frames.encode_edge(found), frames.EDGE)
+
+
+def context_of(content: str) -> str | None:
+    """Which context a message of ours speaks of; None when it names none or is not JSON."""
+    try:
+        found = orjson.loads(content)
+    except ValueError:
+        return None
+    context = found.get("context") if isinstance(found, dict) else None
+    return context if isinstance(context, str) else None
+
+
+def refusal(message: Loose, *, source: str, system: str, now: datetime) -> Event | None:
+    """What a guard said of a write, as an event; None for what is no such message."""
+    try:
+        content = orjson.loads(message.content)
+    except ValueError:
+        return None
+    if not isinstance(content, dict):
+        return None
+    kind = "fig.WriteRefused" if content.get("mode") == "refused" else "fig.WriterObserved"
+    table = content.get("table")
+    return Event(
+        f"{system}-{message.lsn:x}",
+        source,
+        kind,
+        now,
+        orjson.dumps(content),
+        subject=table if isinstance(table, str) else None,
+    )

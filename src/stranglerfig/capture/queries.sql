@@ -1,0 +1,85 @@
+-- name: server
+SELECT (SELECT system_identifier::text FROM pg_control_system()),
+       (SELECT timeline_id FROM pg_control_checkpoint()),
+       current_setting('server_version_num')::int,
+       (pg_current_wal_lsn() - '0/0')::bigint,
+       current_setting('wal_level')
+
+-- name: slot
+SELECT (confirmed_flush_lsn - '0/0')::bigint, (restart_lsn - '0/0')::bigint, wal_status, safe_wal_size, active_pid, plugin
+FROM pg_replication_slots WHERE slot_name = %s
+
+-- name: publication
+SELECT p.oid::bigint, coalesce(array_agg(n.nspname || '.' || c.relname) FILTER (WHERE c.oid IS NOT NULL), '{}')
+FROM pg_publication p
+LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
+LEFT JOIN pg_class c ON c.oid = r.prrelid
+LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pubname = %s
+GROUP BY p.oid
+
+-- name: watch
+-- One look at everything that may go wrong beside the stream.
+SELECT (pg_current_wal_lsn() - '0/0')::bigint,
+       (s.confirmed_flush_lsn - '0/0')::bigint, (s.restart_lsn - '0/0')::bigint, s.wal_status, s.safe_wal_size,
+       s.active_pid,
+       p.oid::bigint,
+       (SELECT coalesce(array_agg(n.nspname || '.' || c.relname), '{}')
+        FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE r.prpubid = p.oid)
+FROM (SELECT 1) AS always
+LEFT JOIN pg_replication_slots s ON s.slot_name = %(name)s
+LEFT JOIN pg_publication p ON p.pubname = %(name)s
+
+-- name: missing_tables
+SELECT wanted.name FROM unnest(%s::text[]) AS wanted(name) WHERE to_regclass(wanted.name) IS NULL
+
+-- name: types
+-- Names of types as the change stream numbers them.
+SELECT t.oid, t.modifier, format_type(t.oid::oid, t.modifier)
+FROM unnest(%s::bigint[], %s::int[]) AS t(oid, modifier)
+
+-- name: blockers
+-- Transactions that a new slot's snapshot has to wait for: whoever has written, the oldest first.
+SELECT pid, application_name, usename, state, extract(epoch FROM now() - xact_start)::float8
+FROM pg_stat_activity
+WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+ORDER BY xact_start LIMIT 3
+
+-- name: columns
+-- Columns in the stream's order and with the stream's types; generated ones are not in the stream. The key is the
+-- replica identity.
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+       c.relreplident = 'f' OR a.attnum = ANY (coalesce(i.indkey::int2[], '{}')), c.relkind
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+LEFT JOIN pg_index i ON i.indrelid = c.oid
+     AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+WHERE c.oid = %s::regclass
+ORDER BY a.attnum
+
+-- name: leaves
+-- The physical tables that hold a table's rows, with their size in pages and the rows the catalogue expects.
+SELECT n.nspname, c.relname, (pg_relation_size(c.oid) / current_setting('block_size')::bigint)::bigint,
+       CASE WHEN c.reltuples >= 0 AND c.relpages > 0
+            THEN (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::bigint))::bigint
+            ELSE (pg_relation_size(c.oid) / 100)::bigint END
+FROM (
+    SELECT relid FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf
+    UNION
+    SELECT %(table)s::regclass WHERE (SELECT relkind FROM pg_class WHERE oid = %(table)s::regclass) = 'r'
+) AS leaf
+JOIN pg_class c ON c.oid = leaf.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r'
+
+-- name: heartbeat
+SELECT pg_logical_emit_message(true, %s, '')
+
+-- name: end_walsender
+-- A walsender that outlived its capture holds the slot; only one of ours, on this slot, is ended.
+SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL
+
+-- name: drop_slot
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s

@@ -1,0 +1,322 @@
+"""The change stream, from the walsender into the log: drained on every wake, packed, appended, then acknowledged.
+
+Nothing is acknowledged that the log does not have durably and the flow's memory does not name: feedback beyond that is
+accepted by PostgreSQL and loses data silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import psycopg
+
+from stranglerfig.capture import model, outbox, pack, slot, wire
+from stranglerfig.capture.decode import EPOCH_2000, Aside, Decoder, Drifted, Loose, Outcome, Part, types_in
+from stranglerfig.capture.facts import Facts
+from stranglerfig.capture.memory import Memory
+from stranglerfig.capture.model import Drift, State
+from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, names
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+
+log = logging.getLogger(__name__)
+
+_DRAIN_BYTES = 4_000_000
+_PENDING_BYTES = 16_000_000
+# While behind, a short sleep lets the server fill the socket: three times as many messages for the same CPU.
+_BEHIND = 300
+_BEHIND_PAUSE = 0.005
+_KEEPALIVE = struct.Struct("!cqqb").unpack
+_FEEDBACK = struct.Struct("!cqqqqb").pack
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often things are done that cost something; seconds, and bytes of WAL."""
+
+    look: float = 1.0
+    heartbeat: float = 10.0
+    acknowledge: float = 5.0
+    acknowledge_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What was decoded and is not in the log yet."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    size: int = 0
+    acknowledge: int = 0
+    oldest: int = 0
+
+
+class Stream:
+    """One life of a flow's stream, from its slot to the log; ends by failing or by being cancelled."""
+
+    def __init__(
+        self,
+        *,
+        dsn: str,
+        context: str,
+        direction: Direction,
+        tables: Sequence[str],
+        outbox_table: str | None,
+        memory: Memory,
+        state: State,
+        after: SourcePosition,
+        facts: Facts,
+        pace: Pace,
+    ) -> None:
+        self._dsn = dsn
+        self._context = context
+        self._what = f"capture {context} {direction}"
+        self._name = names(context, direction).slot
+        self._outbox = outbox_table
+        self._published = frozenset([*tables, *([outbox_table] if outbox_table else [])])
+        self._memory = memory
+        self._state = state
+        self._facts = facts
+        self._pace = pace
+        self._types: dict[tuple[int, int], str] = {}
+        self._decoder = Decoder(
+            types=self._types,
+            tables=tables,
+            aside=outbox_table,
+            drop_origin=names(context, direction.opposite).origin,
+            keep_message=self._keep,
+            after=after,
+            baseline=state.baseline(),
+        )
+        self._batch = _Batch()
+        self._flying: _Batch | None = None
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._durable = facts.lsn = state.acknowledged
+        self._received = 0
+        self._last_commit = 0
+        self._published_ids: list[str] = []
+        self._heard = clock.monotonic()
+        self._shapes = dict(self._decoder.baseline)
+
+    def _keep(self, prefix: str, content: str) -> bool:
+        """Markers and activations of this context; everyone's messages are in every stream of the database."""
+        return prefix in (MARKER, ACTIVATED) and pack.context_of(content) in (self._context, None)
+
+    async def run(self) -> None:
+        """Stream until cancelled.
+
+        Raises:
+            FigError: ``incompatible_ddl``, ``slot_active``, ``slot_lost``, ``publication_dropped``,
+                ``log_unreachable``, ``database_unreachable`` …; what was received before is in the log.
+        """
+        async with postgres.session(self._dsn, what=self._what) as conn:
+            sender = await wire.walsender(self._dsn, what=self._what)
+            try:
+                await self._start(sender)
+                self._facts.become("streaming")
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read(sender, conn))
+                    group.create_task(self._write())
+                    group.create_task(self._acknowledge(sender))
+                    group.create_task(self._look(conn))
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+            finally:
+                await wire.hang_up(sender)
+
+    async def _start(self, sender: postgres.Connection) -> None:
+        try:
+            await wire.begin_copy(
+                sender,
+                f"START_REPLICATION SLOT {self._name} LOGICAL 0/0"
+                f" (proto_version '1', publication_names '{self._name}', messages 'true')",
+            )
+        except psycopg.errors.ObjectInUse as error:
+            raise slot.active(self._name) from error
+
+    # Reading
+
+    async def _read(self, sender: postgres.Connection, conn: postgres.Connection) -> None:
+        raw: list[bytes] = []
+        while True:
+            size, ended = wire.drain(sender, raw, most_bytes=_DRAIN_BYTES)
+            count = len(raw)
+            if raw:
+                await self._take(raw, conn)
+                raw = []
+            if ended:
+                await wire.end_of_copy(sender)
+                raise FigError("stream_ended", "the source ended the change stream", "Nothing: capture connects again.")
+            while self._batch.size > _PENDING_BYTES:
+                self._emptied.clear()
+                await self._emptied.wait()
+            if size >= _DRAIN_BYTES:
+                await asyncio.sleep(0)
+            elif count > _BEHIND:
+                await asyncio.sleep(_BEHIND_PAUSE)
+                sender.pgconn.consume_input()
+            else:
+                await wire.wait_readable(sender, 5.0)
+
+    async def _take(self, raw: list[bytes], conn: postgres.Connection) -> None:
+        """Decode what has arrived and hand it to the writer."""
+        keepalive = 0
+        payloads = []
+        for data in raw:
+            if data[0] == 119:  # w
+                payloads.append(data[25:])
+            elif data[0] == 107:  # k
+                _, keepalive, _, wanted = _KEEPALIVE(data)
+                if wanted:
+                    self._hurry.set()
+        if payloads:
+            self._heard = clock.monotonic()
+            self._received = max(self._received, int.from_bytes(raw[-1][9:17], "big") if raw[-1][0] == 119 else 0)
+            await self._learn(payloads, conn)
+            batch = self._batch
+            for outcome in self._decoder.feed(payloads):
+                if isinstance(outcome, Drifted):
+                    await self._pause(outcome.drift)
+                batch.outcomes.append(outcome)
+                if isinstance(outcome, Part):
+                    batch.size += outcome.size
+                    batch.oldest = batch.oldest or outcome.transaction.committed_at
+                    self._last_commit = outcome.transaction.committed_at
+            batch.acknowledge = self._decoder.acknowledge
+            if batch.outcomes or batch.acknowledge > self._durable:
+                self._filled.set()
+        if keepalive and not self._decoder.open and not self._waiting:
+            # Only now: a keepalive's position lies beyond changes that were received and are not durable yet.
+            self._durable = max(self._durable, keepalive)
+            self._facts.lsn = self._durable
+
+    @property
+    def _waiting(self) -> bool:
+        return self._flying is not None or bool(self._batch.outcomes) or self._filled.is_set()
+
+    async def _learn(self, payloads: list[bytes], conn: postgres.Connection) -> None:
+        """Look up the types of relations that are about to be decoded."""
+        wanted = {pair for payload in payloads if payload[:1] == b"R" for pair in types_in(payload)}
+        if missing := wanted - self._types.keys():
+            self._types |= await slot.type_names(conn, missing)
+
+    async def _pause(self, drift: Drift) -> None:
+        """Let everything before the change of shape become durable, then stop."""
+        self._batch.acknowledge = self._decoder.acknowledge
+        self._filled.set()
+        while self._waiting:
+            self._emptied.clear()
+            await self._emptied.wait()
+        raise model.incompatible(drift)
+
+    # Writing
+
+    async def _write(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._batch = self._batch, _Batch(acknowledge=self._batch.acknowledge)
+            self._flying = batch
+            shapes = dict(self._decoder.baseline)
+            await self._append(batch)
+            self._shapes = shapes
+            self._durable = max(self._durable, batch.acknowledge)
+            self._facts.lsn = self._durable
+            self._flying = None
+            self._emptied.set()
+            if self._durable - self._state.acknowledged > self._pace.acknowledge_bytes:
+                self._hurry.set()
+
+    async def _append(self, batch: _Batch) -> None:
+        """Events first, changes last: what the log has of the changes tells what it has of everything."""
+        memory = self._memory
+        events = [outbox.event(o, source=memory.source) for o in batch.outcomes if isinstance(o, Aside)]
+        if events:
+            await outbox.publish(memory.log, events)
+            self._published_ids += [event.id for _, event in events]
+        refusals = [
+            event
+            for o in batch.outcomes
+            if isinstance(o, Loose) and o.prefix == REFUSED and pack.context_of(o.content) == self._context
+            if (event := pack.refusal(o, source=memory.source, system=self._state.system, now=clock.now()))
+        ]
+        if refusals:
+            await outbox.publish(memory.log, [(f"fig.refusals.{self._context}", event) for event in refusals])
+            self._facts.refusals += len(refusals)
+        parts = [o for o in batch.outcomes if isinstance(o, Part)]
+        if parts:
+            frames = pack.pack(parts, source=memory.source, generation=self._state.generation)
+            await memory.log.append(memory.topic, frames)
+            self._facts.transactions += sum(part.transaction.end for part in parts)
+            self._facts.changes += sum(len(part.transaction.items) for part in parts)
+
+    # Acknowledging
+
+    async def _acknowledge(self, sender: postgres.Connection) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._pace.acknowledge):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+            self._hurry.clear()
+            await self._feedback(sender)
+
+    async def _feedback(self, sender: postgres.Connection) -> None:
+        """Remember how far the source will be told that we are; then tell it."""
+        durable = self._durable
+        if durable > self._state.acknowledged:
+            shapes = self._shapes
+            state = replace(
+                self._state,
+                acknowledged=durable,
+                relations=tuple(shapes.values()),
+                accepted=tuple(table for table in self._state.accepted if table not in shapes),
+            )
+            await self._memory.remember(state)
+            self._state = state
+        now = int(clock.epoch() * 1_000_000) - EPOCH_2000
+        sender.pgconn.put_copy_data(_FEEDBACK(b"r", durable, durable, durable, now, 0))
+        sender.pgconn.flush()
+
+    # Looking
+
+    async def _look(self, conn: postgres.Connection) -> None:
+        beaten = clock.monotonic()
+        while True:
+            seen = await slot.watch(conn, self._name)
+            model.check_slot(self._name, seen.slot)
+            model.check_publication(self._state, seen.publication, self._published)
+            assert seen.slot is not None
+            facts = self._facts
+            facts.source_lsn = seen.source_lsn
+            facts.wal_status, facts.safe_wal_size = seen.slot.wal_status, seen.slot.safe_wal_size
+            facts.lag_ms = self._lag(seen.source_lsn)
+            await self._delete_published(conn)
+            now = clock.monotonic()
+            if now - max(self._heard, beaten) >= self._pace.heartbeat:
+                beaten = now
+                if not await slot.heartbeat(conn):
+                    log.warning(
+                        "%s may not write heartbeats: WAL is kept while the source is idle",
+                        self._what,
+                        extra={"action": "no_heartbeat"},
+                    )
+            await asyncio.sleep(self._pace.look)
+
+    def _lag(self, source_lsn: int) -> float:
+        """Milliseconds since the oldest commit that is not durable; the last one seen when the server is behind."""
+        oldest = self._flying.oldest if self._flying and self._flying.oldest else self._batch.oldest
+        if not oldest and self._last_commit and source_lsn - self._received > 1_000_000 and self._waiting:
+            oldest = self._last_commit
+        return max(0.0, clock.epoch() * 1000 - oldest / 1000) if oldest else 0.0
+
+    async def _delete_published(self, conn: postgres.Connection) -> None:
+        if self._published_ids and self._outbox is not None:
+            ids, self._published_ids = self._published_ids, []
+            await outbox.delete_published(conn, self._outbox, ids)
