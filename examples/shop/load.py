@@ -73,7 +73,7 @@ class Load:
     def __init__(self, url: str, *, items: int, seed: int, ledger: Path, rate: float, mix: dict[str, float]) -> None:
         self.client = Client(url)
         self.items = items
-        self.random = random.Random(seed)  # noqa: S311  arrivals, not secrets
+        self.random = random.Random(seed)
         self.run = f"{seed}-{int(time.time() * 1000):x}"
         self.ledger = Ledger(ledger)
         self.series = Ledger(ledger.with_name(ledger.name + ".series.jsonl"))

@@ -1,0 +1,157 @@
+"""The service's HTTP API: the same paths, fields and refusals as the monolith's inventory module."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from examples.shop.service.store import Refused, Store, Unknown
+
+CONTRACT = Path(__file__).with_name("openapi.yaml")
+
+
+class BadRequest(Exception):
+    """The request cannot be understood."""
+
+
+def rendered(text: str | bytes, status: int = 200) -> Response:
+    """JSON text."""
+    return Response(text, status, media_type="application/json")
+
+
+def refusal(code: str, status: int, **facts: Any) -> Response:
+    """A refusal."""
+    return rendered(orjson.dumps({"error": code, **facts}), status)
+
+
+def integer(content: dict[str, Any], name: str, *, least: int | None = None) -> int:
+    """A whole number out of the body."""
+    value = content.get(name)
+    if type(value) is not int or (least is not None and value < least) or abs(value) >= 2**31:
+        raise BadRequest(f"{name} is missing or not a whole number in range")
+    return value
+
+
+async def command(request: Request) -> tuple[dict[str, Any], str, str | None]:
+    """Body, idempotency key and trace of a write."""
+    try:
+        content = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise BadRequest("the body is not JSON") from error
+    key = request.headers.get("idempotency-key", "")
+    if not isinstance(content, dict) or not key or len(key) > 200:
+        raise BadRequest("a JSON object and the header Idempotency-Key are wanted")
+    return content, key, request.headers.get("traceparent")
+
+
+class Api:
+    """The routes over the store. ``bad`` is the release that the demonstration has to catch."""
+
+    def __init__(self, store: Store, *, bad: bool = False) -> None:
+        self._store = store
+        self._bad = bad
+        self.routes = [
+            Route("/api/inventory/adjust", self.adjust, methods=["POST"]),
+            Route("/api/inventory/reserve", self.reserve, methods=["POST"]),
+            Route("/api/inventory/release", self.release, methods=["POST"]),
+            Route("/api/inventory/{item_id:int}", self.read, methods=["GET"]),
+            Route("/openapi.yaml", self.contract, methods=["GET"]),
+            Route("/health", self.health, methods=["GET"]),
+        ]
+
+    async def read(self, request: Request) -> Response:
+        """One item's level."""
+        item_id = request.path_params["item_id"]
+        if item_id >= 2**63:
+            return refusal("unknown_item", 404)  # no bigint, so no item
+        try:
+            level = await self._store.read(item_id)
+        except Unknown as unknown:
+            return refusal(unknown.code, 404, item_id=item_id)
+        if self._bad and item_id % 20 == 0:
+            return await self._spoiled(level)
+        return rendered(level)
+
+    @staticmethod
+    async def _spoiled(level: str) -> Response:
+        """What a bad release does: a wrong figure, late."""
+        await asyncio.sleep(0.1)
+        content = orjson.loads(level)
+        content["on_hand"] += 1
+        return rendered(orjson.dumps(content))
+
+    async def adjust(self, request: Request) -> Response:
+        """Change what is on hand."""
+        content, key, trace = await command(request)
+        item_id, delta = integer(content, "item_id"), integer(content, "delta")
+        reason = str(content.get("reason", ""))[:200]
+        return await self._answer(self._store.adjust(key, item_id, delta, reason, trace), item_id=item_id)
+
+    async def reserve(self, request: Request) -> Response:
+        """Promise pieces of an item."""
+        content, key, trace = await command(request)
+        item_id, quantity = integer(content, "item_id"), integer(content, "qty", least=1)
+        order_ref = None if content.get("order_id") is None else integer(content, "order_id")
+        return await self._answer(self._store.reserve(key, item_id, quantity, order_ref, trace), item_id=item_id)
+
+    async def release(self, request: Request) -> Response:
+        """Take a promise back."""
+        content, key, trace = await command(request)
+        reservation_id = integer(content, "reservation_id")
+        return await self._answer(self._store.release(key, reservation_id, trace), reservation_id=reservation_id)
+
+    @staticmethod
+    async def _answer(work: Any, **facts: Any) -> Response:
+        try:
+            return rendered(await work)
+        except Unknown as unknown:
+            return refusal(unknown.code, 404, **facts)
+        except Refused as refused:
+            return refusal(refused.code, 409, **facts)
+
+    async def contract(self, _: Request) -> Response:
+        """The contract that this API keeps."""
+        return Response(CONTRACT.read_bytes(), media_type="application/yaml")
+
+    async def health(self, _: Request) -> Response:
+        """Whether the service can do its work."""
+        await self._store.row("SELECT 1")
+        return rendered(orjson.dumps({"status": "ok", "release": "bad" if self._bad else "good", "pid": os.getpid()}))
+
+
+async def _unavailable(_: Request, error: Exception) -> Response:
+    """What the database refused or could not do; the client may ask again with the same key."""
+    return refusal("database", 503, reason=str(error).strip().split("\n", 1)[0])
+
+
+async def _bad_request(_: Request, error: Exception) -> Response:
+    return refusal("bad_request", 400, reason=str(error))
+
+
+def create_app(dsn: str | None = None, *, release: str | None = None) -> Starlette:
+    """The application; settings from the environment: ``INVENTORY_DSN``, ``INVENTORY_RELEASE`` (good, bad)."""
+    store = Store(dsn or os.environ["INVENTORY_DSN"])
+    api = Api(store, bad=(release or os.environ.get("INVENTORY_RELEASE", "good")) == "bad")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await store.open()
+        yield
+        await store.close()
+
+    return Starlette(
+        routes=api.routes,
+        exception_handlers={psycopg.Error: _unavailable, BadRequest: _bad_request},
+        lifespan=lifespan,
+    )
