@@ -22,6 +22,8 @@ Json = dict[str, Any]
 SIDES: tuple[Side, Side] = ("monolith", "service")
 TARGET = "x-fig-target"
 PIN = "x-fig-pin"
+ROUTE = "x-fig-route"
+"""On mirrored copies only: the name of the route, so that the comparator need not find it out again."""
 FENCE = "fence"
 SHADOW = "shadow"
 MONOLITH = "monolith"
@@ -205,7 +207,7 @@ def _reads(routing: ContextRouting, named: NamedRoute) -> Iterator[Json]:
         for side in _writers(routing):
             if _share_away(routing, side):
                 yield _entry(named, ":own", [_pin_cookie(context, side)], action=_to(clusters[side]))
-    yield _entry(named, action=_spread(routing, clusters))
+    yield _entry(named, action=_spread(routing, clusters, named.name))
 
 
 def _writers(routing: ContextRouting) -> tuple[Side, ...]:
@@ -222,7 +224,7 @@ def _share_away(routing: ContextRouting, writer: Side) -> bool:
     return share > 0 if writer == "monolith" else share < 100
 
 
-def _spread(routing: ContextRouting, clusters: dict[Side, str]) -> Json:
+def _spread(routing: ContextRouting, clusters: dict[Side, str], name: str) -> Json:
     share = round(_share_of_service(routing) * 100)
     if share in (0, 10_000):
         action = _to(clusters["service" if share else "monolith"])
@@ -247,6 +249,9 @@ def _spread(routing: ContextRouting, clusters: dict[Side, str]) -> Json:
                 "runtime_fraction": {"default_value": fraction},
                 "disable_shadow_host_suffix_append": True,
                 "trace_sampled": False,
+                "request_headers_mutations": [
+                    {"append": {"header": {"key": ROUTE, "value": name}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+                ],
             }
         ]
     return action

@@ -145,6 +145,8 @@ async def test_mirror_joins_by_request_id(estate: Estates) -> None:
     _, path, headers = estate.shadow.requests[0]
     assert path == "/api/inventory/7?q=1"
     assert headers["X-Request-ID"] == estate.monolith.requests[-1][2]["X-Request-ID"]
+    assert headers["x-fig-route"] == "inventory:read:0"
+    assert "x-fig-route" not in estate.monolith.requests[-1][2]
     assert headers["Host"] == f"127.0.0.1:{estate.port}"
 
 
