@@ -318,7 +318,8 @@ class Estate:
             "service_url": self.service_url,
             "facade": f"127.0.0.1:{self.facade_port}",
             "python": sys.executable,
-            "shop": str(HERE),
+            # Globs of the code that is counted are relative to the project.
+            "monolith_code": os.path.relpath(HERE / "monolith", self.project),
             "project": str(self.project),
         }
         for source in sorted((HERE / "estate").rglob("*")):

@@ -23,9 +23,10 @@ from examples.shop.database import initial_quantity
 Owner = Literal["monolith", "service"]
 REFUSED = (404, 409, 422)
 
+KEY = "key, kind, item_id, delta, (response->>'reservation_id')::bigint"
 REQUESTS = {
-    "monolith": "SELECT key, kind, item_id, delta, (response->>'reservation_id')::bigint FROM {schema}.inventory_requests",
-    "service": "SELECT key, kind, item_id, delta, (response->>'reservation_id')::bigint FROM {schema}.processed_request",
+    "monolith": f"SELECT {KEY} FROM {{schema}}.inventory_requests",
+    "service": f"SELECT {KEY} FROM {{schema}}.processed_request",
 }
 LEVELS = {
     "monolith": "SELECT item_id, quantity, reserved FROM {schema}.inventory",
@@ -36,8 +37,8 @@ RESERVATIONS = {
     "service": "SELECT reservation_id, item_id, order_ref, quantity, state = 'released' FROM {schema}.reservation",
 }
 ORDERS = """
-SELECT o.request_key, o.id, o.status, coalesce(sum(l.qty), 0) FROM orders AS o LEFT JOIN order_lines AS l ON l.order_id = o.id
-GROUP BY o.id
+SELECT o.request_key, o.id, o.status, coalesce(sum(l.qty), 0)
+FROM orders AS o LEFT JOIN order_lines AS l ON l.order_id = o.id GROUP BY o.id
 """
 
 

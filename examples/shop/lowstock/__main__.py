@@ -44,13 +44,14 @@ class LowStock:
         """Take a batch of one partition in, once: what was seen before is passed over."""
         with self._db:
             for record in records:
-                found = self._db.execute(
-                    "SELECT next FROM position WHERE partition = ?", (record.partition,)
-                ).fetchone()
-                if found and record.position < found[0]:
+                if record.position < self._next(record.partition):
                     continue
                 self._take(record)
                 self._db.execute("REPLACE INTO position VALUES (?, ?)", (record.partition, record.position + 1))
+
+    def _next(self, partition: int) -> int:
+        found = self._db.execute("SELECT next FROM position WHERE partition = ?", (partition,)).fetchone()
+        return found[0] if found else 0
 
     def _take(self, record: Record) -> None:
         fact = orjson.loads(record.event.data)

@@ -32,7 +32,6 @@ def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("SHOP_TEST_DSN"):
         yield given
         return
-    from examples.shop import database
     from stranglerfig.runtime.embedded import EmbeddedPostgres
 
     root = Path(tmp_path_factory.mktemp("shop"))
@@ -40,7 +39,14 @@ def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         folder.chmod(0o755)
     server = EmbeddedPostgres(root / "data", settings={"fsync": "off"})
     server.start()
-    database.create_shop(server, items=200, seed=1)
+    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+        conn.execute((PACKAGE / "roles.sql").read_bytes())
+    server.create_database("shop", owner="shop_owner")
+    with psycopg.connect(server.dsn("shop"), autocommit=True) as conn:
+        conn.execute("SET ROLE shop_owner")
+        conn.execute((PACKAGE / "schema.sql").read_bytes())
+        for statement in (PACKAGE / "seed.sql").read_text().split("-- name: ")[1:]:
+            conn.execute(statement.partition("\n")[2].encode(), {"items": 200, "seed": 1})
     yield server.dsn("shop", "shop_app")
     server.stop()
 
