@@ -1,0 +1,340 @@
+"""Changes out of the log into a database, exactly once: the loop around :class:`~stranglerfig.sync.target.Target`.
+
+The whole flow stops at a change that cannot be applied, not its table alone: changes of other tables that come after
+it may refer to it or rest on it (foreign keys, the transaction it belongs to), and a position that had passed it would
+say that it is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from stranglerfig.changes import frames
+from stranglerfig.changes.model import Direction, SnapshotChunk, SnapshotEdge, Transaction, lsn_text
+from stranglerfig.eventlog.model import Record
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import clock, postgres, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.sql import load
+from stranglerfig.sync.model import BOUNDS, Histogram, Window, position_of, remaining
+from stranglerfig.sync.target import Applied, Stopped, SyncJob, Target, Unit, open_target, prepare
+
+__all__ = ["BOUNDS", "SyncJob", "prepare", "retry", "run", "skip"]
+
+Report = Callable[[dict[str, Any]], Awaitable[None]]
+
+BATCH_ROWS = 8_000
+"""Rows of streamed transactions per commit; a larger transaction is applied whole."""
+SNAPSHOT_ROWS = 50_000
+"""Rows of a snapshot per commit."""
+REPORT_SECONDS = 0.5
+
+_sql = load(__package__ or "")
+log_ = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the reports say."""
+
+    job: SyncJob
+    state: str = "starting"
+    error: FigError | None = None
+    applied: Applied = field(default_factory=Applied)
+    log_end: int | None = None
+    rows: int = 0
+    transactions: int = 0
+    parked: int = 0
+    latencies: Histogram = field(default_factory=Histogram)
+    window: Window = field(default_factory=Window)
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
+
+    def committed(self, units: Sequence[Unit], applied: Applied, rows: int) -> None:
+        """Count what one commit brought."""
+        self.applied = applied
+        now = clock.epoch()
+        second = int(now)
+        for unit in units:
+            item = unit.item
+            if isinstance(item, Transaction) and item.end:
+                self.transactions += 1
+                latency = max(0.0, now * 1000 - item.committed_at / 1000)
+                self.latencies.add(latency)
+                self.window.add(second, latency)
+        self.rows += rows
+
+    def report(self) -> dict[str, Any]:
+        """The report's keys as ``fig status`` and the gates read them; times in seconds but where named otherwise."""
+        applied = self.applied
+        now = clock.monotonic()
+        self.recent.append((now, self.rows))
+        then, rows = self.recent[0]
+        rate = (self.rows - rows) / (now - then) if now > then else 0.0
+        began, ended = applied.snapshot_began_at, applied.snapshot_ended_at
+        seconds = ((ended or clock.now()) - began).total_seconds() if began else None
+        left = None
+        if began and not ended and seconds and applied.snapshot_rows:
+            left = round((applied.snapshot_total - applied.snapshot_rows) * seconds / applied.snapshot_rows, 1)
+        committed = applied.source_committed_at
+        return {
+            "state": self.state,
+            "error": self.error.as_dict() if self.error else None,
+            "generation": applied.generation,
+            "applied_lsn": lsn_text(applied.lsn),
+            "applied_ordinal": applied.ordinal,
+            "activated": applied.activated,
+            "log_position": applied.log_position,
+            "log_end": self.log_end,
+            "snapshot_rows": applied.snapshot_rows,
+            "snapshot_total": applied.snapshot_total,
+            "snapshot_done": ended is not None,
+            "snapshot_seconds": round(seconds, 3) if seconds is not None else None,
+            "remaining_seconds": left,
+            "rows": self.rows,
+            "transactions": self.transactions,
+            "rate": round(rate, 1),
+            "latency_ms": self.window.total(int(clock.epoch())).summary(),
+            "latency_total_ms": self.latencies.summary(),
+            "latency_histogram": self.latencies.pairs(),
+            "parked": self.parked,
+            "last_source_committed_at": committed / 1e6 if committed is not None else None,
+        }
+
+
+async def run(job: SyncJob, log: EventLog, report: Report) -> None:
+    """Apply the change topic to the target until cancelled; survives the target's and the log's restarts.
+
+    ``report`` is called at most twice a second; ``latency_histogram`` is ``[upper bound in ms, transactions]`` pairs
+    since this call, on the fixed bounds :data:`BOUNDS`.
+    """
+    progress = _Progress(job)
+    reporter = tasks.spawn(_reports(progress, log, report), name=f"sync report {job.context} {job.direction}")
+    pause = 0.05
+    try:
+        while True:
+            begun = clock.monotonic()
+            try:
+                async with open_target(job) as target:
+                    progress.error = None
+                    await _follow(job, log, target, progress)
+            except Stopped as stopped:
+                log_.error("sync stopped: %s", stopped, extra={"action": "sync_stopped", "parked": stopped.parked})
+                progress.state, progress.error = "stopped", stopped.error
+                await _decision(job, stopped.parked)
+                progress.state = "starting"
+            except (FigError, psycopg.Error, OSError) as error:
+                progress.state, progress.error = _judge(job, error)
+                log_.warning("sync starts again: %s", error, extra={"action": "sync_restart"})
+            else:
+                continue
+            if clock.monotonic() - begun > 10:
+                pause = 0.05
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+    finally:
+        await tasks.stop(reporter)
+
+
+_PASSING = frozenset({"database_unreachable", "origin_busy", "overtaken", "log_unreachable", "timed_out"})
+
+
+def _judge(job: SyncJob, error: Exception) -> tuple[str, FigError]:
+    """Whether an error passes by itself (a server that restarts) or wants a person; either way it is tried again."""
+    if isinstance(error, FigError):
+        return ("starting" if error.code in _PASSING else "stopped"), error
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        said = error.diag.message_primary or str(error)
+        return "stopped", FigError("missing_privilege", said, "fig plan lists the grants that sync needs.")
+    return "starting", postgres.unreachable(job.dsn, error)
+
+
+async def _decision(job: SyncJob, parked: int) -> None:
+    """Wait until a person has decided about a parked change."""
+
+    async def decided() -> bool:
+        try:
+            async with postgres.session(job.dsn, what="sync waits") as conn:
+                row = await postgres.one(conn, _sql.waiting_error, (job.context, job.direction))
+                return row is None or row[0] != parked
+        except (FigError, psycopg.Error):
+            return False  # the target is away; it will come back
+
+    await clock.until(decided, timeout=float("inf"), what="a decision about a change", every=0.1, at_most=0.5)
+
+
+async def _reports(progress: _Progress, log: EventLog, report: Report) -> None:
+    """Tell how it goes; a report that cannot be delivered is tried again with the next."""
+    job = progress.job
+    try:
+        while True:
+            try:
+                topic = await log.topic(job.topic)
+                progress.log_end = topic.next_positions[0] if topic and topic.next_positions else None
+                if progress.state in ("applying", "snapshot", "stopped"):
+                    async with postgres.session(job.dsn, what="sync report") as conn:
+                        row = await postgres.one(conn, _sql.count_parked, (job.context, job.direction))
+                        progress.parked = sum(row) if row else 0
+            except (FigError, psycopg.Error, OSError):
+                pass
+            await _deliver(progress, report)
+            await asyncio.sleep(REPORT_SECONDS)
+    finally:
+        await _deliver(progress, report)
+
+
+async def _deliver(progress: _Progress, report: Report) -> None:
+    try:
+        await report(progress.report())
+    except (FigError, psycopg.Error, OSError) as error:
+        log_.warning("a report was not taken: %s", error, extra={"action": "report_failed"})
+
+
+@asynccontextmanager
+async def _reading(log: EventLog, topic: str, position: int) -> AsyncIterator[asyncio.Queue[list[Record] | Exception]]:
+    """Read ahead while rows are applied, by at most two reads' bytes."""
+    queue: asyncio.Queue[list[Record] | Exception] = asyncio.Queue(maxsize=2)
+
+    async def read() -> None:
+        here = position
+        try:
+            while True:
+                records = await log.read(topic, 0, here, wait=1.0)
+                if records:
+                    here = records[-1].position + 1
+                    await queue.put(records)
+        except Exception as error:  # noqa: BLE001  whoever takes from the queue raises it
+            await queue.put(error)
+
+    task = tasks.spawn(read(), name=f"sync reads {topic}")
+    try:
+        yield queue
+    finally:
+        await tasks.stop(task)
+
+
+async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progress) -> None:
+    progress.applied = target.applied
+    batch = _Batch(target, progress)
+    async with _reading(log, job.topic, target.applied.log_position) as queue:
+        while True:
+            _show(progress)
+            records = await queue.get()
+            if isinstance(records, Exception):
+                if isinstance(records, FigError) and records.code == "unknown_topic":
+                    await asyncio.sleep(0.2)  # capture has not made it yet
+                    return
+                raise records
+            for record in records:
+                items = frames.decode(record.event.datacontenttype, record.event.data)
+                for number, item in enumerate(items, start=1):
+                    await batch.add(item, record.position + (number == len(items)))
+            if queue.empty():  # never linger: what has arrived is applied now
+                await batch.flush()
+
+
+def _show(progress: _Progress) -> None:
+    applied = progress.applied
+    copying = applied.snapshot_began_at is not None and applied.snapshot_ended_at is None
+    progress.state = "snapshot" if copying else "applying"
+
+
+class _Batch:
+    """Items that will be in one commit; drops what is in already, hands large transactions on part by part."""
+
+    def __init__(self, target: Target, progress: _Progress) -> None:
+        self._target = target
+        self._progress = progress
+        self._units: list[Unit] = []
+        self._rows = 0
+        self._limit = BATCH_ROWS
+        self._seen = target.applied.position
+        self._generation = target.applied.generation
+        self._large = 0
+
+    async def add(self, item: Transaction | SnapshotChunk | SnapshotEdge, log_position: int) -> None:
+        """Take one more item; commits when there are enough."""
+        rest = remaining(item, self._generation, self._seen)
+        if rest is None:
+            return
+        self._seen = position_of(rest)
+        unit = Unit(rest, log_position)
+        if isinstance(rest, Transaction):
+            await self._transaction(unit, rest)
+        else:
+            if isinstance(rest, SnapshotEdge):
+                if rest.begins:
+                    self._generation = rest.generation
+                await self.flush()
+            self._units.append(unit)
+            self._rows += rest.rows if isinstance(rest, SnapshotChunk) else 0
+            if isinstance(rest, SnapshotEdge) or self._rows >= SNAPSHOT_ROWS:
+                await self.flush()
+
+    async def _transaction(self, unit: Unit, item: Transaction) -> None:
+        if not self._large and item.end:
+            self._units.append(unit)
+            self._rows += len(item.items)
+            if self._rows >= BATCH_ROWS:
+                await self.flush()
+            return
+        if not self._large:
+            await self.flush()
+            if item.first != 1:
+                raise FigError(
+                    "log_gap",
+                    f"the first part of the transaction at {lsn_text(item.lsn)} is not in the log",
+                    "Take the snapshot again (fig abort, then fig advance).",
+                )
+            await self._target.begin_large()
+        self._large += len(item.items)
+        await self._target.part(unit)
+        if item.end:
+            self._progress.committed([unit], self._target.applied, self._large)
+            self._large = 0
+
+    async def flush(self) -> None:
+        """Commit what there is."""
+        if self._units and not self._large:
+            await self._target.commit(self._units)
+            self._progress.committed(self._units, self._target.applied, self._rows)
+            _show(self._progress)
+        if not self._large:
+            self._units, self._rows = [], 0
+
+
+async def skip(dsn: str, context: str, direction: Direction, parked: int) -> None:
+    """Leave the change ``parked`` (its id in ``fig.parked``) out, and go on after it.
+
+    Raises:
+        FigError: ``unknown_parked`` when no change of this id waits; ``database_unreachable``.
+    """
+    await _resolve(dsn, context, direction, parked, "skip")
+
+
+async def retry(dsn: str, context: str, direction: Direction, parked: int) -> None:
+    """Try the change ``parked`` once more, after the target was corrected.
+
+    Raises:
+        FigError: as :func:`skip`.
+    """
+    await _resolve(dsn, context, direction, parked, "retry")
+
+
+async def _resolve(dsn: str, context: str, direction: Direction, parked: int, resolution: str) -> None:
+    async with postgres.session(dsn, what=f"sync {resolution}") as conn:
+        cursor = await conn.execute(_sql.resolve, (resolution, context, direction, parked))
+        if cursor.rowcount != 1:
+            raise FigError(
+                "unknown_parked",
+                f"no change {parked} of the {direction} flow of '{context}' waits for a decision",
+                "See fig status for the changes that wait.",
+                parked=parked,
+            )

@@ -1,0 +1,446 @@
+"""What sync decides without a database: changes folded per key, COPY text, what is admitted, latencies counted."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import orjson
+
+from stranglerfig.changes.mapping import Entry
+from stranglerfig.changes.model import (
+    ACTIVATED,
+    MARKER,
+    UNCHANGED,
+    Admission,
+    Change,
+    Column,
+    Item,
+    Message,
+    Relation,
+    Row,
+    SnapshotChunk,
+    SnapshotEdge,
+    SourcePosition,
+    Transaction,
+    Unchanged,
+    Value,
+    admit,
+)
+from stranglerfig.foundation.errors import FigError
+
+REPAIR = "fig.repair"
+"""Prefix of a message that carries a row as it stood, locked, when its transaction committed."""
+
+
+class Placed(NamedTuple):
+    """A change at its place; ``row`` numbers the rows of a snapshot's chunk, and is 0 for streamed changes."""
+
+    change: Change
+    at: SourcePosition
+    row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A marker or an activation to be recorded."""
+
+    prefix: str
+    nonce: str
+    content: str
+    lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Changes of one transaction that are applied together."""
+
+    changes: tuple[Placed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Input tables that were truncated together."""
+
+    tables: tuple[str, ...]
+
+
+Step = Rows | Truncate | SnapshotChunk | SnapshotEdge
+
+
+@dataclass(slots=True)
+class Work:
+    """What a batch asks for, in order."""
+
+    steps: list[Step] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    parked: list[Placed] = field(default_factory=list)
+    activated: int = 0
+
+
+def plan(
+    items: Iterable[Item], context: str, state: str, epoch: int, activated: int, skips: frozenset[tuple[int, int, int]]
+) -> Work:
+    """Decide what becomes of each item, given the target's ownership row and what the stream has activated so far."""
+    work = Work(activated=activated)
+    for item in items:
+        if not isinstance(item, Transaction):
+            if admit(state, epoch, work.activated) is Admission.APPLY:
+                work.steps.append(item)
+            elif isinstance(item, SnapshotChunk):
+                raise FigError(
+                    "snapshot_on_owner",
+                    f"a snapshot of {item.relation.qualified} arrives where '{context}' is not a standby",
+                    "Take the ownership back before copying again.",
+                )
+            continue
+        rows: list[Placed] = []
+        for ordinal, part in enumerate(item.items, start=item.first):
+            at = SourcePosition(item.lsn, ordinal)
+            if isinstance(part, Message):
+                _message(part, at, context, work)
+                if part.prefix != REPAIR:
+                    continue
+                part = repaired(part.content)
+            admission = admit(state, epoch, work.activated)
+            if admission is Admission.PARK:
+                work.parked.append(Placed(part, at))
+            elif admission is Admission.APPLY and (not skips or (item.lsn, ordinal, 0) not in skips):
+                if part.op == "t":
+                    _flush(rows, work)
+                    last = work.steps[-1] if work.steps else None
+                    if isinstance(last, Truncate):
+                        work.steps[-1] = Truncate((*last.tables, part.relation.qualified))
+                    else:
+                        work.steps.append(Truncate((part.relation.qualified,)))
+                else:
+                    rows.append(Placed(part, at))
+        _flush(rows, work)
+    return work
+
+
+def _flush(rows: list[Placed], work: Work) -> None:
+    if rows:
+        work.steps.append(Rows(tuple(rows)))
+        rows.clear()
+
+
+def _message(message: Message, at: SourcePosition, context: str, work: Work) -> None:
+    if message.prefix not in (MARKER, ACTIVATED):
+        return
+    try:
+        content = orjson.loads(message.content)
+        if content["context"] != context:
+            return
+        nonce = str(content.get("nonce") or f"{message.prefix}:{at.lsn}-{at.ordinal}")
+        if message.prefix == ACTIVATED:
+            work.activated = max(work.activated, int(content["epoch"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return  # anybody may write messages; only ours are read
+    work.marks.append(Mark(message.prefix, nonce, message.content, at.lsn))
+
+
+def repaired(content: str) -> Change:
+    """The change that a ``fig.repair`` message stands for.
+
+    It carries ``schema``, ``table``, ``columns`` [[name, type, key]…], and ``row`` (values as text), or ``key`` (all
+    columns, null where not of the key) for a row that is not there.
+    """
+    body = orjson.loads(content)
+    relation = Relation(body["schema"], body["table"], tuple(Column(*c) for c in body["columns"]))
+    if body.get("row") is not None:
+        return Change("u", relation, None, tuple(body["row"]))
+    values = (v if c.key else UNCHANGED for c, v in zip(relation.columns, body["key"], strict=True))
+    return Change("d", relation, tuple(values), None)
+
+
+class NeedsOrder(Exception):
+    """Changes that cannot be folded: a row moved to another key and the source did not send all of it."""
+
+
+@dataclass(slots=True)
+class Folded:
+    """The last state per key that a batch leaves in one input table.
+
+    Attributes:
+        key: where the key columns stand in a row.
+        rows: key → row, or None when the row is gone (the key is then all that is known of it).
+    """
+
+    relation: Relation
+    key: tuple[int, ...]
+    rows: dict[tuple[Value, ...], Row | None] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> int:
+        """How many rows are gone."""
+        return sum(row is None for row in self.rows.values())
+
+    def add(self, change: Change) -> None:
+        """Fold one more change in.
+
+        Raises:
+            NeedsOrder: when only the target knows the rest of the row.
+        """
+        rows, after, before = self.rows, change.after, change.before
+        if after is None:
+            assert before is not None
+            rows[tuple([before[i] for i in self.key])] = None
+            return
+        if UNCHANGED in after and before is not None:
+            after = tuple(old if new is UNCHANGED else new for new, old in zip(after, before, strict=True))
+        key = tuple([after[i] for i in self.key])
+        if before is not None and change.op == "u":
+            old_key = tuple([before[i] for i in self.key])
+            if old_key != key and UNCHANGED not in old_key:
+                prior = rows.get(old_key)
+                if prior is not None:
+                    after = tuple(old if new is UNCHANGED else new for new, old in zip(after, prior, strict=True))
+                if UNCHANGED in after:
+                    raise NeedsOrder
+                rows[old_key] = None
+                rows[key] = after
+                return
+        if UNCHANGED in after:
+            prior = rows.get(key)
+            if prior is not None:
+                after = tuple(old if new is UNCHANGED else new for new, old in zip(after, prior, strict=True))
+        rows[key] = after
+
+
+def fold(changes: Iterable[Change], keys: dict[str, tuple[str, ...]]) -> list[Folded]:
+    """Fold ``changes`` per table and key; ``keys`` names the key columns of each mapped input table.
+
+    Changes of tables that are not mapped are left out.
+
+    Raises:
+        NeedsOrder: as :meth:`Folded.add`.
+        FigError: ``incompatible_ddl`` when a key column is gone.
+    """
+    found: dict[Relation, Folded] = {}
+    seen: dict[int, Folded | None] = {}
+    for change in changes:
+        relation = change.relation
+        number = id(relation)  # decoding makes one object per relation and record; hashing it each time would cost
+        if number not in seen:
+            folded = found.get(relation)
+            if folded is None and relation.qualified in keys:
+                folded = found[relation] = Folded(relation, key_places(relation, keys[relation.qualified]))
+            seen[number] = folded
+        target = seen[number]
+        if target is not None:
+            target.add(change)
+    if len({f.relation.qualified for f in found.values()}) != len(found):
+        raise NeedsOrder  # the table changed its shape within the batch
+    return list(found.values())
+
+
+def key_places(relation: Relation, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Where the key columns stand in the relation's rows."""
+    places = {c.name: n for n, c in enumerate(relation.columns)}
+    if missing := [n for n in names if n not in places]:
+        raise incompatible(relation, missing)
+    return tuple(places[n] for n in names)
+
+
+def incompatible(relation: Relation, missing: Sequence[str]) -> FigError:
+    """The source's table no longer has what the mapping reads."""
+    return FigError(
+        "incompatible_ddl",
+        f"{relation.qualified} no longer has the mapped column(s) {', '.join(missing)}",
+        "Bring the column back, or change the mapping in extraction.yaml and start the context's sync anew.",
+        table=relation.qualified,
+        columns=list(missing),
+    )
+
+
+def check_shape(relation: Relation, entries: Iterable[Entry]) -> None:
+    """Refuse a relation that lacks a column that an entry reads; columns outside the mapping are ignored.
+
+    Raises:
+        FigError: ``incompatible_ddl``.
+    """
+    names = {c.name for c in relation.columns}
+    missing = sorted({n for e in entries for n in e.needs} - names)
+    # A word of an expression may only look like a column, but then it never was one of this table's.
+    if missing:
+        raise incompatible(relation, missing)
+
+
+_SPECIAL = re.compile(r"[\\\t\n\r]")
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def _escape(value: Value) -> str:
+    if value is None or isinstance(value, Unchanged):
+        return "\\N"
+    return _SPECIAL.sub(lambda m: _ESCAPES[m[0]], value)
+
+
+def copy_line(prefix: str, row: Row) -> str:
+    """A line of COPY text; null and unchanged values are both null there, told apart by the mask in ``prefix``."""
+    try:
+        line = "\t".join(cast(tuple[str, ...], row))  # the common case: text only, as the join itself finds out
+    except TypeError:
+        return prefix + "\t".join([_escape(v) for v in row]) + "\n"
+    if "\\" in line or "\n" in line or "\r" in line or line.count("\t") != len(row) - 1:
+        return prefix + "\t".join([_escape(v) for v in row]) + "\n"
+    return f"{prefix}{line}\n"
+
+
+_UNESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
+_UNESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def _unescape_one(match: re.Match[str]) -> str:
+    code = match[1]
+    if code[0] == "x" and len(code) > 1:
+        return chr(int(code[1:], 16))
+    if code[0] in "01234567":
+        return chr(int(code, 8))
+    return _UNESCAPES.get(code, code)
+
+
+def parse_line(line: str) -> Row:
+    """A line of COPY text (without its end) as values."""
+    return tuple(None if v == "\\N" else _UNESCAPE.sub(_unescape_one, v) if "\\" in v else v for v in line.split("\t"))
+
+
+def chunk_rows(chunk: SnapshotChunk) -> list[Placed]:
+    """A chunk's rows as changes, numbered from 1."""
+    lines = chunk.copy.decode().split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    at = SourcePosition(chunk.lsn, chunk.ordinal)
+    return [Placed(Change("r", chunk.relation, None, parse_line(line)), at, n) for n, line in enumerate(lines, start=1)]
+
+
+def as_json(placed: Placed) -> dict[str, Any]:
+    """A change as ``fig.parked`` shows it: column → text; unchanged values left out."""
+    change = placed.change
+    names = [c.name for c in change.relation.columns]
+
+    def row(values: Row | None) -> dict[str, Any] | None:
+        if values is None:
+            return None
+        return {n: v for n, v in zip(names, values, strict=True) if v is not UNCHANGED}
+
+    return {
+        "op": change.op,
+        "table": change.relation.qualified,
+        "before": row(change.before),
+        "after": row(change.after),
+    }
+
+
+def position_of(item: Item) -> SourcePosition:
+    """The place of an item's last change."""
+    if isinstance(item, Transaction):
+        return SourcePosition(item.lsn, item.first + max(len(item.items), 1) - 1)
+    return SourcePosition(item.lsn, item.ordinal)
+
+
+def remaining(item: Item, generation: int, done: SourcePosition) -> Item | None:
+    """What of ``item`` lies above what is applied; None when nothing does.
+
+    A snapshot that begins counts by its generation: it starts everything over.
+    """
+    if isinstance(item, SnapshotEdge) and item.begins:
+        return item if item.generation > generation else None
+    last = position_of(item)
+    if isinstance(item, Transaction):
+        if item.lsn < done.lsn:
+            return None
+        if item.lsn > done.lsn:
+            return item
+        if last <= done:
+            return None
+        if item.first > done.ordinal:
+            return item
+        rest = item.items[done.ordinal - item.first + 1 :]
+        return Transaction(item.lsn, item.xid, item.committed_at, done.ordinal + 1, rest, item.end)
+    return item if last > done else None
+
+
+_FIRST_MS, _FACTOR, _BUCKETS = 0.1, 1.1, 165
+BOUNDS: tuple[float, ...] = tuple(round(_FIRST_MS * _FACTOR**n, 4) for n in range(_BUCKETS))
+"""Upper bounds of the latency buckets in ms: 0.1 ms to about 10 minutes, each 10 % above the one before."""
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Latencies in log-spaced buckets: bounded memory, quantiles within 10 %."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (_BUCKETS + 1))
+    count: int = 0
+    most: float = 0.0
+
+    def add(self, ms: float, times: int = 1) -> None:
+        """Count ``times`` latencies of ``ms``."""
+        self.counts[bisect.bisect_left(BOUNDS, ms)] += times
+        self.count += times
+        if ms > self.most:
+            self.most = ms
+
+    def merge(self, other: Histogram) -> None:
+        """Add another's counts."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.count += other.count
+        self.most = max(self.most, other.most)
+
+    def quantile(self, share: float) -> float | None:
+        """The latency in ms below which ``share`` of them lie, interpolated within its bucket; None without any."""
+        if not self.count:
+            return None
+        rank = max(1, math.ceil(share * self.count))
+        seen = 0
+        for number, count in enumerate(self.counts):
+            if count and seen + count >= rank:
+                low = BOUNDS[number - 1] if number else 0.0
+                high = min(BOUNDS[number], self.most) if number < _BUCKETS else self.most
+                return round(low + (max(high, low) - low) * (rank - seen) / count, 3)
+            seen += count
+        raise AssertionError("the counts add up to count")
+
+    def summary(self) -> dict[str, Any]:
+        """Quantiles for a report, in ms."""
+        return {
+            "p50": self.quantile(0.5),
+            "p95": self.quantile(0.95),
+            "p99": self.quantile(0.99),
+            "max": round(self.most, 3) if self.count else None,
+            "count": self.count,
+        }
+
+    def pairs(self) -> list[list[float]]:
+        """``[upper bound in ms, count]`` of each bucket that has any; the last bound stands for anything above."""
+        return [[BOUNDS[min(n, _BUCKETS - 1)], count] for n, count in enumerate(self.counts) if count]
+
+
+@dataclass(slots=True)
+class Window:
+    """The latencies of the last ``seconds``, in slices of one second."""
+
+    seconds: int = 60
+    slices: dict[int, Histogram] = field(default_factory=dict)
+
+    def add(self, second: int, ms: float) -> None:
+        """Count a latency that was seen at ``second``."""
+        here = self.slices.get(second)
+        if here is None:
+            here = self.slices[second] = Histogram()
+            for old in [s for s in self.slices if s <= second - self.seconds]:
+                del self.slices[old]
+        here.add(ms)
+
+    def total(self, second: int) -> Histogram:
+        """All of the window that ends at ``second``."""
+        total = Histogram()
+        for at, part in self.slices.items():
+            if at > second - self.seconds:
+                total.merge(part)
+        return total

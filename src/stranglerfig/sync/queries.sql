@@ -1,0 +1,81 @@
+-- Statements of sync in the target database; those that move rows are made from the mapping (statements.py).
+
+-- name: origin_exists
+SELECT EXISTS (SELECT FROM pg_replication_origin WHERE roname = %s)
+
+-- name: begin_applied
+INSERT INTO fig.applied (context, direction) VALUES (%s, %s) ON CONFLICT DO NOTHING
+
+-- name: read_applied
+SELECT generation, lsn, ordinal, log_position, activated, source_committed_at,
+       snapshot_rows, snapshot_total, snapshot_began_at, snapshot_ended_at
+FROM fig.applied WHERE (context, direction) = (%s, %s)
+
+-- name: advance
+-- The compare is what keeps a worker that lost its place from writing: no row means that another one went on.
+UPDATE fig.applied
+SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, activated = %s, source_committed_at = %s,
+    snapshot_rows = %s, snapshot_total = %s, snapshot_began_at = %s, snapshot_ended_at = %s, updated_at = now()
+WHERE (context, direction) = (%s, %s) AND (generation, lsn, ordinal, log_position) = (%s, %s, %s, %s)
+
+-- name: ownership
+-- Locked: nobody becomes owner between this look and our commit.
+SELECT state, epoch FROM fig.ownership WHERE context = %s FOR SHARE
+
+-- name: may_replicate
+SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
+            THEN has_parameter_privilege('session_replication_role', 'SET')
+            ELSE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) END
+
+-- name: known_types
+SELECT array_agg(to_regtype(name) IS NOT NULL ORDER BY number) FROM unnest(%s::text[]) WITH ORDINALITY AS t (name, number)
+
+-- name: mark
+INSERT INTO fig.marker (context, direction, nonce, prefix, content, lsn) VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+
+-- name: park
+INSERT INTO fig.parked (context, direction, lsn, ordinal, row_number, reason, change)
+VALUES (%s, %s, %s, %s, %s, 'tripwire', %s)
+ON CONFLICT DO NOTHING
+
+-- name: park_error
+INSERT INTO fig.parked (context, direction, lsn, ordinal, row_number, reason, change, error, statement)
+VALUES (%s, %s, %s, %s, %s, 'error', %s, %s, %s)
+ON CONFLICT (context, direction, lsn, ordinal, row_number) DO UPDATE
+SET error = excluded.error, statement = excluded.statement, resolution = NULL, resolved_at = NULL, at = now()
+RETURNING id
+
+-- name: waiting_error
+SELECT id, change, error FROM fig.parked
+WHERE (context, direction) = (%s, %s) AND reason = 'error' AND resolution IS NULL ORDER BY id LIMIT 1
+
+-- name: skips
+SELECT lsn, ordinal, row_number FROM fig.parked
+WHERE (context, direction) = (%s, %s) AND resolution = 'skip' AND lsn >= %s
+
+-- name: resolve
+UPDATE fig.parked SET resolution = %s, resolved_at = now()
+WHERE (context, direction, id) = (%s, %s, %s) AND reason = 'error' AND resolution IS NULL
+
+-- name: count_parked
+SELECT count(*) FILTER (WHERE reason = 'tripwire'), count(*) FILTER (WHERE reason = 'error' AND resolution IS NULL)
+FROM fig.parked WHERE (context, direction) = (%s, %s)
+
+-- name: foreign_keys
+-- For each foreign key of the tables: its name, its table, and the statement that counts the rows that refer to nothing.
+SELECT c.conname, c.conrelid::regclass::text,
+    format('SELECT count(*) FROM %%s AS c WHERE %%s AND NOT EXISTS (SELECT FROM %%s AS p WHERE %%s)',
+        c.conrelid::regclass,
+        string_agg(format('c.%%I IS NOT NULL', a.attname), ' AND ' ORDER BY k.n),
+        c.confrelid::regclass,
+        string_agg(format('p.%%I = c.%%I', f.attname, a.attname), ' AND ' ORDER BY k.n))
+FROM pg_constraint AS c
+CROSS JOIN LATERAL unnest(c.conkey, c.confkey) WITH ORDINALITY AS k (here, there, n)
+JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.here
+JOIN pg_attribute AS f ON f.attrelid = c.confrelid AND f.attnum = k.there
+WHERE c.contype = 'f' AND c.conrelid = ANY (%s::regclass[])
+GROUP BY c.oid, c.conname, c.conrelid, c.confrelid
+
+-- name: own_stages
+SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relname LIKE 'fig\_stage\_%'
