@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from conftest import Server
 
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore, Samples
 from stranglerfig.gates.model import Kind, Kpi, Verdict
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 ERRORS = Kpi("error_rate", Kind.RATE_BELOW, 0.01, samples=300)
 LATENCY = Kpi("latency", Kind.SHARE_BELOW, 0.99, limit=50, unit="ms", samples=300)

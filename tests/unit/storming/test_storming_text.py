@@ -127,7 +127,7 @@ def test_the_text_of_the_scenario_is_stable() -> None:
         "event StockLost(broken field) v1",
         "    event StockLost(broken field) v1",
         '  signoff by "Ann" as architect on 2026-13-41 of abc',
-        "command Outside()",
+        "command Outside",
         "policy Reserve -> X",
     ],
 )
