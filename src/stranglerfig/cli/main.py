@@ -77,9 +77,21 @@ class Fig:
 
     @property
     def control(self) -> str:
-        """The control database's address."""
+        """The control database's address, to be connected to now.
+
+        Raises:
+            FigError: ``not_running`` when it is the embedded one and nothing runs.
+        """
+        from stranglerfig.runtime.datadir import DataDirectory
         from stranglerfig.runtime.supervise import control_dsn
 
+        if self.project.estate.control is None and DataDirectory(self.project.data_directory).holder() is None:
+            raise FigError(
+                "not_running",
+                f"fig does not run on {self.project.data_directory}",
+                "Start it: fig up (or fig up --detach).",
+                directory=str(self.project.data_directory),
+            )
         return control_dsn(self.project)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

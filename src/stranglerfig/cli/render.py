@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,6 +17,7 @@ from rich.text import Text
 from stranglerfig.cli.main import dumps_line
 
 Show = Callable[[str, str, Mapping[str, Any], datetime | None], None]
+_FIGURES = re.compile(r"\d[\d,.]*")
 COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
 
@@ -79,9 +81,10 @@ def _plain_line() -> Show:
         known = amount(data) if kind == "progress" else ""
         if kind == "progress" and at is not None:
             # A line per second and thing is enough for a file; the end of a thing always shows.
-            if at.timestamp() - last.get(text, 0.0) < 1 and data.get("done") != data.get("total"):
+            thing = _FIGURES.sub("#", text)
+            if at.timestamp() - last.get(thing, 0.0) < 1 and data.get("done") != data.get("total"):
                 return
-            last[text] = at.timestamp()
+            last[thing] = at.timestamp()
         click.echo(f"{text}: {known}" if known else text)
         if kind == "done":
             for line in details(data):
@@ -100,9 +103,12 @@ def _bar(bars: Progress) -> Show:
                 for line in details(data):
                     bars.console.print(line, markup=False, highlight=False)
             return
-        if text not in shown:
-            shown[text] = bars.add_task(text, total=data["total"], amount="")
-        bars.update(shown[text], completed=data.get("done", 0), total=data["total"], amount=amount(data))
+        thing = _FIGURES.sub("#", text)  # one bar, though the figures in its text change
+        if thing not in shown:
+            shown[thing] = bars.add_task(text, total=data["total"], amount="")
+        bars.update(
+            shown[thing], description=text, completed=data.get("done", 0), total=data["total"], amount=amount(data)
+        )
 
     return show
 
@@ -202,9 +208,8 @@ def flows(extraction: Mapping[str, Any]) -> list[str]:
 def _flow(report: Mapping[str, Any]) -> str:
     words = [str(report.get("state", "unknown"))]
     if error := report.get("error"):
-        words.append(
-            f"({error.get('message', error)} [{error.get('code', '')}])" if isinstance(error, Mapping) else f"({error})"
-        )
+        told = f"{error.get('message')} [{error.get('code')}]" if isinstance(error, Mapping) else error
+        words.append(f"({told})")
     known = ("lag_seconds", "lag_bytes", "latency_p50_ms", "latency_p99_ms", "rate", "rows", "snapshot_rows", "parked")
     words += [f"{key.replace('_', ' ')} {number(report[key])}" for key in known if report.get(key) is not None]
     return ", ".join(words)

@@ -13,19 +13,18 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from stranglerfig.changes.flows import Flow, Flows
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import logs, processes
 from stranglerfig.runtime.datadir import DataDirectory
 from stranglerfig.runtime.embedded import EmbeddedPostgres
+from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.settings import Project, load_project
-from stranglerfig.runtime.supervise import control_dsn, until_signal
-
-if TYPE_CHECKING:
-    from stranglerfig.eventlog.postgres import PostgresLog
-    from stranglerfig.facade.model import Estate as FacadeEstate
+from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
+from stranglerfig.runtime.wiring import capture_job, context_parts, envoy_control, open_log, sync_job, traces_endpoint
+from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
@@ -70,31 +69,6 @@ def killer(data: Path, point: str | None) -> KillPoint:
     return reached
 
 
-def facade_estate(role: Role) -> FacadeEstate:
-    """Where monolith, fence server and comparator listen, for the façade's tables."""
-    from stranglerfig.facade.model import Estate
-
-    return Estate(
-        monolith_url=role.project.estate.monolith.url,
-        fence_url=f"http://127.0.0.1:{role.ports['fence']}",
-        shadow_url=f"http://127.0.0.1:{role.ports['shadow']}",
-        upstream_idle=role.project.estate.facade.upstream_idle,
-    )
-
-
-def traces_endpoint(project: Project) -> str | None:
-    """Where traces go: the environment's word comes before the file's."""
-    return project.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or project.estate.telemetry.otlp
-
-
-def open_log(project: Project) -> PostgresLog:
-    """The event log that ``fig.yaml`` names; call inside the loop that uses it."""
-    from stranglerfig.eventlog.postgres import PostgresLog
-
-    named = project.estate.log
-    return PostgresLog(control_dsn(project) if named == "postgres" else named)
-
-
 def run(name: str, directory: Path) -> None:
     """Be the role ``name`` until SIGTERM or Ctrl-C.
 
@@ -118,7 +92,15 @@ def run(name: str, directory: Path) -> None:
         ready=lambda: data.say_ready(name),
     )
     log.info("role begins", extra={"action": "role_begins", "role": name, "pid": os.getpid()})
-    ROLES[name](role)
+    stop_metrics = metrics.serve(role.ports[f"metrics_{name}"]) if f"metrics_{name}" in role.ports else None
+    if name in MEASURED:
+        traces.install(f"{project.estate.name}-{name}", traces_endpoint(project))
+    try:
+        ROLES[name](role)
+    finally:
+        traces.close()
+        if stop_metrics is not None:
+            stop_metrics()
     log.info("role ends", extra={"action": "role_ends", "role": name})
 
 
@@ -163,10 +145,8 @@ def postgres(role: Role) -> None:
 
 def envoy(role: Role) -> None:
     """Be the parent of Envoy; ends (and is restarted) when it ends. Its tables are in files and survive it."""
-    from stranglerfig.facade.envoy import EnvoyControl
-
     settings = role.project.estate.facade
-    control = EnvoyControl(role.data.path / "envoy", f"127.0.0.1:{role.ports['envoy_admin']}", facade_estate(role))
+    control = envoy_control(role.project, role.ports)
     control.prepare(
         [], listen=settings.listen, max_header_kb=settings.max_header_kb, otlp=traces_endpoint(role.project), keep=True
     )
@@ -225,17 +205,15 @@ def fence(role: Role) -> None:
 
 def controller(role: Role) -> None:
     """Stages, gates, cut-overs: what acts on commands."""
-    from stranglerfig.changes.flows import Flows
     from stranglerfig.extraction.controller import run as control
-    from stranglerfig.extraction.parts import ContextParts, Parts
-    from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.extraction.parts import Parts
     from stranglerfig.facade.fence import FenceClient
 
     project = role.project
 
     async def work() -> None:
         log_ = open_log(project)
-        envoy = EnvoyControl(role.data.path / "envoy", f"127.0.0.1:{role.ports['envoy_admin']}", facade_estate(role))
+        envoy = envoy_control(project, role.ports)
         client = FenceClient(f"http://127.0.0.1:{role.ports['fence']}")
         parts = Parts(
             name=project.estate.name,
@@ -244,10 +222,7 @@ def controller(role: Role) -> None:
             control_dsn=role.control,
             monolith_url=project.estate.monolith.url,
             monolith_dsn=project.reveal(project.estate.monolith.database),
-            contexts={
-                name: ContextParts(settings, project.folder(name), project.reveal(settings.service.database))
-                for name, settings in project.extractions.items()
-            },
+            contexts=context_parts(project),
             log=log_,
             flows=Flows(role.control),
             envoy=envoy,
@@ -267,9 +242,57 @@ def controller(role: Role) -> None:
     _loop(role, work())
 
 
+def capture(role: Role) -> None:
+    """Changes out of the databases into the log, for every flow that is wanted."""
+    from stranglerfig.capture.capture import run as run_capture
+
+    async def work() -> None:
+        log_ = open_log(role.project)
+        flows = Flows(role.control)
+        try:
+            await log_.migrate()
+            await flows.migrate()
+            contexts = context_parts(role.project)
+            jobs = FlowsRole(
+                flows,
+                "capture",
+                lambda flow, report: run_capture(capture_job(role.project, contexts, flow), log_, report),
+            )
+            await jobs.run(role.ready)
+        finally:
+            await log_.close()
+
+    _loop(role, work(), fast=True)
+
+
+def sync(role: Role) -> None:
+    """Changes out of the log into the databases, and events derived from them, for every flow that is wanted."""
+    from stranglerfig.sync.apply import run as run_sync
+
+    async def work() -> None:
+        log_ = open_log(role.project)
+        flows = Flows(role.control)
+        contexts = context_parts(role.project)
+
+        async def one(flow: Flow, report: Report) -> None:
+            job = await sync_job(role.project, contexts, flow, role.control)
+            await run_sync(job, log_, report)
+
+        try:
+            await log_.migrate()
+            await flows.migrate()
+            await FlowsRole(flows, "sync", one).run(role.ready)
+        finally:
+            await log_.close()
+
+    _loop(role, work(), fast=True)
+
+
 ROLES: dict[str, Callable[[Role], None]] = {
     "postgres": postgres,
     "envoy": envoy,
     "fence": fence,
+    "capture": capture,
+    "sync": sync,
     "controller": controller,
 }

@@ -25,7 +25,7 @@ from stranglerfig.runtime.settings import Project
 
 log = logging.getLogger(__name__)
 
-ROLES: tuple[str, ...] = ("envoy",)
+ROLES: tuple[str, ...] = ("fence", "envoy", "capture", "sync", "controller")
 MEASURED = ("fence", "shadow", "capture", "sync", "controller")
 FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 30.0
 
@@ -58,11 +58,7 @@ class Child:
 
 
 class Supervisor:
-    """Runs ``roles`` of a project until it is told to stop.
-
-    Attributes:
-        failure: what made a start hopeless, when it was.
-    """
+    """Runs ``roles`` of a project until it is told to stop."""
 
     def __init__(self, project: Project, data: DataDirectory, roles: tuple[str, ...] = ROLES) -> None:
         self._project = project
@@ -115,20 +111,28 @@ class Supervisor:
         if check:
             await self._check_monolith()
         stopped = tasks.spawn(stop.wait(), name="stop asked")
+        started = tasks.spawn(self._try_start(), name="start")
         try:
-            started = tasks.spawn(self._start(), name="start")
             await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)
             if not started.done():
-                await tasks.stop(started)
                 return
-            started.result()
+            if (failure := started.result()) is not None:
+                raise failure
             self._ready = True
             self._say()
             ready(clock.monotonic() - self._begun)
             await stop.wait()
         finally:
             await tasks.stop(stopped)
+            await tasks.stop(started)
             await self._end()
+
+    async def _try_start(self) -> FigError | None:
+        try:
+            await self._start()
+        except FigError as error:
+            return error
+        return None
 
     async def _start(self) -> None:
         if self.embedded:
@@ -165,7 +169,8 @@ class Supervisor:
             lines = self._data.log_file(role).read_text(errors="replace").strip().splitlines()
         except OSError:
             return "it has written nothing"
-        return lines[-1][-600:] if lines else "it has written nothing"
+        refusals = [line.removeprefix("fig: ") for line in lines if line.startswith("fig: ")]
+        return ([*refusals[-1:], *lines[-1:]] or ["it has written nothing"])[0][-600:]
 
     async def _keep(self, child: Child) -> None:
         """Run a role's process again and again."""

@@ -38,6 +38,13 @@ HELD = Histogram(
     "fig_fence_held_seconds", "How long a request was held.", ("context",), buckets=_LATENCIES, registry=REGISTRY
 )
 HOLDING = Gauge("fig_fence_holding", "Requests that are held now.", ("context",), registry=REGISTRY)
+ANSWERS = Histogram(
+    "fig_facade_answer_seconds",
+    "Answers to a context's requests, by who gave them.",
+    ("context", "side", "kind"),
+    buckets=_LATENCIES,
+    registry=REGISTRY,
+)
 SHADOWED = Counter(
     "fig_shadow_comparisons", "Shadow reads by what came of them.", ("context", "outcome"), registry=REGISTRY
 )
@@ -70,9 +77,12 @@ def serve(port: int, host: str = "127.0.0.1") -> Callable[[], None]:
         server, thread = start_http_server(port, host, registry=REGISTRY)
     except OSError as error:
         raise FigError(
-            "port_in_use", f"the metrics cannot be served on {host}:{port}: the port is taken", "End what listens there.",
-            port=port, host=host,
-        ) from error  # fmt: skip
+            "port_in_use",
+            f"the metrics cannot be served on {host}:{port}: the port is taken",
+            "End what listens there.",
+            port=port,
+            host=host,
+        ) from error
 
     def stop() -> None:
         server.shutdown()

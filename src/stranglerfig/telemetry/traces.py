@@ -1,5 +1,7 @@
 """Traces: W3C trace context in and out, spans by OpenTelemetry when an endpoint is configured, nothing otherwise."""
 
+# mypy: disable-error-code="attr-defined,import-not-found"
+# (opentelemetry is a namespace package, which mypy finds or not by how it is called)
 from __future__ import annotations
 
 import re

@@ -1,0 +1,133 @@
+"""``fig model``: the Event Storming model as text: its mistakes, its sign-off, what is generated from it."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import click
+
+from stranglerfig.cli.extraction import dry_run_option
+from stranglerfig.cli.main import Fig
+from stranglerfig.foundation import clock
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.storming import generate as generators
+from stranglerfig.storming import lint as rules
+from stranglerfig.storming import model as storming
+from stranglerfig.storming import text
+
+
+@click.group()
+def model() -> None:
+    """Check, sign and use the model of a context (contexts/NAME/model.storm).
+
+    Example: fig model lint inventory
+    """
+
+
+def _file(fig: Fig, context: str) -> Path:
+    """The model's file: extraction.yaml names it; before there is one, contexts/NAME/model.storm."""
+    draft = fig.project.directory / "contexts" / context / "model.storm"
+    if draft.is_file() and not (draft.parent / "extraction.yaml").exists():
+        return draft
+    folder = fig.project.folder(context)
+    return folder / fig.project.load_extraction(folder / "extraction.yaml").model
+
+
+def _read(file: Path) -> storming.Model:
+    try:
+        return text.parse(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FigError(
+            "no_model", f"the model {file} cannot be read: {error.strerror}", "Write it, or name it in extraction.yaml."
+        ) from error
+
+
+@model.command()
+@click.argument("context")
+@click.pass_obj
+def lint(fig: Fig, context: str) -> None:
+    """Name the model's mistakes, each with its line, reason and remedy; fails when one keeps the gate shut.
+
+    Example: fig model lint inventory
+    """
+    file = _file(fig, context)
+    found = rules.lint(_read(file))
+    lines = [f"{file}:{f.line}: {f.severity}: {f.place}: {f.reason} {f.remedy} [{f.code}]" for f in found]
+    fig.print([finding.as_dict() for finding in found], "\n".join(lines) or "No findings.")
+    if bad := [finding for finding in found if finding.severity == "error"]:
+        raise FigError(
+            "model_has_errors", f"{file} has {len(bad)} error(s)", "Mend what is listed above.", errors=len(bad)
+        )
+
+
+@model.command(name="hash")
+@click.argument("context")
+@click.pass_obj
+def hash_(fig: Fig, context: str) -> None:
+    """Print the hash that sign-offs are bound to, and who has signed it.
+
+    Example: fig model hash inventory
+    """
+    found = _read(_file(fig, context))
+    missing, void = storming.missing_signatures(found), storming.void_signatures(found)
+    digest = storming.semantic_hash(found)
+    lines = [digest]
+    lines += [f"signed by {s.name} ({s.role}, {s.at})" for s in found.signatures if s not in void]
+    lines += [f"void: {s.name} ({s.role}) signed another model, {s.of}" for s in void]
+    lines += [f"missing: {role}" for role in missing]
+    signed = [{"name": s.name, "role": s.role, "at": s.at, "valid": s not in void} for s in found.signatures]
+    fig.print({"hash": digest, "signatures": signed, "missing": list(missing)}, "\n".join(lines))
+
+
+@model.command()
+@click.argument("context")
+@click.option("--role", required=True, help="The role to sign in; one that the model asks for.")
+@click.option("--name", default=getpass.getuser, show_default="the account's name", help="Who signs.")
+@dry_run_option
+@click.pass_obj
+def sign(fig: Fig, context: str, role: str, name: str, dry_run: bool) -> None:
+    """Sign the model as it is now; a later change of its meaning voids the sign-off.
+
+    Example: fig model sign inventory --role architect --name "Ada L."
+    """
+    file = _file(fig, context)
+    signed = storming.sign(_read(file), name, role, clock.now().date())
+    if not dry_run:
+        file.write_text(text.show(signed), encoding="utf-8")
+    digest = storming.semantic_hash(signed)
+    verb = "would be" if dry_run else "is"
+    fig.print(
+        {"hash": digest, "name": name, "role": role, "dry_run": dry_run}, f"{digest} {verb} signed by {name} ({role})."
+    )
+
+
+@model.command()
+@click.argument("context")
+@click.option("--check", is_flag=True, help="Fail when what is on disk is not what the model says.")
+@dry_run_option
+@click.pass_obj
+def generate(fig: Fig, context: str, check: bool, dry_run: bool) -> None:
+    """Write the event schemas, the AsyncAPI document and a first extraction.yaml; what a team edited is kept.
+
+    Example: fig model generate inventory --check
+    """
+    file = _file(fig, context)
+    found = _read(file)
+    part = found.context(context)
+    if part is None:
+        names = ", ".join(c.slug for c in found.contexts) or "none"
+        raise FigError(
+            "unknown_context", f"{file} has no context '{context}'; it has: {names}", "Check the context's name."
+        )
+    outcomes = generators.write(found, part, file.parent, dry_run=check or dry_run)
+    rows = [{"file": str(outcome.path), "state": outcome.state} for outcome in outcomes]
+    fig.print(rows, "\n".join(f"{row['state']:<10} {row['file']}" for row in rows))
+    drifted = generators.drift(found, part, file.parent) if check else []
+    if drifted:
+        raise FigError(
+            "model_drift",
+            f"{len(drifted)} generated file(s) are not as the model says",
+            f"fig model generate {context} writes those that nobody edited.",
+            files=[str(outcome.path) for outcome in drifted],
+        )

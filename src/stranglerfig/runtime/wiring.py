@@ -1,0 +1,124 @@
+"""How the parts that several processes need are made from a project: the log, the façade's estate, where traces go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from stranglerfig.changes.flows import Flow
+from stranglerfig.changes.model import Direction, names
+from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime.settings import Project
+from stranglerfig.runtime.supervise import control_dsn
+
+if TYPE_CHECKING:
+    from stranglerfig.capture.capture import CaptureJob
+    from stranglerfig.eventlog.postgres import PostgresLog
+    from stranglerfig.extraction.parts import ContextParts
+    from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.sync.target import SyncJob
+
+
+def envoy_control(project: Project, ports: Mapping[str, int]) -> EnvoyControl:
+    """The façade's Envoy, in the data directory."""
+    from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.facade.model import Estate
+
+    estate = Estate(
+        monolith_url=project.estate.monolith.url,
+        fence_url=f"http://127.0.0.1:{ports['fence']}",
+        shadow_url=f"http://127.0.0.1:{ports['shadow']}",
+        upstream_idle=project.estate.facade.upstream_idle,
+    )
+    admin = project.estate.facade.admin or f"127.0.0.1:{ports['envoy_admin']}"
+    return EnvoyControl(project.data_directory / "envoy", admin, estate)
+
+
+def traces_endpoint(project: Project) -> str | None:
+    """Where traces go: the environment's word comes before the file's."""
+    return project.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or project.estate.telemetry.otlp
+
+
+def open_log(project: Project) -> PostgresLog:
+    """The event log that ``fig.yaml`` names; call inside the loop that uses it."""
+    from stranglerfig.eventlog.postgres import PostgresLog
+
+    named = project.estate.log
+    return PostgresLog(control_dsn(project) if named == "postgres" else named)
+
+
+def context_parts(project: Project) -> dict[str, ContextParts]:
+    """Each context with its folder and its service's database, by name."""
+    from stranglerfig.extraction.parts import ContextParts
+
+    return {
+        name: ContextParts(settings, project.folder(name), project.reveal(settings.service.database))
+        for name, settings in project.extractions.items()
+    }
+
+
+def _wanted(contexts: Mapping[str, ContextParts], flow: Flow) -> ContextParts:
+    found = contexts.get(flow.context)
+    if found is None:
+        raise FigError(
+            "unknown_context",
+            f"a flow of '{flow.context}' is wanted, but no extraction.yaml has this context",
+            "Put its extraction.yaml back and restart fig, or abort the extraction.",
+            context=flow.context,
+        )
+    return found
+
+
+def capture_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow) -> CaptureJob:
+    """What capture reads for a flow: the monolith's tables, or the service's with its outbox."""
+    from stranglerfig.capture.capture import CaptureJob
+
+    found = _wanted(contexts, flow)
+    forward = flow.direction is Direction.FORWARD
+    return CaptureJob(
+        context=flow.context,
+        direction=flow.direction,
+        dsn=project.reveal(project.estate.monolith.database) if forward else found.service_dsn,
+        tables=found.settings.sources if forward else found.settings.targets,
+        outbox=None if forward else found.settings.service.outbox,
+        snapshot=flow.snapshot,
+        generation=flow.generation,
+    )
+
+
+async def sync_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow, control: str) -> SyncJob:
+    """What sync writes for a flow, its mapping compiled against both databases as they are now.
+
+    Raises:
+        FigError: ``database_unreachable``, or what the mapping is refused with.
+    """
+    from stranglerfig.changes.mapping import compile_mapping
+    from stranglerfig.databases import catalogue
+    from stranglerfig.sync.target import SyncJob
+
+    found = _wanted(contexts, flow)
+    monolith = project.reveal(project.estate.monolith.database)
+    async with postgres.session(control, what="sync") as conn:
+        known = await postgres.value(conn, "SELECT to_regclass('fig.extraction')")
+        retired = known is not None and await postgres.value(
+            conn, "SELECT (facts ->> 'retired')::boolean FROM fig.extraction WHERE context = %s", (flow.context,)
+        )
+    async with (
+        postgres.session(monolith, what="sync") as source,
+        postgres.session(found.service_dsn, what="sync") as target,
+    ):
+        mapping = compile_mapping(
+            found.tables(bool(retired)),
+            await catalogue.tables(source, found.sources(bool(retired))),
+            await catalogue.tables(target, found.settings.targets),
+        )
+    own = names(flow.context, flow.direction)
+    return SyncJob(
+        context=flow.context,
+        direction=flow.direction,
+        dsn=found.service_dsn if flow.direction is Direction.FORWARD else monolith,
+        topic=own.topic,
+        origin=own.origin,
+        mapping=mapping,
+    )
