@@ -380,7 +380,7 @@ class PostgresLog:
         """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
         known = await self._find(topic)
         async with self._session() as conn:
-            found = dict(await postgres.fetch(conn, _queries.committed, (known.id, group)))
+            found = {row[0]: row[1] for row in await postgres.fetch(conn, _queries.committed, (known.id, group))}
         return tuple(found.get(partition, 0) for partition in range(known.partitions))
 
     async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
