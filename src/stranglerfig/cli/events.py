@@ -64,10 +64,10 @@ def lines(record: Record) -> Iterator[dict[str, Any]]:
     event = record.event
     place = {"topic": record.topic, "partition": record.partition, "position": record.position}
     if event.datacontenttype in (frames.STREAM, frames.CHUNK, frames.EDGE):
-        from stranglerfig.changes import envelope
+        from stranglerfig.runtime import envelopes
 
         for item in frames.decode(event.datacontenttype, event.data):
-            for change in envelope.expand(item):
+            for change in envelopes.expand(item):
                 yield {**place, "change": change}
         return
     shown = {

@@ -222,13 +222,13 @@ def report(fig: Fig, context: str, output: str, dry_run: bool) -> None:
 
     Example: fig report inventory --output out
     """
+    import importlib
     from pathlib import Path
-
-    from stranglerfig.cli import reports
 
     fig.project.folder(context)
     folder = Path(output).resolve()
     files = [str(folder / name) for name in ("report.json", "report.html")]
     if not dry_run:
-        fig.run(reports.write(fig, context, folder))
+        write = importlib.import_module("stranglerfig.report.write").write
+        fig.run(write(fig.control, context, folder))
     fig.print({"files": files, "dry_run": dry_run}, "\n".join(files))

@@ -73,10 +73,10 @@ def hash_(fig: Fig, context: str) -> None:
     missing, void = storming.missing_signatures(found), storming.void_signatures(found)
     digest = storming.semantic_hash(found)
     lines = [digest]
-    lines += [f"signed by {s.name} ({s.role}, {s.at})" for s in found.signatures if s not in void]
+    lines += [f"signed by {s.name} ({s.role}, {s.on})" for s in found.signatures if s not in void]
     lines += [f"void: {s.name} ({s.role}) signed another model, {s.of}" for s in void]
     lines += [f"missing: {role}" for role in missing]
-    signed = [{"name": s.name, "role": s.role, "at": s.at, "valid": s not in void} for s in found.signatures]
+    signed = [{"name": s.name, "role": s.role, "on": s.on, "valid": s not in void} for s in found.signatures]
     fig.print({"hash": digest, "signatures": signed, "missing": list(missing)}, "\n".join(lines))
 
 

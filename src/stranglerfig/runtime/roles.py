@@ -242,6 +242,18 @@ def controller(role: Role) -> None:
     _loop(role, work())
 
 
+def shadow(role: Role) -> None:
+    """The comparator: asks the other side what was read, and compares the answers."""
+    from stranglerfig.verification.shadow import ShadowContext, serve_shadow
+
+    contexts = [
+        ShadowContext(settings.context, role.project.estate.monolith.url, settings.service.url, settings.shadow)
+        for settings in role.project.extractions.values()
+    ]
+    work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready)
+    _loop(role, work, fast=True)
+
+
 def capture(role: Role) -> None:
     """Changes out of the databases into the log, for every flow that is wanted."""
     from stranglerfig.capture.capture import run as run_capture
@@ -292,6 +304,7 @@ ROLES: dict[str, Callable[[Role], None]] = {
     "postgres": postgres,
     "envoy": envoy,
     "fence": fence,
+    "shadow": shadow,
     "capture": capture,
     "sync": sync,
     "controller": controller,

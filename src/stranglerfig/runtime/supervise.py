@@ -25,7 +25,7 @@ from stranglerfig.runtime.settings import Project
 
 log = logging.getLogger(__name__)
 
-ROLES: tuple[str, ...] = ("fence", "envoy", "capture", "sync", "controller")
+ROLES = ("fence", "shadow", "envoy", "capture", "sync", "controller")
 MEASURED = ("fence", "shadow", "capture", "sync", "controller")
 FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 30.0
 
