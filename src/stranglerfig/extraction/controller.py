@@ -91,7 +91,9 @@ class Controller:
                     continue
                 standing = await self._store.standing(command.context)
                 claimed = await self._store.claim(command, standing.place)
-                self._running[command.context] = tasks.spawn(self._execute(claimed), name=f"{command.verb} {command.context}")
+                self._running[command.context] = tasks.spawn(
+                    self._execute(claimed), name=f"{command.verb} {command.context}"
+                )
             await asyncio.sleep(0.1)
 
     async def _execute(self, command: Command) -> None:
@@ -109,7 +111,9 @@ class Controller:
         except Exception as error:
             log.exception("%s failed", command.verb, extra={"action": "failed", "context": command.context})
             unexpected = FigError(
-                "unexpected", f"{command.verb} failed: {type(error).__name__}: {error}", "Look at the controller's log, then repeat it."
+                "unexpected",
+                f"{command.verb} failed: {type(error).__name__}: {error}",
+                "Look at the controller's log, then repeat it.",
             )
             await store.end(command.id, "failed", *_refusal(unexpected))
         finally:
@@ -141,7 +145,9 @@ class Controller:
             case "decommission-restore":
                 return await self._rollback(command, standing, work, dry)
             case verb if verb.startswith("decommission-"):
-                return await self._advance(command, standing, work, store, dry, to=Place(Stage.DECOMMISSION, verb.partition("-")[2]))
+                return await self._advance(
+                    command, standing, work, store, dry, to=Place(Stage.DECOMMISSION, verb.partition("-")[2])
+                )
             case verb:
                 raise FigError("unknown_command", f"the controller knows no '{verb}'", "See fig --help.")
 
@@ -156,7 +162,9 @@ class Controller:
             return {"text": f"the extraction is {standing.place}", "place": str(standing.place)}
         target = ahead(standing.place, work.settings.gates.reads.steps)
         if to is not None and target != to:
-            raise FigError("not_the_next_step", f"after {standing.place} comes {target}, not {to}", "Take the steps in order.")
+            raise FigError(
+                "not_the_next_step", f"after {standing.place} comes {target}, not {to}", "Take the steps in order."
+            )
         if target.stage is Stage.DONE:
             raise FigError(
                 "drop_is_explicit",
@@ -166,13 +174,19 @@ class Controller:
         await work.ready_for(standing, target)
         gate = await self._pass_gate(command, standing, target, work, store, dry)
         if dry:
-            return {"text": f"would go from {standing.place} to {target}", "effects": work.effects(standing, target), "gate": gate}
+            return {
+                "text": f"would go from {standing.place} to {target}",
+                "effects": work.effects(standing, target),
+                "gate": gate,
+            }
         async with self._locks[command.context]:
             now = await store.standing(command.context)
             if now.visit != standing.visit:
                 raise await self._went_back(now)
             reached = await work.enter(standing, target, by=command.asked_by, gate=gate)
-        await self._history.say(command.context, "StageEntered", {"stage": reached.place.stage.value, "step": reached.place.step})
+        await self._history.say(
+            command.context, "StageEntered", {"stage": reached.place.stage.value, "step": reached.place.step}
+        )
         return {"text": f"{command.context} is {reached.place}", "place": str(reached.place), "gate": gate}
 
     async def _pass_gate(
@@ -204,7 +218,12 @@ class Controller:
                 return await self._override(command, standing, override, plain)
             if gate.verdict is Verdict.FAIL:
                 failed = ", ".join(f"{kpi.name}: {kpi.reason}" for kpi in gate.failed)
-                raise FigError("gate_failed", f"the gate of {standing.place} fails: {failed}", "Mend it, then advance again; fig status shows each KPI.", gate=plain)
+                raise FigError(
+                    "gate_failed",
+                    f"the gate of {standing.place} fails: {failed}",
+                    "Mend it, then advance again; fig status shows each KPI.",
+                    gate=plain,
+                )
             short = [kpi for kpi in gate.kpis if kpi.verdict is Verdict.INCONCLUSIVE]
             if dry:
                 return plain
@@ -221,7 +240,12 @@ class Controller:
                 command.id,
                 "progress",
                 f"evidence for {standing.place}: {', '.join(f'{kpi.name} {kpi.samples}' for kpi in short)}",
-                {"done": slowest.samples, "total": slowest.samples + slowest.needed, "kpi": slowest.name, "gate": plain},
+                {
+                    "done": slowest.samples,
+                    "total": slowest.samples + slowest.needed,
+                    "kpi": slowest.name,
+                    "gate": plain,
+                },
             )
             await self._next_verdict(command.context, standing.visit)
 
@@ -234,7 +258,9 @@ class Controller:
 
         await clock.until(judged, timeout=patience, what=f"the gate of {context} to be judged", at_most=0.2)
 
-    async def _override(self, command: Command, standing: Standing, reason: str, gate: dict[str, Any]) -> dict[str, Any]:
+    async def _override(
+        self, command: Command, standing: Standing, reason: str, gate: dict[str, Any]
+    ) -> dict[str, Any]:
         said = {"by": command.asked_by, "reason": reason, "place": str(standing.place), "gate": gate}
         await self._store.milestone(command.context, "override", said)
         await self._history.say(command.context, "GateOverridden", said)
@@ -244,7 +270,10 @@ class Controller:
         back = await self._store.milestones(now.context, "rollback")
         cause = back[-1]["cause"] if back else "another command"
         return FigError(
-            "rolled_back", f"meanwhile the extraction went to {now.place}: {cause}", "Mend the cause, then advance again.", place=str(now.place)
+            "rolled_back",
+            f"meanwhile the extraction went to {now.place}: {cause}",
+            "Mend the cause, then advance again.",
+            place=str(now.place),
         )
 
     # -- back ----------------------------------------------------------------------------------------------------------
@@ -255,7 +284,10 @@ class Controller:
             return {"text": f"the extraction is {standing.place}", "place": str(standing.place)}
         target = behind(standing.place, work.settings.gates.reads.steps)
         if dry:
-            return {"text": f"would go back from {standing.place} to {target}", "effects": work.effects(standing, target)}
+            return {
+                "text": f"would go back from {standing.place} to {target}",
+                "effects": work.effects(standing, target),
+            }
         async with self._locks[command.context]:
             cause = str(command.args.get("reason") or f"asked by {command.asked_by}")
             reached = await self._go_back(standing, target, work, cause=cause, automatic=False, by=command.asked_by)
@@ -267,7 +299,13 @@ class Controller:
         if standing.place.stage is Stage.WRITES:
             self._last_back[standing.context] = clock.monotonic()
         reached = await work.leave(standing, target, by=by, gate=gate)
-        said = {"stage": standing.place.stage.value, "step": standing.place.step, "to": str(reached.place), "cause": cause, "automatic": automatic}
+        said = {
+            "stage": standing.place.stage.value,
+            "step": standing.place.step,
+            "to": str(reached.place),
+            "cause": cause,
+            "automatic": automatic,
+        }
         await work.store.milestone(standing.context, "rollback", said)
         await self._history.say(standing.context, "RolledBack", said)
         return reached
@@ -276,11 +314,16 @@ class Controller:
         if standing.place.stage in (Stage.DONE, Stage.ABORTED):
             raise FigError("nothing_behind", f"the extraction is {standing.place}: there is nothing to abort", "")
         if dry:
-            return {"text": f"would take back everything since {standing.place}", "effects": ["all of: fig rollback, until prepare"]}
+            return {
+                "text": f"would take back everything since {standing.place}",
+                "effects": ["all of: fig rollback, until prepare"],
+            }
         async with self._locks[command.context]:
             while standing.place.stage is not Stage.PREPARE:
                 target = behind(standing.place, work.settings.gates.reads.steps)
-                standing = await self._go_back(standing, target, work, cause="aborted", automatic=False, by=command.asked_by)
+                standing = await self._go_back(
+                    standing, target, work, cause="aborted", automatic=False, by=command.asked_by
+                )
             standing = await work.store.enter(standing, Place(Stage.ABORTED), by=command.asked_by)
         return {"text": f"{command.context} is aborted; nothing of it is left in the databases", "place": "aborted"}
 
@@ -306,7 +349,7 @@ class Controller:
         kpis = steps.kpis(self._parts.contexts[context].settings, standing.place)
         guard = steps.guard_samples(self._parts.contexts[context].settings, standing.place)
         gate = await self._evidence.judge(
-            context, standing.visit, kpis, scope="guard" if guard else "gate", guard_samples=guard
+            context, standing.evidence, kpis, scope="guard" if guard else "gate", guard_samples=guard
         )
         await store.judged(standing.visit, gate.as_dict())
         self._verdicts[context] = (standing.visit, gate)
@@ -325,7 +368,10 @@ class Controller:
         cause = "; ".join(f"{kpi.name} {kpi.says}: {kpi.reason}" for kpi in sampled)
         work = Steps(self._parts, store, context, _quiet)
         if place.stage is Stage.WRITES:
-            if clock.monotonic() - self._last_back.get(context, -COOL_DOWN) < COOL_DOWN or not await work.reverse_healthy():
+            if (
+                clock.monotonic() - self._last_back.get(context, -COOL_DOWN) < COOL_DOWN
+                or not await work.reverse_healthy()
+            ):
                 await store.learn(context, warnings=[f"a breach that is not taken back by itself: {cause}"])
                 return
         async with self._locks[context]:
@@ -353,5 +399,3 @@ def _unknown(context: str, parts: Parts) -> FigError:
         f"there is no context '{context}' (known: {', '.join(parts.contexts) or 'none'})",
         "Check the name, or write contexts/NAME/extraction.yaml and start fig up again.",
     )
-
-

@@ -22,6 +22,9 @@ from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation import sql as sql_files
 from stranglerfig.foundation.errors import FigError
 
+TRIES = 100
+"""How often a table that somebody holds is asked for; a wait of ours in its lock queue would stall everyone behind it."""
+
 queries = sql_files.load(__package__ or "", "decommission.sql")
 
 
@@ -77,7 +80,10 @@ async def watch(dsn: str, tables: Sequence[str], seconds: float) -> dict[str, An
     """Who uses the tables, other than we: sampled for ``seconds``, together with what depends on them."""
     users: dict[tuple[str, ...], int] = {}
     async with postgres.session(dsn, what="decommission") as conn:
-        before = {name: (reads, writes) for name, reads, writes in await postgres.fetch(conn, queries.table_use, {"tables": list(tables)})}
+        before = {
+            name: (reads, writes)
+            for name, reads, writes in await postgres.fetch(conn, queries.table_use, {"tables": list(tables)})
+        }
         deadline = clock.monotonic() + seconds
         while clock.monotonic() < deadline:
             for row in await postgres.fetch(conn, queries.sessions_on, {"tables": list(tables)}):
@@ -148,7 +154,7 @@ async def _move(dsn: str, moves: Sequence[tuple[str, str]], *, create: str | Non
     async with postgres.session(dsn, what="decommission") as conn:
         if create:
             await conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(create)))
-        for attempt in range(100):
+        for attempt in range(TRIES):
             try:
                 async with conn.transaction():
                     # A waiting ALTER TABLE makes everyone after it wait: give up soon and come back.
@@ -200,7 +206,15 @@ async def archive(dsn: str, tables: Sequence[str], directory: Path) -> list[dict
                         digest.update(block)
                         rows += block.count(b"\n")
             partial.rename(path)
-            written.append({"table": name, "file": str(path), "rows": rows, "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
+            written.append(
+                {
+                    "table": name,
+                    "file": str(path),
+                    "rows": rows,
+                    "bytes": path.stat().st_size,
+                    "sha256": digest.hexdigest(),
+                }
+            )
         await conn.rollback()
     return written
 

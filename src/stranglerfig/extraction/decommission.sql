@@ -1,6 +1,6 @@
 -- name: sizes
 -- Bytes (with indexes and TOAST) and an estimate of the rows of the context's tables.
-SELECT format('%s.%s', n.nspname, c.relname), pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint
+SELECT format('%%s.%%s', n.nspname, c.relname), pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) AS t)
 ORDER BY 1
@@ -13,7 +13,7 @@ FROM pg_stat_database WHERE datname = current_database()
 
 -- name: sessions_on
 -- Who works on the tables right now, other than us: sampled, because PostgreSQL keeps no history of readers.
-SELECT DISTINCT a.application_name, a.usename::text, left(a.query, 200), format('%s.%s', n.nspname, c.relname)
+SELECT DISTINCT a.application_name, a.usename::text, left(a.query, 200), format('%%s.%%s', n.nspname, c.relname)
 FROM pg_locks l
 JOIN pg_stat_activity a ON a.pid = l.pid
 JOIN pg_class c ON c.oid = l.relation
@@ -23,7 +23,7 @@ WHERE l.locktype = 'relation' AND l.relation = ANY (SELECT to_regclass(t) FROM u
 
 -- name: table_use
 -- Reads and writes of each table since its statistics began.
-SELECT format('%s.%s', schemaname, relname), coalesce(seq_scan, 0) + coalesce(idx_scan, 0),
+SELECT format('%%s.%%s', schemaname, relname), coalesce(seq_scan, 0) + coalesce(idx_scan, 0),
        n_tup_ins + n_tup_upd + n_tup_del
 FROM pg_stat_user_tables WHERE relid = ANY (SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) AS t)
 
@@ -42,7 +42,7 @@ ORDER BY 1, 2
 
 -- name: privileges
 -- Every privilege on the tables that somebody other than us holds; what a brown-out takes and gives back.
-SELECT format('%I.%I', n.nspname, c.relname), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(g.rolname) END,
+SELECT format('%%I.%%I', n.nspname, c.relname), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(g.rolname) END,
        a.privilege_type, a.is_grantable
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a

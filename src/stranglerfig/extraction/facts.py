@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,42 @@ from stranglerfig.databases import preflight
 from stranglerfig.databases.model import Finding
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.settings import Checks
+from stranglerfig.extraction.stages import Stage
 from stranglerfig.foundation import postgres
-from stranglerfig.foundation.errors import FigError
 
 Fact = tuple[bool | None, float | None, str]
 """Whether it holds, or its value, and where that is from."""
 
 
-async def findings(parts: Parts, context: ContextParts) -> list[Finding]:
-    """What the preflight of both databases found, without what the user has accepted by name."""
+async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list[Finding]:
+    """What the preflight of both databases found, for both directions; what the user accepted by name only warns."""
     settings = context.settings
     found: list[Finding] = []
-    async with postgres.session(parts.monolith_dsn, what="preflight") as source:
+    before = stage in (Stage.PREPARE, Stage.BUILD)
+    async with (
+        postgres.session(parts.monolith_dsn, what="preflight") as source,
+        postgres.session(context.service_dsn, what="preflight") as service,
+    ):
         found += await preflight.source_findings(source, settings.sources, "forward")
-    async with postgres.session(context.service_dsn, what="preflight") as target:
-        found += await preflight.target_findings(target, settings.targets, "forward")
-    return [finding for finding in found if not accepted(finding, settings.accept_foreign_keys, settings.accept_findings)]
+        needs = await preflight.requirements(source, settings.sources)
+        found += await preflight.target_findings(
+            service, settings.targets, "forward", requirements=needs, must_be_empty=before
+        )
+        # The way back is checked before the way there is taken.
+        found += await preflight.source_findings(service, settings.targets, "reverse")
+        found += await preflight.target_findings(source, settings.sources, "reverse", must_be_empty=False)
+    unique = {(f.code, f.message): f for f in found}
+    return [_known(finding, settings.accepted_foreign_keys, settings.accepted_findings) for finding in unique.values()]
 
 
-def accepted(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> bool:
-    """Whether the user has read and accepted a finding."""
-    if finding.code == "foreign_key_crosses":
-        return str(finding.context.get("name", "")) in keys
-    return finding.code in codes
+def _known(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> Finding:
+    """A finding that the user has read and accepted only warns."""
+    label = str(finding.context.get("constraint", ""))
+    if finding.code in codes or (
+        finding.code == "foreign_key_crosses" and (label in keys or label.rpartition(".")[2] in keys)
+    ):
+        return replace(finding, severity="warn")
+    return finding
 
 
 async def service_healthy(context: ContextParts) -> Fact:
@@ -73,7 +87,11 @@ async def contract(context: ContextParts) -> Fact:
             try:
                 async with session.get(url) as answer:
                     if str(answer.status) not in allowed:
-                        return False, None, f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}"
+                        return (
+                            False,
+                            None,
+                            f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}",
+                        )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 return False, None, f"GET {url} does not answer: {error}"
     return True, None, f"{len(settings.routes.reads) + len(settings.routes.writes)} routes as in {path.name}"
@@ -110,13 +128,3 @@ async def run_checks(checks: Sequence[Checks], project: Path, log: Path, progres
 def coverage(report: Path) -> float:
     """The share of lines and branches that a coverage.py JSON report says were covered."""
     return float(orjson.loads(report.read_bytes())["totals"]["percent_covered"]) / 100
-
-
-def require(fact: Fact, code: str, what: str, remedy: str) -> None:
-    """Raise what does not hold.
-
-    Raises:
-        FigError: ``code``.
-    """
-    if fact[0] is False:
-        raise FigError(code, f"{what}: {fact[2]}", remedy)

@@ -3,74 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from stranglerfig.facade.accesslog import Observation
 from stranglerfig.gates import bounds
 from stranglerfig.gates.evidence import Samples
-
-Side = Literal["monolith", "service"]
-FAILED = 500
-"""Statuses from here on, and no status at all (0), are failures; what is below is an answer."""
-
-
-class Seen(Protocol):
-    """A line of the façade's access log, as far as it is counted here."""
-
-    @property
-    def time(self) -> float: ...  # noqa: D102
-    @property
-    def route(self) -> str: ...  # noqa: D102
-    @property
-    def cluster(self) -> str: ...  # noqa: D102
-    @property
-    def status(self) -> int: ...  # noqa: D102
-    @property
-    def duration_us(self) -> int: ...  # noqa: D102
-    @property
-    def upstream_us(self) -> int | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which lines are samples of a KPI: a side's answers to reads or writes; failures are errors, or times over a limit."""
+    """Which lines are samples of a KPI: the service's answers to reads or writes; failures are errors, or times over a limit."""
 
     kpi: str
-    side: Side
     kind: Literal["read", "write"]
     limit_ms: float | None = None
 
 
-def split(line: Seen) -> tuple[str, str, Side]:
-    """(context, kind, side) of a line; context and kind are empty for what only passes through."""
-    context, _, rest = line.route.partition(":")
-    kind = rest.partition(":")[0]
-    if kind not in ("read", "write"):
-        context = kind = ""
-    return context, kind, "service" if line.cluster.startswith("service") else "monolith"
-
-
-def milliseconds(line: Seen) -> float:
+def milliseconds(line: Observation) -> float:
     """The upstream's time: a fence that holds must not count against the service. Answers of Envoy's own have none."""
-    return (line.upstream_us or line.duration_us) / 1000
+    return (line.upstream_us or line.duration_us or 0) / 1000
 
 
-def sample(lines: Iterable[Seen], context: str, rules: Sequence[Rule], *, since: float) -> Samples:
-    """Samples of ``context`` in whole seconds after ``since``: what was under way at a switch belongs to neither side."""
+def sample(lines: Iterable[Observation], context: str, rules: Sequence[Rule], *, since: float) -> Samples:
+    """Samples of ``context`` in whole seconds after ``since``: what was under way at a switch belongs to neither side.
+
+    What Envoy answered by itself counts when it is a failure: its user does not care whose it was.
+    """
     samples = Samples()
     for line in lines:
-        found, kind, side = split(line)
-        if found != context or line.time <= since:
+        if line.context != context or line.time <= since:
             continue
         for rule in rules:
-            if (rule.side, rule.kind) != (side, kind):
+            if rule.kind != line.kind or line.side == "monolith" or (line.side is None and not line.failed):
                 continue
             if rule.limit_ms is not None:
                 samples.time(rule.kpi, line.time, milliseconds(line), limit=rule.limit_ms)
             else:
-                samples.count(rule.kpi, line.time, failed=line.status >= FAILED or line.status == 0)
+                samples.count(rule.kpi, line.time, failed=line.failed)
     return samples
+
+
+class Cumulated:
+    """Differences of a histogram that only grows: ``[[upper bound in ms, count], …]`` as sync reports it."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[float, int] | None = None
+
+    def new(self, histogram: Sequence[Sequence[float]]) -> dict[float, int]:
+        """What was added since the last call; nothing at the first, and all of it after the reporter's restart."""
+        now = {float(edge): int(count) for edge, count in histogram}
+        before = self._before
+        self._before = now
+        if before is None:
+            return {}
+        if any(now.get(edge, 0) < count for edge, count in before.items()):
+            return now
+        return {edge: count - before.get(edge, 0) for edge, count in now.items() if count > before.get(edge, 0)}
+
+
+def lag_samples(samples: Samples, kpi: str, at: float, added: Mapping[float, int], limit_ms: float) -> None:
+    """Latencies from a histogram as samples; a bucket counts by its upper bound, so that it is never called better."""
+    for edge, count in added.items():
+        samples.count(kpi, at, n=count, failed=count if edge >= limit_ms else 0)
 
 
 @dataclass(slots=True)
@@ -89,28 +85,26 @@ class Points:
         self._seconds: dict[int, dict[str, _Side]] = {}
         self._rest: Counter[int] = Counter()
 
-    def add(self, line: Seen) -> None:
+    def add(self, line: Observation) -> None:
         """Count one line."""
-        context, kind, side = split(line)
         second = int(line.time)
-        if context != self._context:
+        if line.context != self._context:
             self._rest[second] += 1
             return
-        sides = self._seconds.setdefault(second, {"monolith": _Side(), "service": _Side()})
-        found = sides[side]
-        if kind == "read":
+        sides = self._seconds.setdefault(second, {"monolith": _Side(), "service": _Side(), "facade": _Side()})
+        found = sides[line.side or "facade"]
+        if line.kind == "read":
             found.reads += 1
         else:
             found.writes += 1
-        found.errors += line.status >= FAILED or line.status == 0
+        found.errors += line.failed
         found.histogram[bounds.bucket(milliseconds(line) * 1000)] += 1
 
     def take(self, before: int) -> dict[int, dict[str, Any]]:
         """Points of all seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``."""
-        done = sorted(second for second in {*self._seconds, *self._rest} if second < before)
         points: dict[int, dict[str, Any]] = {}
-        for second in done:
-            sides = self._seconds.pop(second, {"monolith": _Side(), "service": _Side()})
+        for second in sorted(second for second in {*self._seconds, *self._rest} if second < before):
+            sides = self._seconds.pop(second, {"monolith": _Side(), "service": _Side(), "facade": _Side()})
             points[second] = {side: _shown(found) for side, found in sides.items()}
             points[second]["rest"] = self._rest.pop(second, 0)
         return points

@@ -32,7 +32,8 @@ class ContextParts:
         if not retired:
             return self.settings.tables
         return tuple(
-            table.model_copy(update={"source": held(table.source, self.settings.context)}) for table in self.settings.tables
+            table.model_copy(update={"source": held(table.source, self.settings.context)})
+            for table in self.settings.tables
         )
 
     def sources(self, retired: bool) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ class Checks(Settings):
     """A command whose success the build gate demands, and the coverage report that it leaves."""
 
     run: str = Field(description="Command line, run in the project's folder.")
-    coverage: str | None = Field(default=None, description="The coverage.py JSON report that it writes, relative to the project.")
+    coverage: str | None = Field(
+        default=None, description="The coverage.py JSON report that it writes, relative to the project."
+    )
 
 
 class ServiceSettings(Settings):
@@ -33,21 +35,31 @@ class ServiceSettings(Settings):
 class Writers(Settings):
     """Who is known to write the context's tables in the monolith, by application_name."""
 
-    routed: tuple[str, ...] = Field(default=(), description="Writes of declared write routes: they move with the routes.")
+    routed: tuple[str, ...] = Field(
+        default=(), description="Writes of declared write routes: they move with the routes."
+    )
     refused: tuple[str, ...] = Field(default=(), description="Known, and to be refused once the service owns the data.")
     quiet_seconds: float = Field(
-        default=60, ge=11, description="A writer not seen for so long is gone; a session is recorded at most every 10 s."
+        default=60,
+        ge=11,
+        description="A writer not seen for so long is gone; a session is recorded at most every 10 s.",
     )
 
 
 class Decommission(Settings):
     """How the context leaves the monolith."""
 
-    brownout_seconds: float = Field(default=60, gt=0, description="How long old routes and tables are taken away to see who misses them.")
-    grace_seconds: float = Field(default=0, ge=0, description="How long retired tables wait before the drop is allowed.")
+    brownout_seconds: float = Field(
+        default=60, gt=0, description="How long old routes and tables are taken away to see who misses them."
+    )
+    grace_seconds: float = Field(
+        default=0, ge=0, description="How long retired tables wait before the drop is allowed."
+    )
     watch_seconds: float = Field(default=60, gt=0, description="How long old routes and tables are watched for use.")
     checks: tuple[Checks, ...] = Field(default=(), description="The monolith's own checks without the context.")
-    code: tuple[str, ...] = Field(default=(), description="Files of the monolith's code, as globs, counted before and after.")
+    code: tuple[str, ...] = Field(
+        default=(), description="Files of the monolith's code, as globs, counted before and after."
+    )
     code_after: tuple[str, ...] = Field(default=(), description="The same code after the context was removed from it.")
 
 
@@ -65,11 +77,16 @@ class ExtractionSettings(Settings):
     derive: tuple[DerivedEvent, ...] = ()
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     remaining_writers: Literal["refuse", "bidirectional"] = Field(
-        default="refuse", description="What happens to writers that stay in the monolith. bidirectional is refused until it is built."
+        default="refuse",
+        description="What happens to writers that stay in the monolith. bidirectional is refused until it is built.",
     )
     writers: Writers = Field(default_factory=Writers)
-    accept_foreign_keys: tuple[str, ...] = Field(default=(), description="Foreign keys across the boundary, accepted by constraint name.")
-    accept_findings: tuple[str, ...] = Field(default=(), description="Other preflight findings that were read and accepted, by code.")
+    accepted_foreign_keys: tuple[str, ...] = Field(
+        default=(), description="Foreign keys across the boundary, accepted by constraint name."
+    )
+    accepted_findings: tuple[str, ...] = Field(
+        default=(), description="Other preflight findings that were read and accepted, by code."
+    )
     gates: GateSettings = Field(default_factory=GateSettings)
     decommission: Decommission = Field(default_factory=Decommission)
 

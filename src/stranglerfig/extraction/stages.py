@@ -44,7 +44,11 @@ class Place:
     def __str__(self) -> str:
         if not self.step:
             return self.stage.value
-        return f"{self.stage.value} at {self.step} %" if self.stage is Stage.READS and self.share else f"{self.stage.value}, {self.step}"
+        return (
+            f"{self.stage.value} at {self.step} %"
+            if self.stage is Stage.READS and self.share
+            else f"{self.stage.value}, {self.step}"
+        )
 
 
 DECOMMISSION_STEPS = ("watch", "brownout", "retire", "report")
@@ -87,7 +91,9 @@ def behind(place: Place, read_steps: tuple[float, ...]) -> Place:
     """
     shadow = Place(Stage.READS, "shadow")
     if place.stage is Stage.DONE:
-        raise FigError("irreversible", "the monolith's tables were dropped: there is no way back", "Restore the archive by hand.")
+        raise FigError(
+            "irreversible", "the monolith's tables were dropped: there is no way back", "Restore the archive by hand."
+        )
     if place.stage is Stage.DECOMMISSION:
         return Place(Stage.WRITES)
     if place.stage is Stage.WRITES:

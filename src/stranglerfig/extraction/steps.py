@@ -12,13 +12,13 @@ from psycopg import sql
 
 from stranglerfig.capture import capture
 from stranglerfig.changes.model import Direction, names
-from stranglerfig.databases import ownership
-from stranglerfig.extraction import decommission, facts, writers
+from stranglerfig.databases import ownership, preflight
+from stranglerfig.extraction import decommission, facts, model_state, writers
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.proof import verify
 from stranglerfig.extraction.routing import routing
 from stranglerfig.extraction.settings import ExtractionSettings
-from stranglerfig.extraction.stages import Place, Stage
+from stranglerfig.extraction.stages import Place, Stage, ahead
 from stranglerfig.extraction.store import Standing, Store
 from stranglerfig.extraction.switch import Switch
 from stranglerfig.foundation import clock, postgres
@@ -26,7 +26,6 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import Kind, Kpi
 from stranglerfig.schemas.registry import Registry
-from stranglerfig.storming import model_state
 from stranglerfig.sync import target
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
@@ -95,7 +94,9 @@ class Steps:
             case Stage.SYNC, _, True:
                 return ["stop mirroring; the streams go on"]
             case Stage.BUILD, _, True:
-                return [f"stop the streams, drop slots and publications, empty {', '.join(settings.targets)}, remove guards and schema rows"]
+                return [
+                    f"stop the streams, drop slots and publications, empty {', '.join(settings.targets)}, remove guards and schema rows"
+                ]
             case Stage.DECOMMISSION, step, _:
                 return _DECOMMISSION[step]
             case Stage.WRITES, _, True:
@@ -115,7 +116,11 @@ class Steps:
                 "Let the remaining writers call the API, and set remaining_writers: refuse.",
             )
         if place.stage is Stage.SYNC:
-            refused = [finding for finding in await facts.findings(self.parts, self.context) if finding.severity == "refuse"]
+            refused = [
+                finding
+                for finding in await facts.findings(self.parts, self.context, stage=standing.place.stage)
+                if finding.severity == "refuse"
+            ]
             if refused:
                 raise FigError(
                     "preflight_refuses",
@@ -140,14 +145,7 @@ class Steps:
 
     async def plan(self, standing: Standing) -> dict[str, Any]:
         """What stands in the way, what the next step would do, which rights are needed, who writes."""
-        from stranglerfig.databases import preflight
-        from stranglerfig.extraction.stages import ahead
-
-        found = await facts.findings(self.parts, self.context)
-        async with postgres.session(self.parts.monolith_dsn, what="plan") as source:
-            grants = {"monolith": await preflight.grants(source, self.settings.sources, "forward")}
-        async with postgres.session(self.context.service_dsn, what="plan") as service:
-            grants["service"] = await preflight.grants(service, self.settings.targets, "reverse")
+        found = await facts.findings(self.parts, self.context, stage=standing.place.stage)
         final = standing.place.stage in (Stage.DONE, Stage.ABORTED)
         following = None if final else ahead(standing.place, self.settings.gates.reads.steps)
         return {
@@ -156,7 +154,7 @@ class Steps:
             "next": None if following is None else str(following),
             "effects": [] if following is None else self.effects(standing, following),
             "findings": [finding.as_dict() for finding in found],
-            "grants": grants,
+            "grants": preflight.grants(found),
             "writers": await writers.seen(self.parts.log, self.settings),
             "write_routes": [
                 f"{' '.join(route.methods)} {route.path}: its idempotency keys must be a table of the context, or a client's "
@@ -187,7 +185,11 @@ class Steps:
             case "schemas_registered":
                 fact = await self._register_schemas()
             case "preflight":
-                refused = [f.message for f in await facts.findings(parts, context) if f.severity == "refuse"]
+                refused = [
+                    f.message
+                    for f in await facts.findings(parts, context, stage=standing.place.stage)
+                    if f.severity == "refuse"
+                ]
                 fact = (not refused, None, "; ".join(refused) or "nothing refused")
             case "service_healthy":
                 fact = await facts.service_healthy(context)
@@ -196,7 +198,9 @@ class Steps:
             case "checks_pass":
                 log = parts.data / "logs" / f"checks-{self.settings.context}.log"
                 fact, covered = await facts.run_checks(self.settings.service.checks, parts.project, log, self._progress)
-                await self._evidence.note(self.settings.context, standing.visit, "coverage", value=covered[1], detail=covered[2])
+                await self._evidence.note(
+                    self.settings.context, standing.evidence, "coverage", value=covered[1], detail=covered[2]
+                )
             case "coverage":
                 return  # noted with checks_pass
             case "row_equality":
@@ -210,7 +214,7 @@ class Steps:
             case _:
                 fact = await self._custom(standing, kpi)
         await self._evidence.note(
-            self.settings.context, standing.visit, kpi.name, fact=fact[0], value=fact[1], detail=fact[2]
+            self.settings.context, standing.evidence, kpi.name, fact=fact[0], value=fact[1], detail=fact[2]
         )
 
     async def _custom(self, standing: Standing, kpi: Kpi) -> facts.Fact:
@@ -225,7 +229,10 @@ class Steps:
         registry = Registry(self.parts.control_dsn)
         await registry.migrate()
         return await model_state.register_schemas(
-            self.context.folder / self.settings.model, self.context.folder / self.settings.schemas, registry
+            self.context.folder / self.settings.model,
+            self.context.folder / self.settings.schemas,
+            registry,
+            self.settings.context,
         )
 
     async def _apply_rate(self) -> facts.Fact:
@@ -238,7 +245,11 @@ class Steps:
     async def verify(self, standing: Standing, *, repair: bool = False) -> dict[str, Any]:
         """Compare all rows at a marker in the stream of whoever owns the data."""
         if _order(standing.place) < _order(Place(Stage.SYNC)) or standing.place.stage in (Stage.DONE, Stage.ABORTED):
-            raise FigError("nothing_to_verify", f"the extraction is {standing.place}: the sides are not joined", "Advance to sync first.")
+            raise FigError(
+                "nothing_to_verify",
+                f"the extraction is {standing.place}: the sides are not joined",
+                "Advance to sync first.",
+            )
         result = await verify(self.parts, self.context, standing, self._progress, repair=repair)
         await self.store.milestone(self.settings.context, "verification", {**result, "place": str(standing.place)})
         return {"text": f"{result['rows_compared']} rows compared, {result['differences']} differences", **result}
@@ -286,7 +297,9 @@ class Steps:
         context = settings.context
         async with postgres.session(parts.monolith_dsn, what="install") as conn:
             await target.prepare(conn)
-            await ownership.install(conn, context, side="monolith", owner=True, tables=settings.sources, enforcing=False)
+            await ownership.install(
+                conn, context, side="monolith", owner=True, tables=settings.sources, enforcing=False
+            )
         async with postgres.session(self.context.service_dsn, what="install") as conn:
             await target.prepare(conn)
             await ownership.install(conn, context, side="service", owner=False, tables=settings.targets, enforcing=True)
@@ -304,7 +317,11 @@ class Steps:
             flow = await self.parts.flows.get(context, Direction.FORWARD)
             report = flow.sync if flow else {}
             for part in (flow.capture, flow.sync) if flow else ():
-                if part.get("state") in ("failed", "stopped", "paused") and clock.monotonic() - begun > 10 and part.get("error"):
+                if (
+                    part.get("state") in ("failed", "stopped", "paused")
+                    and clock.monotonic() - begun > 10
+                    and part.get("error")
+                ):
                     raise FigError(part["error"]["code"], part["error"]["message"], part["error"].get("remedy", ""))
             if report.get("snapshot_done"):
                 return
@@ -374,13 +391,17 @@ class Steps:
             found = await ownership.read(conn, context)
             if found is not None and found.state == "standby":
                 await conn.execute(
-                    sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(sql.Identifier(*t.split(".", 1)) for t in settings.targets))
+                    sql.SQL("TRUNCATE {}").format(
+                        sql.SQL(", ").join(sql.Identifier(*t.split(".", 1)) for t in settings.targets)
+                    )
                 )
         for dsn in (parts.monolith_dsn, self.context.service_dsn):
             async with postgres.session(dsn, what="uninstall") as conn:
                 await ownership.uninstall(conn, context)
                 for table in ("applied", "marker", "parked"):
-                    await conn.execute(sql.SQL("DELETE FROM fig.{} WHERE context = %s").format(sql.Identifier(table)), (context,))
+                    await conn.execute(
+                        sql.SQL("DELETE FROM fig.{} WHERE context = %s").format(sql.Identifier(table)), (context,)
+                    )
         for direction in Direction:
             await parts.log.delete_topic(names(context, direction).topic)
         await parts.flows.forget(context)
@@ -410,7 +431,10 @@ class Steps:
                 "fig rollback until the stage is sync, then repeat.",
             )
         if dry:
-            return {"text": "would make the slot anew and copy all tables again", "effects": self.effects(standing, Place(Stage.SYNC))}
+            return {
+                "text": "would make the slot anew and copy all tables again",
+                "effects": self.effects(standing, Place(Stage.SYNC)),
+            }
         await self.parts.flows.again(self.settings.context, Direction.FORWARD)
         await self._await_snapshot()
         return {"text": "copied again"}
@@ -491,7 +515,11 @@ class Steps:
         settings, parts = self.settings, self.parts
         context = settings.context
         if standing.place != Place(Stage.DECOMMISSION, "report"):
-            raise FigError("not_the_next_step", f"the extraction is {standing.place}; the drop comes after decommission, report", "Take the steps in order.")
+            raise FigError(
+                "not_the_next_step",
+                f"the extraction is {standing.place}; the drop comes after decommission, report",
+                "Take the steps in order.",
+            )
         if confirm != context:
             raise FigError(
                 "drop_not_confirmed",
@@ -507,16 +535,28 @@ class Steps:
                 "Come back later, or change decommission.grace_seconds.",
             )
         await self.gather(standing, Place(Stage.DONE))
-        gate = await self._evidence.judge(context, standing.visit, kpis(settings, standing.place))
+        gate = await self._evidence.judge(context, standing.evidence, kpis(settings, standing.place))
         if gate.verdict.value != "pass":
-            raise FigError("gate_failed", "the monolith's own checks do not pass without the context: " + "; ".join(k.reason for k in gate.kpis), "Mend the monolith first; nothing was dropped.", gate=gate.as_dict())
+            raise FigError(
+                "gate_failed",
+                "the monolith's own checks do not pass without the context: " + "; ".join(k.reason for k in gate.kpis),
+                "Mend the monolith first; nothing was dropped.",
+                gate=gate.as_dict(),
+            )
         tables = self.context.sources(retired=True)
         directory = parts.data / "archive" / context
         if dry:
-            return {"text": f"would archive {', '.join(tables)} to {directory}, then drop them", "effects": [f"drop {t}" for t in tables]}
+            return {
+                "text": f"would archive {', '.join(tables)} to {directory}, then drop them",
+                "effects": [f"drop {t}" for t in tables],
+            }
         proof = await self.verify(standing)
         if proof["differences"]:
-            raise FigError("not_equal", f"the retired tables differ from the service in {proof['differences']} rows: nothing was dropped", "fig verify names them.")
+            raise FigError(
+                "not_equal",
+                f"the retired tables differ from the service in {proof['differences']} rows: nothing was dropped",
+                "fig verify names them.",
+            )
         await self._progress("writing the archive", {})
         archive = await decommission.archive(parts.monolith_dsn, tables, directory)
         await parts.flows.want(context, Direction.REVERSE, capture=False, sync=False)
@@ -531,13 +571,21 @@ class Steps:
         await parts.flows.forget(context)
         reached = await self.store.enter(standing, Place(Stage.DONE), by=by, gate=gate.as_dict())
         await self.apply_routes()
-        return {"text": f"{context} has left the monolith; the archive is in {directory}", "place": str(reached.place), "archive": archive, **summary}
+        return {
+            "text": f"{context} has left the monolith; the archive is in {directory}",
+            "place": str(reached.place),
+            "archive": archive,
+            **summary,
+        }
 
 
 _DECOMMISSION = {
     "watch": ["watch who still uses the old tables; nothing changes"],
     "brownout": ["old routes answer 410 Gone and old tables are unreadable for a while, then both are given back"],
-    "retire": ["move the tables into a holding schema, into which the reverse stream goes on", "remove the forward slot, publication and consumers"],
+    "retire": [
+        "move the tables into a holding schema, into which the reverse stream goes on",
+        "remove the forward slot, publication and consumers",
+    ],
     "report": ["measure code, tables and load, before and after"],
 }
 
@@ -546,6 +594,10 @@ def _order(place: Place) -> int:
     """Where a place lies on the way, for comparison; steps within reads by their share."""
     stage = list(Stage).index(place.stage)
     steps = ("shadow", "watch", "brownout", "retire", "report")
-    return stage * 1000 + (int(place.share) + 1 if place.stage is Stage.READS and place.share else steps.index(place.step) if place.step in steps else 0)
-
-
+    return stage * 1000 + (
+        int(place.share) + 1
+        if place.stage is Stage.READS and place.share
+        else steps.index(place.step)
+        if place.step in steps
+        else 0
+    )

@@ -19,7 +19,9 @@ class Standing:
     """Where an extraction stands.
 
     Attributes:
-        visit: the current stay in the current step; evidence belongs to it.
+        visit: the current stay in the current step.
+        evidence: the visit whose evidence counts here: this one, or an earlier stay at the same place that was left
+            for a reason other than its KPIs and is now resumed.
         owner: who owns the writes, as last seen in the ownership rows (``monolith`` or ``service``).
         facts: what later steps need to know (table sizes before, archive paths, …).
     """
@@ -27,6 +29,7 @@ class Standing:
     context: str
     place: Place
     visit: int
+    evidence: int
     owner: str
     epoch: int
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +71,9 @@ class Store:
 
     async def lead(self) -> bool:
         """Whether this session is the one controller (an advisory lock: the cut-over's safety does not rest on it)."""
-        return bool(await postgres.value(self._conn, "SELECT pg_try_advisory_lock(hashtextextended('fig.controller', 0))"))
+        return bool(
+            await postgres.value(self._conn, "SELECT pg_try_advisory_lock(hashtextextended('fig.controller', 0))")
+        )
 
     # -- standing ------------------------------------------------------------------------------------------------
 
@@ -76,24 +81,26 @@ class Store:
         """Where ``context`` stands; a new one begins at ``prepare``."""
         row = await postgres.one(
             self._conn,
-            "SELECT stage, step, visit, owner, epoch, facts FROM fig.extraction WHERE context = %s",
+            "SELECT e.stage, e.step, e.visit, coalesce(v.evidence, v.id), e.owner, e.epoch, e.facts"
+            " FROM fig.extraction e JOIN fig.visit v ON v.id = e.visit WHERE e.context = %s",
             (context,),
         )
         if row is None:
             async with self._conn.transaction():
                 await self._conn.execute(
-                    "INSERT INTO fig.extraction (context, stage) VALUES (%s, 'prepare') ON CONFLICT DO NOTHING", (context,)
+                    "INSERT INTO fig.extraction (context, stage) VALUES (%s, 'prepare') ON CONFLICT DO NOTHING",
+                    (context,),
                 )
                 await self._visit(context, Place(Stage.PREPARE))
             return await self.standing(context)
-        return Standing(context, Place(Stage(row[0]), row[1]), row[2], row[3], row[4], row[5])
+        return Standing(context, Place(Stage(row[0]), row[1]), *row[2:])
 
-    async def _visit(self, context: str, place: Place) -> int:
+    async def _visit(self, context: str, place: Place, evidence: int | None = None) -> int:
         visit = int(
             await postgres.value(
                 self._conn,
-                "INSERT INTO fig.visit (context, stage, step) VALUES (%s, %s, %s) RETURNING id",
-                (context, place.stage.value, place.step),
+                "INSERT INTO fig.visit (context, stage, step, evidence) VALUES (%s, %s, %s, %s) RETURNING id",
+                (context, place.stage.value, place.step, evidence),
             )
         )
         await self._conn.execute(
@@ -102,14 +109,27 @@ class Store:
         )
         return visit
 
-    async def enter(self, standing: Standing, place: Place, *, by: str, gate: Any = None) -> Standing:
-        """Leave the current visit (with the gate's verdict, if one was judged) and begin one at ``place``."""
+    async def enter(
+        self, standing: Standing, place: Place, *, by: str, gate: Any = None, resume: bool = False
+    ) -> Standing:
+        """Leave the current visit (with the gate's verdict, if one was judged) and begin one at ``place``.
+
+        With ``resume`` it builds on the evidence of the last visit there: nothing spoke against it since.
+        """
+        evidence = None
+        if resume:
+            evidence = await postgres.value(
+                self._conn,
+                "SELECT coalesce(evidence, id) FROM fig.visit WHERE (context, stage, step) = (%s, %s, %s)"
+                " ORDER BY id DESC LIMIT 1",
+                (standing.context, place.stage.value, place.step),
+            )
         async with self._conn.transaction():
             await self._conn.execute(
                 "UPDATE fig.visit SET left_at = clock_timestamp(), left_by = %s, gate = coalesce(%s, gate) WHERE id = %s",
                 (by, None if gate is None else _json(gate), standing.visit),
             )
-            await self._visit(standing.context, place)
+            await self._visit(standing.context, place, evidence)
         return await self.standing(standing.context)
 
     async def owns(self, context: str, owner: str, epoch: int) -> None:
@@ -173,7 +193,7 @@ class Store:
         cursor = await self._conn.execute(
             "UPDATE fig.command SET state = CASE WHEN attempts < 6 THEN 'pending' ELSE 'failed' END,"
             " result = CASE WHEN attempts < 6 THEN result ELSE"
-            " '{\"code\": \"interrupted\", \"message\": \"the controller died six times at this command\", \"remedy\": \"Look at its log.\"}' END"
+            ' \'{"code": "interrupted", "message": "the controller died six times at this command", "remedy": "Look at its log."}\' END'
             " WHERE state = 'running'"
         )
         return cursor.rowcount

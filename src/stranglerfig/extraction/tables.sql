@@ -16,6 +16,8 @@ CREATE TABLE fig.visit (
     context     text NOT NULL,
     stage       text NOT NULL,
     step        text NOT NULL,
+    -- whose evidence this visit builds on: its own, or that of the visit it resumes
+    evidence    bigint,
     entered_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     left_at     timestamptz,
     gate        jsonb,

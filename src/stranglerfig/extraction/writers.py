@@ -35,7 +35,10 @@ async def seen(log: EventLog, settings: ExtractionSettings) -> list[dict[str, An
             entry = found.setdefault(
                 key,
                 {
-                    **{field: body[field] for field in ("application", "user", "table", "statement", "mode", "operation")},
+                    **{
+                        field: body[field]
+                        for field in ("application", "user", "table", "statement", "mode", "operation")
+                    },
                     "count": 0,
                     "explained": body["application"] in known,
                 },

@@ -1,0 +1,256 @@
+"""The cut-over wired to what it moves: the façade's fence and tables, the flows, the proof, the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from stranglerfig.changes.mapping import identity_violations
+from stranglerfig.changes.model import Direction
+from stranglerfig.databases import catalogue
+from stranglerfig.databases.model import Side
+from stranglerfig.extraction import cutover
+from stranglerfig.extraction.cutover import CutoverDirection, CutoverPlan, CutoverResult, Ports, SequencePair
+from stranglerfig.extraction.history import History
+from stranglerfig.extraction.journal import Journal
+from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.ports import HoldStats
+from stranglerfig.extraction.proof import QuickProof, mapping_now
+from stranglerfig.extraction.routing import routing
+from stranglerfig.extraction.stages import Place, Stage
+from stranglerfig.extraction.store import Standing, Store
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+
+OVERLAP = 0.05
+"""Seconds after a flip in which a worker of Envoy's may still use the old table (seen: 6 ms median, 49 ms at most)."""
+
+
+class Switch:
+    """Ownership of one context's writes, forward and back."""
+
+    def __init__(self, parts: Parts, context: ContextParts, store: Store, progress: Progress) -> None:
+        self._parts = parts
+        self._context = context
+        self._store = store
+        self._progress = progress
+
+    @property
+    def _name(self) -> str:
+        return self._context.settings.context
+
+    async def ready_forward(self) -> None:
+        """Refuse what could not be taken back, before anything is held.
+
+        Raises:
+            FigError: ``mapping_not_reversible``, ``mapping_not_identical`` with the columns.
+        """
+        mapping = await mapping_now(self._parts, self._context, retired=False)
+        mapping.require_reversible()
+        async with postgres.session(self._parts.monolith_dsn, what="identity") as conn:
+            wrong = await identity_violations(conn, mapping)
+        if wrong:
+            raise FigError(
+                "mapping_not_identical",
+                "there and back is not the same: "
+                + "; ".join(f"{v.table}.{v.column}: {v.rows} rows, such as {', '.join(v.examples[:3])}" for v in wrong),
+                "Correct columns or reverse in extraction.yaml: the way back would change these rows.",
+            )
+
+    async def forward(self, standing: Standing, *, by: str, gate: Any) -> Standing:
+        """The service takes the writes."""
+        await self._cut("forward", standing)
+        reached = await self._settled(standing, by=by, gate=gate)
+        assert reached.place.stage is Stage.WRITES
+        return reached
+
+    async def back(self, standing: Standing, place: Place, *, by: str, gate: Any) -> Standing:
+        """The monolith takes the writes back; reads stay with the service."""
+        await self._cut("back", standing)
+        # A person's way back says nothing against the reads: their evidence stands. A breach's way back does.
+        reached = await self._store.enter(standing, place, by=by, gate=gate, resume=by != "fig")
+        return await self._owned(reached)
+
+    async def _cut(self, direction: CutoverDirection, standing: Standing) -> None:
+        plan = await self._plan(direction, standing)
+        proof = QuickProof(self._parts, self._context, standing, self._progress)
+        journal = Journal(self._parts.control_dsn)
+        try:
+            await journal.migrate()
+            result = await cutover.cut_over(
+                plan,
+                Ports(
+                    _Facade(self._parts, self._store, self._context), journal, proof, _Flows(self._parts, self._name)
+                ),
+                progress=self._progress,
+                kill_point=self._parts.kill_point,
+            )
+            await self._keep(result)
+        except FigError as error:
+            if error.code != "already_owner":
+                raise
+        finally:
+            await proof.close()
+            await journal.close()
+
+    async def _keep(self, result: CutoverResult) -> None:
+        await self._store.milestone(self._name, "cutover", result.as_dict())
+        await History(self._parts).say(self._name, "WritesSwitched", result.as_dict())
+
+    async def recover(self, standing: Standing) -> Standing:
+        """Finish or undo what the ownership rows say is under way; then the stage follows the rows, not the reverse."""
+        plan = await self._plan("forward", standing)
+        proof = QuickProof(self._parts, self._context, standing, self._progress)
+        journal = Journal(self._parts.control_dsn)
+        facade = _Facade(self._parts, self._store, self._context)
+        try:
+            await journal.migrate()
+            found = await cutover.recover(
+                plan, Ports(facade, journal, proof, _Flows(self._parts, self._name)), kill_point=self._parts.kill_point
+            )
+            if found.outcome == "finished" and found.direction is not None:
+                hold = await facade.holds(self._name, found.epoch)
+                await self._keep(CutoverResult(found.direction, found.epoch, 0.0, hold, {}))
+        except FigError as error:
+            if error.code != "not_installed":
+                raise
+            return standing
+        finally:
+            await proof.close()
+            await journal.close()
+        return await self._settled(standing, by="fig", gate=None)
+
+    async def _settled(self, standing: Standing, *, by: str, gate: Any) -> Standing:
+        """Bring the stage's row to what the ownership rows say."""
+        standing = await self._owned(standing)
+        stage = standing.place.stage
+        if standing.owner == "service" and stage is Stage.READS:
+            standing = await self._store.enter(standing, Place(Stage.WRITES), by=by, gate=gate)
+        elif standing.owner == "monolith" and stage is Stage.WRITES:
+            last = Place(Stage.READS, f"{self._context.settings.gates.reads.steps[-1]:g}")
+            standing = await self._store.enter(standing, last, by=by, gate=gate, resume=True)
+        return standing
+
+    async def _owned(self, standing: Standing) -> Standing:
+        from stranglerfig.databases import ownership
+        from stranglerfig.extraction.model import Row, owner_of
+
+        rows = {}
+        for side, dsn in (("monolith", self._parts.monolith_dsn), ("service", self._context.service_dsn)):
+            async with postgres.session(dsn, what="ownership") as conn:
+                found = await ownership.read(conn, self._name)
+            if found is None:
+                return standing
+            rows[side] = Row(found.state, found.epoch, found.nonce)
+        owner = owner_of(rows["monolith"], rows["service"])
+        if owner is None:
+            return standing
+        await self._store.owns(self._name, owner, rows[owner].epoch)
+        return replace(standing, owner=owner, epoch=rows[owner].epoch)
+
+    async def _plan(self, direction: CutoverDirection, standing: Standing) -> CutoverPlan:
+        settings = self._context.settings
+        retired = bool(standing.facts.get("retired"))
+        async with (
+            postgres.session(self._parts.monolith_dsn, what="plan") as source,
+            postgres.session(self._context.service_dsn, what="plan") as target,
+        ):
+            theirs = await catalogue.sequences(source, self._context.sources(retired))
+            ours = await catalogue.sequences(target, settings.targets)
+        pairs = []
+        mapping = await mapping_now(self._parts, self._context, retired=retired)
+        for entry in mapping.forward:
+            for column, source_column in zip((a.column for a in entry.key), entry.source_key, strict=False):
+                left = [s.name for s in theirs if (s.table, s.column) == (entry.source, source_column)]
+                right = [s.name for s in ours if (s.table, s.column) == (entry.target, column)]
+                if left and right:
+                    pairs.append(SequencePair(left[0], right[0]))
+        return CutoverPlan(
+            context=self._name,
+            direction=direction,
+            monolith_dsn=self._parts.monolith_dsn,
+            service_dsn=self._context.service_dsn,
+            monolith_tables=self._context.sources(retired),
+            service_tables=settings.targets,
+            budget=settings.facade.fence.budget,
+            drain=settings.facade.fence.budget / 2,
+            sequences=tuple(dict.fromkeys(pairs)),
+        )
+
+
+class _Facade:
+    """``FacadePort``: the fence server, then the fenced table, then no write in flight; and the way out of it."""
+
+    def __init__(self, parts: Parts, store: Store, context: ContextParts) -> None:
+        self._parts = parts
+        self._store = store
+        self._context = context
+
+    async def close(self, context: str, epoch: int, *, timeout: float) -> None:
+        """See ``FacadePort``."""
+        deadline = clock.monotonic() + timeout
+        owner = (await self._store.standing(context)).owner
+        side: Side = "service" if owner == "service" else "monolith"
+        await self._parts.fence.close_fence(context, epoch, timeout=timeout)
+        await self._routes(fenced=context, timeout=max(0.1, deadline - clock.monotonic()))
+        await asyncio.sleep(OVERLAP)
+        while (active := await self._parts.envoy.writes_in_flight(context, side)) > 0:
+            if clock.monotonic() >= deadline:
+                raise FigError(
+                    "writes_in_flight",
+                    f"{active} writes to the {side} did not end within the budget",
+                    "A slow upload or a hung request: find it in the façade's access log, then try again.",
+                    active=active,
+                )
+            await asyncio.sleep(0.003)
+
+    async def steady(self, context: str, owner: Side) -> None:
+        """See ``FacadePort``."""
+        standing = await self._store.standing(context)
+        await self._store.owns(context, owner, standing.epoch)
+        await self._routes(fenced=None, timeout=5.0)
+
+    async def _routes(self, *, fenced: str | None, timeout: float) -> None:
+        wanted = []
+        for name, parts in self._parts.contexts.items():
+            standing = await self._store.standing(name)
+            wanted.append(routing(parts.settings, standing, fenced=name == fenced))
+        await self._parts.envoy.apply(wanted, timeout=timeout)
+
+    async def holds(self, context: str, epoch: int) -> HoldStats:
+        """See ``FacadePort``; the fence server reports a hold once the last request of it is let go."""
+
+        async def ended() -> Any:
+            return await self._parts.fence.hold(context, epoch)
+
+        with suppress(FigError):
+            found = await clock.until(ended, timeout=2, what="the fence server's report")
+            return HoldStats(found.held_requests, found.hold_p50_ms, found.hold_p99_ms, found.hold_max_ms)
+        return HoldStats()
+
+
+class _Flows:
+    """``FlowsPort`` over what capture and sync report."""
+
+    def __init__(self, parts: Parts, context: str) -> None:
+        self._parts = parts
+        self._context = context
+
+    async def lag(self, direction: str) -> float | None:
+        """See ``FlowsPort``: what the last seconds' slowest change took, or how long ago sync should have reported."""
+        flow = await self._parts.flows.get(self._context, Direction(direction))
+        if flow is None or flow.sync.get("state") != "applying":
+            return None
+        return float((flow.sync.get("latency_ms") or {}).get("p99") or 0.0) / 1000
+
+    async def connected(self, direction: str) -> bool:
+        """See ``FlowsPort``."""
+        flow = await self._parts.flows.get(self._context, Direction(direction))
+        return flow is not None and flow.capture.get("state") == "streaming" and flow.sync.get("state") == "applying"
+
+    async def parked(self, direction: str) -> int:
+        """See ``FlowsPort``."""
+        flow = await self._parts.flows.get(self._context, Direction(direction))
+        return 0 if flow is None else int(flow.sync.get("parked") or 0)
