@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -260,9 +261,16 @@ class NoiseLedger:
 
         The upper tail of the hypergeometric distribution (Fisher's exact test, alternative "greater").
         """
-        from scipy.stats import hypergeom  # half a second to import, and needed only once something is noisy
-
         counts = self.fields.get(name, FieldCounts())
         across, within = max(self.across, counts.across), max(self.within, counts.within)
         both = counts.across + counts.within
-        return float(hypergeom.sf(counts.across - 1, across + within, both, across))
+        if both == 0:
+            return 1.0
+        tail = range(counts.across, min(both, across) + 1)
+        everything = _log_choose(across + within, both)
+        terms = (_log_choose(across, k) + _log_choose(within, both - k) for k in tail if both - k <= within)
+        return min(1.0, math.fsum(math.exp(term - everything) for term in terms))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
