@@ -33,9 +33,6 @@ from stranglerfig.changes.model import (
 )
 from stranglerfig.foundation.errors import FigError
 
-REPAIR = "fig.repair"
-"""Prefix of a message that carries a row as it stood, locked, when its transaction committed."""
-
 
 class Placed(NamedTuple):
     """A change at its place; ``row`` numbers the rows of a snapshot's chunk, and is 0 for streamed changes."""
@@ -102,10 +99,10 @@ def plan(
         for ordinal, part in enumerate(item.items, start=item.first):
             at = SourcePosition(item.lsn, ordinal)
             if isinstance(part, Message):
-                _message(part, at, context, work)
-                if part.prefix != REPAIR:
+                repair = _message(part, at, context, work)
+                if repair is None:
                     continue
-                part = repaired(part.content)
+                part = repair
             admission = admit(state, epoch, work.activated)
             if admission is Admission.PARK:
                 work.parked.append(Placed(part, at))
@@ -129,28 +126,30 @@ def _flush(rows: list[Placed], work: Work) -> None:
         rows.clear()
 
 
-def _message(message: Message, at: SourcePosition, context: str, work: Work) -> None:
+def _message(message: Message, at: SourcePosition, context: str, work: Work) -> Change | None:
+    """Note a marker or an activation; returns the change that a marker of a repair stands for."""
     if message.prefix not in (MARKER, ACTIVATED):
-        return
+        return None
     try:
         content = orjson.loads(message.content)
         if content["context"] != context:
-            return
+            return None
         nonce = str(content.get("nonce") or f"{message.prefix}:{at.lsn}-{at.ordinal}")
         if message.prefix == ACTIVATED:
             work.activated = max(work.activated, int(content["epoch"]))
+        change = repaired(content["repair"]) if content.get("repair") else None
     except (ValueError, KeyError, TypeError, AttributeError):
-        return  # anybody may write messages; only ours are read
+        return None  # anybody may write messages; only ours are read
     work.marks.append(Mark(message.prefix, nonce, message.content, at.lsn))
+    return change
 
 
-def repaired(content: str) -> Change:
-    """The change that a ``fig.repair`` message stands for.
+def repaired(body: dict[str, Any]) -> Change:
+    """The change that a marker of a repair stands for: a row as it stood, locked, when its transaction committed.
 
-    It carries ``schema``, ``table``, ``columns`` [[name, type, key]…], and ``row`` (values as text), or ``key`` (all
+    ``body`` has ``schema``, ``table``, ``columns`` [[name, type, key]…], and ``row`` (values as text), or ``key`` (all
     columns, null where not of the key) for a row that is not there.
     """
-    body = orjson.loads(content)
     relation = Relation(body["schema"], body["table"], tuple(Column(*c) for c in body["columns"]))
     if body.get("row") is not None:
         return Change("u", relation, None, tuple(body["row"]))
