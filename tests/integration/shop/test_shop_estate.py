@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from examples.shop import ledger
+from examples.shop.demo import QUICK
 from examples.shop.estate import Estate
 from stranglerfig.foundation import clock
 
@@ -175,7 +176,7 @@ def test_the_role_fig_is_no_superuser_and_may_what_it_must(estate: Estate) -> No
 
 
 def test_the_project_folder_is_complete(estate: Estate) -> None:
-    folder = estate.write_project()
+    folder = estate.write_project(QUICK)
     fig = yaml.safe_load((folder / "fig.yaml").read_text())
     extraction = yaml.safe_load((folder / "contexts/inventory/extraction.yaml").read_text())
     assert fig["monolith"]["url"] == estate.monolith_url and "$" not in (folder / "fig.yaml").read_text()
