@@ -58,7 +58,8 @@ class Upstream:
     async def _any(self, request: web.Request) -> web.Response:
         self.requests.append((request.method, request.path_qs, dict(request.headers.items())))
         await self.gate.wait()
-        return web.json_response({"side": self.name, "path": request.path_qs})
+        size = len(await request.read())
+        return web.json_response({"side": self.name, "path": request.path_qs, "size": size})
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -324,3 +325,42 @@ async def test_a_killed_fence_is_a_503_that_says_when_to_come_back(fenced: Fence
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_a_large_body_waits_as_well(fenced: Fenced) -> None:
+    await fenced.start()
+    await fenced.row("monolith", "intent", 1)
+    await fenced.client.close_fence("inventory", 1)
+    await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
+    size = 8 << 20
+
+    async def upload() -> str:
+        async with fenced.estate.client.post(fenced.estate.url + ADJUST, data=io.BytesIO(b"x" * size)) as answer:
+            return str((await answer.json())["size"])
+
+    write = tasks.spawn(upload(), name="upload")
+    await fenced.held(1)
+    await fenced.row("monolith", "owner", 1)
+    assert await write == str(size)
+
+
+async def test_giving_up_that_does_not_succeed_opens_nothing(fenced: Fenced) -> None:
+    await fenced.start(budget=0.2)
+    await fenced.row("monolith", "fenced", 1)
+    await fenced.phase("holding")
+    await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
+    async with postgres.session(fenced.monolith_dsn, what="test", autocommit=False) as conn:
+        # Another participant is at the row: it cedes while the fence server tries to give up.
+        await conn.execute("SELECT 1 FROM fig.ownership FOR UPDATE")
+        write = tasks.spawn(fenced.write(), name="write")
+
+        async def long_over() -> bool:
+            return bool((await fenced.client.state())["inventory"]["oldest_ms"] > 700)
+
+        await clock.until(long_over, timeout=5, what="the budget to be long over")
+        assert not write.done()
+        await conn.execute("UPDATE fig.ownership SET state = 'ceded'")
+        await conn.commit()
+    assert not fenced.estate.monolith.requests
+    await fenced.row("service", "owner", 1)
+    assert await write == (200, "service")
