@@ -64,11 +64,12 @@ def lines(record: Record) -> Iterator[dict[str, Any]]:
     event = record.event
     place = {"topic": record.topic, "partition": record.partition, "position": record.position}
     if event.datacontenttype in (frames.STREAM, frames.CHUNK, frames.EDGE):
-        from stranglerfig.runtime import envelopes
+        from stranglerfig.changes import envelope
 
-        for item in frames.decode(event.datacontenttype, event.data):
-            for change in envelopes.expand(item):
-                yield {**place, "change": change}
+        items = frames.decode(event.datacontenttype, event.data)
+        read_at = int(event.time.timestamp() * 1000)
+        for change in envelope.expand(items, name=event.source.strip("/"), db=event.source, read_at=read_at):
+            yield {**place, "change": change}
         return
     shown = {
         key: getattr(event, key)

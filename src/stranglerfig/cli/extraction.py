@@ -10,6 +10,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -215,20 +216,24 @@ async def _watch(fig: Fig, context: str | None, every: float, count: int | None)
 @click.option(
     "--output", type=click.Path(file_okay=False), default="report", show_default=True, help="Folder of the files."
 )
+@click.option(
+    "--facts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON object with what only others know: outcome, mode, duration_seconds, ledger, …",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be written.")
 @click.pass_obj
-def report(fig: Fig, context: str, output: str, dry_run: bool) -> None:
+def report(fig: Fig, context: str, output: str, facts: Path | None, dry_run: bool) -> None:
     """Write report.json and report.html: what a decision can rest on.
 
     Example: fig report inventory --output out
     """
-    import importlib
-    from pathlib import Path
+    from stranglerfig.runtime import reporting
 
     fig.project.folder(context)
     folder = Path(output).resolve()
     files = [str(folder / name) for name in ("report.json", "report.html")]
     if not dry_run:
-        write = importlib.import_module("stranglerfig.report.write").write
-        fig.run(write(fig.control, context, folder))
+        given = reporting.read_facts(facts) if facts is not None else {}
+        fig.run(reporting.write(fig.control, context, folder, given))
     fig.print({"files": files, "dry_run": dry_run}, "\n".join(files))
