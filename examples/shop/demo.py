@@ -196,9 +196,12 @@ class Fig:
         for line in process.stdout:
             raw.append(line)
             try:
-                last = json.loads(line)
+                found = json.loads(line)
             except ValueError:
                 continue
+            if not isinstance(found, dict) or "kind" not in found:
+                continue
+            last = found
             if last.get("kind") == "progress":
                 data = last["data"]
                 amount = f": {data['done']:,} of {data['total']:,}" if data.get("total") else ""
@@ -211,12 +214,13 @@ class Fig:
         drain.join(5)
         if status:
             raise Refused(status, "".join(errors), " ".join(arguments))
-        if "kind" in last:
+        if last:
             return dict(last["data"])
         try:
-            return dict(json.loads("".join(raw)))
+            whole = json.loads("".join(raw))
         except ValueError:
             return {}
+        return dict(whole) if isinstance(whole, dict) else {"list": whole}
 
 
 class Refused(Exception):

@@ -311,9 +311,9 @@ class Estate:
 
     # ---- what the team does besides
 
-    def write_project(self) -> Path:
-        """Write the project folder from the templates of ``estate/``; returns it."""
-        values = {
+    def write_project(self, evidence: Mapping[str, float]) -> Path:
+        """Write the project folder from the templates of ``estate/``, with the gates' ``evidence``; returns it."""
+        values = dict(evidence) | {
             "monolith_url": self.monolith_url,
             "service_url": self.service_url,
             "facade": f"127.0.0.1:{self.facade_port}",

@@ -13,13 +13,6 @@ GRANT EXECUTE ON FUNCTION pg_replication_origin_create(text) TO fig;
 GRANT EXECUTE ON FUNCTION pg_replication_origin_drop(text) TO fig;
 GRANT EXECUTE ON FUNCTION pg_replication_origin_oid(text) TO fig;
 GRANT EXECUTE ON FUNCTION pg_replication_origin_session_setup TO fig;
-GRANT EXECUTE ON FUNCTION pg_replication_origin_session_reset() TO fig;
-GRANT EXECUTE ON FUNCTION pg_replication_origin_session_is_setup() TO fig;
-GRANT EXECUTE ON FUNCTION pg_replication_origin_session_progress(boolean) TO fig;
-GRANT EXECUTE ON FUNCTION pg_replication_origin_xact_setup(pg_lsn, timestamptz) TO fig;
-GRANT EXECUTE ON FUNCTION pg_replication_origin_xact_reset() TO fig;
-GRANT EXECUTE ON FUNCTION pg_replication_origin_progress(text, boolean) TO fig;
-GRANT SELECT ON pg_replication_origin_status TO fig;
 -- Applying rows that were checked at their source, and short waits while guards are installed.
 GRANT SET ON PARAMETER session_replication_role TO fig;
 GRANT SET ON PARAMETER deadlock_timeout TO fig;

@@ -16,11 +16,8 @@ FROM pg_roles r WHERE r.rolname = current_user
 -- name: origin_functions
 -- Functions of replication origins that this role may not call.
 SELECT p.oid::regprocedure::text FROM pg_proc p
-WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (ARRAY['pg_replication_origin_create',
-        'pg_replication_origin_drop', 'pg_replication_origin_oid', 'pg_replication_origin_session_setup',
-        'pg_replication_origin_session_reset', 'pg_replication_origin_session_is_setup',
-        'pg_replication_origin_session_progress', 'pg_replication_origin_xact_setup',
-        'pg_replication_origin_xact_reset', 'pg_replication_origin_progress', 'pg_replication_origin_advance'])
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname IN ('pg_replication_origin_create',
+        'pg_replication_origin_drop', 'pg_replication_origin_oid', 'pg_replication_origin_session_setup')
     AND NOT has_function_privilege(p.oid, 'EXECUTE')
 ORDER BY 1
 

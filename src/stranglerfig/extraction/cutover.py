@@ -327,6 +327,7 @@ class _Run:
         self._intended = 0.0
         self._activated = 0.0
         self._held_since: float | None = None
+        self._attempts = 0
 
     # -- step 0 ------------------------------------------------------------------------------------------------------
 
@@ -430,8 +431,9 @@ class _Run:
             if action is Action.LOST:
                 raise await self._give_way()
             if action is Action.ABORT:
-                await self._abort()
-                raise self._aborted()
+                if await self._abort():
+                    raise self._aborted()
+                continue
             await self._attempt(action)
         plan, epoch = self.plan, self.seen.winner.epoch
         await self._write_journal()
@@ -447,9 +449,10 @@ class _Run:
         outcome: Literal["aborted", "finished"] = "finished"
         while (action := model.next_action(self.seen)) is not Action.DONE:
             if action is Action.ABORT:
-                outcome = "aborted"
-                await self._abort()
-                break
+                if await self._abort():
+                    outcome = "aborted"
+                    break
+                continue
             if action is Action.LOST:
                 raise self._overtaken()
             await self._attempt(action)
@@ -590,22 +593,24 @@ class _Run:
 
     # -- giving up -----------------------------------------------------------------------------------------------------
 
-    async def _abort(self) -> None:
-        """L owns again, by compare-and-set; only then is anything led back to it."""
+    async def _abort(self) -> bool:
+        """L owns again, by compare-and-set; only then is anything led back to it. False: the rows say otherwise."""
         plan, epoch = self.plan, self.seen.loser.epoch
         self._note(Action.ABORT, "before", cause=str(self.cause) if self.cause else "recovery")
         try:
             row = await ownership.abort(self.loser, plan.context, epoch=epoch)
         except FigError as error:
-            await self._read_again()
-            if self.seen.loser.state != "owner":
-                # Ceded after all (its answer was lost), or out of reach: never lead writes to a side not seen to own.
+            # Given up by another, ceded after all (its answer was lost), or out of reach.
+            self._attempts += 1
+            if self._attempts == 3:
                 raise self._undecided() from error
-        else:
-            self.seen = replace(self.seen, loser=_known(row))
+            await self._read_again()
+            return False
+        self.seen = replace(self.seen, loser=_known(row))
         self._note(Action.ABORT, "after")
         await self.ports.facade.steady(plan.context, plan.loser)
         await self._write_journal()
+        return True
 
     async def _give_way(self) -> FigError:
         """Another participant acted on our epoch: the fence server gave up for us, or we are the zombie."""
@@ -711,7 +716,10 @@ class _Run:
     # -- journal -------------------------------------------------------------------------------------------------------
 
     def _note(self, action: Action, phase: Phase, **detail: Any) -> None:
-        epoch = self.seen.epoch if self.seen.epoch is not None else self.seen.loser.epoch
+        if action is Action.INTEND:
+            epoch = model.next_epoch(self.seen.loser, self.seen.winner) if phase == "before" else self._epoch
+        else:
+            epoch = self.seen.loser.epoch if self.seen.epoch is None else self.seen.epoch
         detail |= {"loser": self.seen.loser.state, "winner": self.seen.winner.state}
         self._unwritten.append(Entry(self.plan.context, epoch, self.plan.direction, action, phase, detail))
 

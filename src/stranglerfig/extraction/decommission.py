@@ -154,6 +154,11 @@ async def _move(dsn: str, moves: Sequence[tuple[str, str]], *, create: str | Non
     async with postgres.session(dsn, what="decommission") as conn:
         if create:
             await conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(create)))
+            # Foreign keys are checked as the tables' owner, who must be able to pass.
+            for (owner,) in await postgres.fetch(conn, queries.owners, {"tables": [old for old, _ in moves]}):
+                await conn.execute(
+                    sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(create), sql.Identifier(owner))
+                )
         for attempt in range(TRIES):
             try:
                 async with conn.transaction():

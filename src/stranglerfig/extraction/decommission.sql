@@ -49,3 +49,7 @@ CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) A
 LEFT JOIN pg_roles g ON g.oid = a.grantee
 WHERE c.oid = ANY (SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) AS t) AND g.rolname IS DISTINCT FROM session_user
 ORDER BY 1, 2, 3
+
+-- name: owners
+SELECT DISTINCT r.rolname::text FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+WHERE c.oid = ANY (SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) AS t)

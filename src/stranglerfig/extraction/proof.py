@@ -47,18 +47,25 @@ async def verify(
     """
     mapping = await mapping_now(parts, context, retired=bool(standing.facts.get("retired")))
     forward = standing.owner != "service"
-    result = await verification.verify(
-        verification.VerifyJob(
-            context=context.settings.context,
-            direction=Direction.FORWARD if forward else Direction.REVERSE,
-            source_dsn=parts.monolith_dsn,
-            target_dsn=context.service_dsn,
-            mapping=mapping,
-            repair=repair,
-            control_dsn=parts.control_dsn,
-        ),
-        progress=progress,
+    ends = (parts.monolith_dsn, context.service_dsn)
+    job = verification.VerifyJob(
+        context=context.settings.context,
+        direction=Direction.FORWARD if forward else Direction.REVERSE,
+        source_dsn=ends[0 if forward else 1],
+        target_dsn=ends[1 if forward else 0],
+        mapping=mapping,
     )
+
+    async def told(state: MappingABC[str, Any]) -> None:
+        await progress(
+            f"comparing {state.get('table', '')}", {"done": state.get("rows", 0), "rate": state.get("rate")}
+        )
+
+    result = await verification.verify(job, progress=told)
+    if repair and result.differences:
+        await progress(f"repairing {len(result.differences)} rows through sync", {})
+        await verification.repair(job, result.differences)
+        result = await verification.verify(job, progress=told)
     return result.as_dict()
 
 
@@ -101,7 +108,7 @@ class QuickProof:
                 "not_equal",
                 f"both sides differ in {found['differences']} rows: no cut-over rests on that",
                 "fig verify names them; fig verify --repair writes them again through sync.",
-                examples=found.get("details", [])[:5],
+                examples=found["difference_list"][:5],
             )
 
     async def prove(self, nonce: str) -> None:

@@ -25,7 +25,7 @@ from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import Kind, Kpi
-from stranglerfig.schemas.registry import Registry
+from stranglerfig.schemas.registry import SchemaRegistry
 from stranglerfig.sync import target
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
@@ -226,7 +226,7 @@ class Steps:
         return None, None if found is None else float(found), "sql in the service's database"
 
     async def _register_schemas(self) -> facts.Fact:
-        registry = Registry(self.parts.control_dsn)
+        registry = SchemaRegistry(self.parts.control_dsn)
         await registry.migrate()
         return await model_state.register_schemas(
             self.context.folder / self.settings.model,
@@ -395,9 +395,14 @@ class Steps:
                         sql.SQL(", ").join(sql.Identifier(*t.split(".", 1)) for t in settings.targets)
                     )
                 )
-        for dsn in (parts.monolith_dsn, self.context.service_dsn):
+        for direction, dsn in ((Direction.REVERSE, parts.monolith_dsn), (Direction.FORWARD, self.context.service_dsn)):
             async with postgres.session(dsn, what="uninstall") as conn:
                 await ownership.uninstall(conn, context)
+                await conn.execute(
+                    "SELECT pg_replication_origin_drop(name) FROM (VALUES (%s)) AS origin(name)"
+                    " WHERE pg_replication_origin_oid(name) IS NOT NULL",
+                    (names(context, direction).origin,),
+                )
                 for table in ("applied", "marker", "parked"):
                     await conn.execute(
                         sql.SQL("DELETE FROM fig.{} WHERE context = %s").format(sql.Identifier(table)), (context,)

@@ -9,12 +9,13 @@ from typing import Any
 
 from stranglerfig.changes.mapping import identity_violations
 from stranglerfig.changes.model import Direction
-from stranglerfig.databases import catalogue
+from stranglerfig.databases import catalogue, ownership
 from stranglerfig.databases.model import Side
 from stranglerfig.extraction import cutover
-from stranglerfig.extraction.cutover import CutoverDirection, CutoverPlan, CutoverResult, Ports, SequencePair
+from stranglerfig.extraction.cutover import CutoverPlan, CutoverResult, Ports, SequencePair
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.journal import Journal
+from stranglerfig.extraction.model import CutoverDirection, Row, owner_of
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.ports import HoldStats
 from stranglerfig.extraction.proof import QuickProof, mapping_now
@@ -134,8 +135,6 @@ class Switch:
         return standing
 
     async def _owned(self, standing: Standing) -> Standing:
-        from stranglerfig.databases import ownership
-        from stranglerfig.extraction.model import Row, owner_of
 
         rows = {}
         for side, dsn in (("monolith", self._parts.monolith_dsn), ("service", self._context.service_dsn)):
