@@ -75,11 +75,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Seque
     def cell(tag: str, index: int, text: str) -> str:
         label = f' data-label="{escape(head[index])}"' if tag == "td" else ' scope="col"'
         style = ' class="n"' if index in numeric else ""
-        return f"<{tag}{label}{style}>{text}</{tag}>"
+        inner = f"<span>{text}</span>" if tag == "td" else text
+        return f"<{tag}{label}{style}>{inner}</{tag}>"
 
     top = "".join(cell("th", index, escape(text)) for index, text in enumerate(head))
     body = "".join(f"<tr>{''.join(cell('td', i, text) for i, text in enumerate(row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>" if body else ""
+    kind = ' class="slim"' if len(head) <= 3 else ""  # these stay tables on a phone, too
+    return f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>" if body else ""
 
 
 def _verdict(verdict: str) -> str:
@@ -114,6 +116,8 @@ def _scene(report: Report) -> tuple[Scene, float]:
     visits = [(_epoch(v["entered_at"]) or 0.0, _epoch(v["left_at"]), str(v["name"])) for v in report["stages"]]
     known = [*times, *(begin for begin, _, _ in visits), *(end for _, end, _ in visits if end is not None)]
     begin, last = (times[0], times[-1]) if times else (min(known, default=0.0), max(known, default=1.0))
+    if begin - min(known, default=begin) < (last - begin) / 3:  # a little before the first second that was seen
+        begin = min(known, default=begin)
     length = max(last - begin, 1.0)
     spans: list[Span] = []
     for entered, left, name in visits:
@@ -152,9 +156,12 @@ def _head(report: Report) -> str:
         note += f'<p class="note"><b>Gate verdicts overridden by a person: {count}.</b> See below.</p>'
     mode = f" · {escape(str(report['mode']))}" if report["mode"] else ""
     day = f" · {escape(str(report['started_at'])[:16].replace('T', ' '))} UTC" if report["started_at"] else ""
+    words = escape(str(report["headline"]))
+    for noun in ("requests", "failed", "lost", "doubled", "made", "rows"):
+        words = words.replace(f" {noun}", f"&nbsp;{noun}")
     return (
         f'<header class="{escape(str(report["outcome"]))}"><p class="kicker">Extraction of '
-        f"<b>{escape(str(report['context']))}</b>{mode}{day}</p><h1>{escape(str(report['headline']))}</h1>"
+        f"<b>{escape(str(report['context']))}</b>{mode}{day}</p><h1>{words}</h1>"
         f'<dl class="tiles">{shown}</dl>{note}</header>'
     )
 

@@ -16,7 +16,9 @@ def at(seconds: float) -> datetime:
     return BEGIN + timedelta(seconds=seconds)
 
 
-def kpi(name: str, kind: str, says: str, threshold: Any, observed: Any, bound: Any, verdict: str, **more: Any) -> dict[str, Any]:
+def kpi(
+    name: str, kind: str, says: str, threshold: Any, observed: Any, bound: Any, verdict: str, **more: Any
+) -> dict[str, Any]:
     found = {"confidence": 0.95 if bound is not None else None, "samples": 50_000 if bound is not None else 1}
     return {
         "name": name,
@@ -37,12 +39,41 @@ def kpi(name: str, kind: str, says: str, threshold: Any, observed: Any, bound: A
 READS = [
     kpi("latency", "share below limit", "99 % below 50 ms", 0.99, 0.9987, 0.9982, "pass", samples=5000),
     kpi("error_rate", "rate below", "below 0.01 %", 0.0001, 0.00002, 0.0000949, "pass"),
-    kpi("shadow_mismatch", "rate below", "below 0.5 %", 0.005, 0.0, 0.00299, "pass", loosened="below 0.005 instead of 0.0001"),
+    kpi(
+        "shadow_mismatch",
+        "rate below",
+        "below 0.5 %",
+        0.005,
+        0.0,
+        0.00299,
+        "pass",
+        loosened="below 0.005 instead of 0.0001",
+    ),
     kpi("no_worse", "no worse", "at most 25 % slower than the monolith", 0.5, 0.31, 0.34, "pass"),
 ]
 BAD = [
-    kpi("latency", "share below limit", "99 % below 50 ms", 0.99, 0.91, 0.93, "fail", reason="worse: 27 of 300", samples=300),
-    kpi("shadow_mismatch", "rate below", "below 0.01 %", 0.0001, 0.03, 0.018, "fail", reason="worse: 9 of 300", samples=300),
+    kpi(
+        "latency",
+        "share below limit",
+        "99 % below 50 ms",
+        0.99,
+        0.91,
+        0.93,
+        "fail",
+        reason="worse: 27 of 300",
+        samples=300,
+    ),
+    kpi(
+        "shadow_mismatch",
+        "rate below",
+        "below 0.01 %",
+        0.0001,
+        0.03,
+        0.018,
+        "fail",
+        reason="worse: 9 of 300",
+        samples=300,
+    ),
     kpi("error_rate", "rate below", "below 0.01 %", 0.0001, 0.0, 0.0099, "inconclusive", needed=49_700, samples=300),
 ]
 FACTS = [
@@ -60,7 +91,17 @@ def sample() -> ReportInput:
     chance = random.Random(5)
     series = []
     for second in range(620):
-        share = 0 if second < 200 else 0.01 if second < 240 else 0.1 if second < 270 else 0 if second < 300 else min(1, (second - 299) / 60)
+        share = (
+            0
+            if second < 200
+            else 0.01
+            if second < 240
+            else 0.1
+            if second < 270
+            else 0
+            if second < 300
+            else min(1, (second - 299) / 60)
+        )
         bad = 255 <= second < 270
         base = 3 + chance.random()
         stage = "sync" if second < 130 else "reads" if second < 400 else "writes" if second < 540 else "decommission"
@@ -118,8 +159,20 @@ def sample() -> ReportInput:
         ),
         sync={"snapshot_rows": 100_000, "snapshot_seconds": 1.31, "latency_p50_ms": 7.9, "latency_p99_ms": 21.4},
         decommission={
-            "before": {"tables": 14, "routes": 22, "lines_of_code": 2_310, "statements_per_second": 1_180.5, "green": True},
-            "after": {"tables": 11, "routes": 18, "lines_of_code": 1_702, "statements_per_second": 633.0, "green": True},
+            "before": {
+                "tables": 14,
+                "routes": 22,
+                "lines_of_code": 2_310,
+                "statements_per_second": 1_180.5,
+                "green": True,
+            },
+            "after": {
+                "tables": 11,
+                "routes": 18,
+                "lines_of_code": 1_702,
+                "statements_per_second": 633.0,
+                "green": True,
+            },
         },
         series=tuple(series),
         marks=(
