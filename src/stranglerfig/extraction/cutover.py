@@ -470,7 +470,7 @@ class _Run:
             await self._failed(action, error)
         except (psycopg.Error, OSError) as error:
             await self._failed(action, FigError("step_failed", f"{action} failed: {error}", "Try again.", step=action))
-        self.timings[action] = (clock.monotonic() - begun) * 1000
+        self.timings[str(action)] = (clock.monotonic() - begun) * 1000
 
     async def _journalled(self, action: Action) -> None:
         step = {
