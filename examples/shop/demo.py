@@ -444,7 +444,7 @@ class Demo:
             "duration_seconds": round(clock.monotonic() - self.begun, 1),
             "ledger": found,
             "replay": replayed,
-            "series": str(self.estate.ledger.with_name(self.estate.ledger.name + ".series.jsonl")),
+            "client_series": str(self.estate.ledger.with_name(self.estate.ledger.name + ".series.jsonl")),
         }
         extra = self.estate.root / "facts.json"
         extra.write_text(json.dumps(facts))

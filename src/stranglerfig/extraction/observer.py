@@ -50,6 +50,7 @@ class Observer:
         self._access = AccessLog(parts.envoy.access_log)
         self._points = Points(context)
         self._lags = {direction: Cumulated() for direction in Direction}
+        self._caught_up = dict.fromkeys(Direction, False)
         self._event_position = -1
         self._shadow_seen = 0.0
         self._conn: postgres.Connection | None = None
@@ -94,6 +95,10 @@ class Observer:
         for direction, name in ((Direction.FORWARD, "cdc_latency"), (Direction.REVERSE, "reverse_lag")):
             flow = flows.get(direction)
             added = self._lags[direction].new(flow.sync.get("latency_histogram") or []) if flow else {}
+            if flow is not None and not self._caught_up[direction]:
+                # What was written while the copy was made arrives late by its nature; it says nothing about the stream.
+                self._caught_up[direction] = _is_caught_up(flow)
+                continue
             kpi = kpis.get(name)
             if kpi is not None and kpi.limit is not None:
                 lag_samples(samples, name, clock.epoch(), added, kpi.limit)
@@ -166,6 +171,12 @@ class Observer:
                     "step": standing.place.step,
                 },
             )
+
+
+def _is_caught_up(flow: Flow) -> bool:
+    behind = int(flow.sync.get("log_end") or 0) - int(flow.sync.get("log_position") or 0)
+    copied = bool(flow.sync.get("snapshot_done")) or not flow.snapshot
+    return flow.sync.get("state") == "applying" and copied and behind <= 1
 
 
 def _lag(flow: Flow) -> float | None:

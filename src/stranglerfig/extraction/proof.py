@@ -57,9 +57,7 @@ async def verify(
     )
 
     async def told(state: MappingABC[str, Any]) -> None:
-        await progress(
-            f"comparing {state.get('table', '')}", {"done": state.get("rows", 0), "rate": state.get("rate")}
-        )
+        await progress(f"comparing {state.get('table', '')}", {"done": state.get("rows", 0), "rate": state.get("rate")})
 
     result = await verification.verify(job, progress=told)
     if repair and result.differences:

@@ -572,7 +572,13 @@ class Steps:
             async with postgres.session(dsn, what="uninstall") as conn:
                 await ownership.uninstall(conn, context)
         summary = decommission.before_and_after(settings, parts.project, standing.facts)
-        await self.store.learn(context, archive=archive, decommission=summary)
+        synced = await parts.flows.get(context, Direction.FORWARD)
+        await self.store.learn(
+            context, archive=archive, decommission=summary, sync=synced.sync if synced is not None else {}
+        )
+        for writer in await writers.seen(parts.log, settings):
+            if writer["mode"] == "refused":
+                await self.store.milestone(context, "refusal", writer)
         await parts.flows.forget(context)
         reached = await self.store.enter(standing, Place(Stage.DONE), by=by, gate=gate.as_dict())
         await self.apply_routes()

@@ -8,8 +8,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
-from scipy import special
+
+@cache
+def _special() -> Any:
+    """SciPy's special functions, loaded when a bound is first asked for: loading them takes a second, and every
+    process that reads ``extraction.yaml`` passes here."""
+    from scipy import special
+
+    return special
+
 
 BUCKETS_PER_OCTAVE = 16
 """Latency histograms have a bucket per 1/16 of an octave of microseconds: 4.4 % wide."""
@@ -22,14 +32,14 @@ def upper(k: float, n: float, alpha: float) -> float:
     """
     if n <= 0 or k >= n:
         return 1.0
-    return float(special.betaincinv(k + 1, n - k, 1 - alpha))
+    return float(_special().betaincinv(k + 1, n - k, 1 - alpha))
 
 
 def lower(k: float, n: float, alpha: float) -> float:
     """The rate that ``k`` of ``n`` does not fall below, at confidence ``1 - alpha``: ``BetaInv(alpha; k, n-k+1)``."""
     if n <= 0 or k <= 0:
         return 0.0
-    return float(special.betaincinv(k, n - k + 1, alpha))
+    return float(_special().betaincinv(k, n - k + 1, alpha))
 
 
 def samples_needed(k: int, rate: float, alpha: float) -> int:
@@ -42,11 +52,11 @@ def samples_needed(k: int, rate: float, alpha: float) -> int:
         raise ValueError("a rate and an alpha lie strictly between 0 and 1")
     # upper(k, n, alpha) < rate  ⇔  P(at most k failures | n, rate) < alpha, which falls with n.
     low, high = k, k + 1
-    while special.bdtr(k, high, rate) >= alpha:
+    while _special().bdtr(k, high, rate) >= alpha:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        if special.bdtr(k, middle, rate) < alpha:
+        if _special().bdtr(k, middle, rate) < alpha:
             high = middle
         else:
             low = middle
@@ -151,4 +161,4 @@ class _Placements:
 
 def student(alpha: float, degrees: int) -> float:
     """The one-sided quantile of Student's t at confidence ``1 - alpha``."""
-    return float(special.stdtrit(degrees, 1 - alpha))
+    return float(_special().stdtrit(degrees, 1 - alpha))
