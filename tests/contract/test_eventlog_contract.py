@@ -12,8 +12,8 @@ import pytest
 
 from stranglerfig.eventlog import open_log
 from stranglerfig.eventlog.model import Capability, Event, Record
-from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock, ids
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import EmbeddedPostgres

@@ -53,9 +53,13 @@ def compare(known: Relation, found: Relation) -> Drift:
         tuple(column for name, column in after.items() if name not in before),
         tuple(name for name in before if name not in after),
         tuple(name for name, column in after.items() if name in before and before[name].type != column.type),
-        {n for n, c in before.items() if c.key and n in after}
-        != {n for n, c in after.items() if c.key and n in before},
+        _moved({n for n, c in before.items() if c.key}, {n for n, c in after.items() if c.key}),
     )
+
+
+def _moved(before: set[str], after: set[str]) -> bool:
+    """Whether rows can no longer be told by what told them. (REPLICA IDENTITY FULL tells more: it may come and go.)"""
+    return not (before <= after or after <= before) or (bool(before) and not after)
 
 
 def incompatible(drift: Drift) -> FigError:
