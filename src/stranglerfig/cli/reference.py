@@ -80,9 +80,8 @@ def settings(title: str, model: type[BaseModel]) -> str:
         parts.append("| key | type | default | what it says |\n|---|---|---|---|\n")
         for name, field in current.model_fields.items():
             key = field.alias or name
-            parts.append(
-                f"| `{key}` | {_cell(_type(field.annotation))} | {_default(field)} | {_cell(field.description or '-')} |\n"
-            )
+            cells = (f"`{key}`", _cell(_type(field.annotation)), _default(field), _cell(field.description or ""))
+            parts.append(f"| {' | '.join(cells)} |\n")
             inside = f"{place}.{key}" if place else key
             waiting += [(found, inside) for found in _models(field.annotation)]
     return "".join(parts)

@@ -123,7 +123,7 @@ def down(fig: Fig, timeout: float) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = clock.monotonic() + timeout
-    while processes.alive(pid) and data.holder() == pid:
+    while processes.alive(pid):
         if clock.monotonic() > deadline:
             raise FigError(
                 "timed_out",

@@ -1,4 +1,4 @@
-"""What a report is made of, gathered from the control database, with what only others know (a load's ledger) beside it."""
+"""What a report is made of, gathered from the control database, and what only others know (a load's ledger)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def gather(
 
 
 def _cutover(milestone: Mapping[str, Any]) -> Cutover:
-    known = {key: milestone.get(key) for key in _CUTOVER}
+    known: dict[str, Any] = {key: milestone.get(key) for key in _CUTOVER}
     more = {key: value for key, value in milestone.items() if key not in (*_CUTOVER, "kind")}
     return Cutover(**known, more=more)
 

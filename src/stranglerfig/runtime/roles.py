@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stranglerfig.changes.flows import Flow, Flows
 from stranglerfig.foundation import clock
+from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import logs, processes
 from stranglerfig.runtime.datadir import DataDirectory
@@ -28,6 +29,7 @@ from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
+NEEDS_CONTROL = frozenset({"shadow", "capture", "sync", "controller"})
 KillPoint = Callable[[str], None]
 
 
@@ -96,12 +98,27 @@ def run(name: str, directory: Path) -> None:
     if name in MEASURED:
         traces.install(f"{project.estate.name}-{name}", traces_endpoint(project))
     try:
+        if name in NEEDS_CONTROL:
+            asyncio.run(_await_control(role.control))
         ROLES[name](role)
     finally:
         traces.close()
         if stop_metrics is not None:
             stop_metrics()
     log.info("role ends", extra={"action": "role_ends", "role": name})
+
+
+async def _await_control(dsn: str) -> None:
+    """Wait for the control database, which is started beside us."""
+
+    async def there() -> bool:
+        try:
+            async with postgres_sessions.session(dsn, what="up"):
+                return True
+        except FigError:
+            return False
+
+    await clock.until(there, timeout=30, what="the control database", at_most=0.1)
 
 
 def _loop(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:

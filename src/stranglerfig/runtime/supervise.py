@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from stranglerfig.changes.flows import Flows
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import processes
@@ -87,7 +86,7 @@ class Supervisor:
             found["envoy admin"] = f"http://127.0.0.1:{self._ports['envoy_admin']}"
         found["control database"] = control if self.embedded else postgres.describe(control)
         found["log"] = (
-            "in the control database"
+            found["control database"]
             if self._project.estate.log == "postgres"
             else postgres.describe(self._project.estate.log)
         )
@@ -135,13 +134,13 @@ class Supervisor:
         return None
 
     async def _start(self) -> None:
+        # All at once: the roles load their programs while PostgreSQL starts, and wait for it by themselves.
         if self.embedded:
-            await self._launch(("postgres",))
+            await self._launch(("postgres", *self._roles))
         else:
             async with postgres.session(control_dsn(self._project, self._ports), what="up"):
                 pass
-        await Flows(control_dsn(self._project, self._ports)).migrate()
-        await self._launch(self._roles)
+            await self._launch(self._roles)
 
     async def _launch(self, roles: tuple[str, ...]) -> None:
         for role in roles:

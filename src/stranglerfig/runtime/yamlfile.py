@@ -126,7 +126,7 @@ def parse(document: Document, model: type[M]) -> M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        mistakes = sorted((_mistake(document, model, e) for e in error.errors()), key=lambda m: m["line"])
+        mistakes = sorted((_mistake(document, model, e) for e in _causes(error.errors())), key=lambda m: m["line"])
         first = mistakes[0]
         text = "; ".join(m["text"] for m in mistakes)
         raise FigError(
@@ -138,6 +138,16 @@ def parse(document: Document, model: type[M]) -> M:
             key=first["key"],
             mistakes=mistakes,
         ) from None
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without a list's "too short" that only follows from mistakes inside its items."""
+    return [
+        e
+        for e in errors
+        if e["type"] != "too_short"
+        or not any(len(o["loc"]) > len(e["loc"]) and o["loc"][: len(e["loc"])] == e["loc"] for o in errors)
+    ]
 
 
 def _bad(path: Path, line: int, key: str, problem: str, remedy: str) -> FigError:

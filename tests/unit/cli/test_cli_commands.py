@@ -1,0 +1,335 @@
+"""Every command has help, an example and its place in the reference; errors become text and status in one place."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from stranglerfig.cli import codes, reference, render
+from stranglerfig.cli.main import fig, invoke, main
+from stranglerfig.foundation.errors import FigError
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = list(reference.walk(fig))
+MODEL = """\
+context Inventory
+  aggregate StockLevel
+    command AdjustStock(itemId: uuid)
+    event StockAdjusted(itemId: uuid)
+"""
+
+
+@pytest.mark.parametrize(("names", "command"), COMMANDS, ids=[" ".join(names) for names, _ in COMMANDS])
+def test_every_command_has_help_and_an_example(names: tuple[str, ...], command: click.Command) -> None:
+    assert command.help and "Example: " in command.help
+    if not isinstance(command, click.Group):
+        example = command.help.rpartition("Example: ")[2].strip()
+        assert " ".join(names) in example
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, f"{parameter.name} has no help"
+    assert invoke([*names[1:], "--help"]) == 0
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    assert reference.drifted(ROOT / "docs" / "reference") == [], "run make docs"
+
+
+def test_every_command_and_error_is_in_the_reference() -> None:
+    commands, errors = reference.commands(), reference.errors()
+    assert all(f" {' '.join(names)}\n" in commands for names, _ in COMMANDS)
+    assert all(f"## {code}\n" in errors for code in codes.catalogue())
+
+
+def test_the_reference_is_written_and_checked(tmp_path: Path) -> None:
+    runner = CliRunner()
+    assert runner.invoke(reference.main, [str(tmp_path), "--check"]).exit_code == 1
+    assert runner.invoke(reference.main, [str(tmp_path)]).exit_code == 0
+    assert runner.invoke(reference.main, [str(tmp_path), "--check"]).exit_code == 0
+    assert "`monolith`" in (tmp_path / "fig-yaml.md").read_text()
+
+
+def test_every_error_code_is_explained() -> None:
+    source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    used = set(re.findall(r'FigError\(\s*"([a-z_]+)"', source))
+    known = codes.catalogue()
+    assert used - set(known) == set(), "add them to cli/codes.yaml"
+    for code, entry in known.items():
+        assert entry["kind"] in ("usage", "refused", "not_found", "other"), code
+        assert entry["title"] and entry["means"] and entry["do"], code
+
+
+def test_explain_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["explain", "port_in_use"]) == 0
+    assert "What to do: End it" in capsys.readouterr().out
+    assert invoke(["explain"]) == 0
+    assert "port_in_use " in capsys.readouterr().out
+    assert invoke(["explain", "prt_in_use"]) == 4
+    assert "Did you mean port_in_use?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["completion", shell]) == 0
+    assert "_FIG_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["--project", "/nowhere", "status"], 2, "[no_configuration]"),
+        (["abort", "inventory"], 4, "[unknown_context]"),
+        (["abort", "orders", "--confirm", "x"], 3, "[not_confirmed]"),
+        (["decommission", "drop", "orders"], 3, "[not_confirmed]"),
+        (["advance", "orders", "--override", " "], 2, "[usage]"),
+        (["status"], 1, "[not_running]"),
+        (["plan", "orders"], 1, "[not_running]"),
+        (["status", "inventory"], 4, "[unknown_context]"),
+        (["events", "topics"], 1, "[not_running]"),
+        (["events", "replay", "t", "--group", "g"], 2, "[usage]"),
+        (["sync", "parked", "inventory"], 4, "[unknown_context]"),
+        (["report", "orders", "--facts", "/dev/null"], 2, "/dev/null"),
+        (["run", "postgrs"], 2, "postgrs"),
+    ],
+)
+def test_errors_have_their_status(
+    project: Path, arguments: list[str], status: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if arguments == ["abort", "inventory"]:
+        arguments += ["--confirm", "inventory"]
+    given = arguments if "--project" in arguments else ["--project", str(project), *arguments]
+    assert invoke(given) == status
+    assert says in capsys.readouterr().err
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "fig.yaml").write_text(
+        "name: shop\nmonolith: {url: http://127.0.0.1:8001, database: postgresql://fig@127.0.0.1:1/shop}\n"
+    )
+    folder = tmp_path / "contexts" / "orders"
+    folder.mkdir(parents=True)
+    (folder / "extraction.yaml").write_text(
+        "context: orders\nservice: {url: http://127.0.0.1:8002, database: postgresql://fig@127.0.0.1:1/orders}\n"
+        "routes: {reads: [{path: /api/orders}]}\ntables: [{from: public.orders, to: orders, key: {id: id}}]\n"
+    )
+    return tmp_path
+
+
+def test_json_errors_are_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--json", "--project", str(project), "status", "none"], as_json=True) == 4
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "unknown_context"
+    assert invoke(["--json", "nonsense"], as_json=True) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "usage"
+
+
+def test_nothing_runs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--project", str(project), "ps"]) == 0
+    assert invoke(["--project", str(project), "down"]) == 0
+    assert capsys.readouterr().out.count("Nothing runs on this project") == 2
+
+
+def test_a_report_is_not_written_in_a_dry_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--project", str(project), "report", "orders", "--output", str(project / "out"), "--dry-run"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert not (project / "out").exists()
+
+
+def test_the_unexpected_is_told_without_a_stack_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(codes, "catalogue", fail)
+    assert invoke(["explain", "x"]) == 1
+    assert "RuntimeError: boom" in capsys.readouterr().err
+    with pytest.raises(RuntimeError):
+        invoke(["explain", "x"], debug=True)
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (click.Abort(), 130)])
+def test_ctrl_c_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, status: int
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(codes, "catalogue", fail)
+    assert invoke(["explain"]) == status
+    assert capsys.readouterr().err.strip() == ""
+
+
+def test_group_flags_may_stand_last(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["fig", "explain", "port_in_use", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["code"] == "port_in_use"
+
+
+# --- what the terminal shows
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.44, "0.4 s"), (42, "42 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert render.duration(seconds) == text
+
+
+def test_an_amount_says_only_what_is_known() -> None:
+    assert render.amount({}) == ""
+    assert render.amount({"done": 5}) == "5"
+    full = {"done": 41_000, "total": 100_000, "rate": 52_300.4, "remaining": 2}
+    assert render.amount(full) == "41,000 of 100,000, 52,300/s, about 2.0 s left"
+
+
+def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with render.progress(False) as show:
+        show("progress", "copied 1 of items", {"done": 1, "total": 9}, AT)
+        show("progress", "copied 2 of items", {"done": 2, "total": 9}, AT + timedelta(seconds=0.5))
+        show("progress", "copied 9 of items", {"done": 9, "total": 9}, AT + timedelta(seconds=0.6))
+        show("note", "slot made", {}, AT)
+        show(
+            "done", "inventory is sync", {"place": "sync", "findings": [{"code": "x", "line": 3}, "y"], "none": []}, AT
+        )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "copied 1 of items: 1 of 9",
+        "copied 9 of items: 9 of 9",
+        "slot made",
+        "inventory is sync",
+        "  place: sync",
+        "  findings:",
+        "    code x, line 3",
+        "    y",
+        "  none: none",
+    ]
+
+
+def test_json_lines_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with render.progress(True) as show:
+        show("done", "ready", {"a": 1}, AT)
+    assert json.loads(capsys.readouterr().out) == {
+        "at": "2026-01-01T00:00:00+00:00",
+        "kind": "done",
+        "text": "ready",
+        "data": {"a": 1},
+    }
+
+
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(force_terminal=True, record=True, width=100)
+    monkeypatch.setattr(render, "Console", lambda: console)
+    with render.progress(False) as show:
+        show("note", "begins", {}, AT)
+        show("progress", "copied 1 rows", {"done": 1, "total": 9}, AT)
+        show("progress", "copied 9 rows", {"done": 9, "total": 9, "rate": 8}, AT)
+        show("done", "ready", {"rows": 9}, AT)
+    text = console.export_text()
+    assert "begins" in text and "9 of 9, 8/s" in text and "rows: 9" in text
+
+
+STATUS: dict[str, Any] = {
+    "extractions": [
+        {
+            "context": "inventory",
+            "stage": "reads",
+            "step": "10",
+            "owner": "monolith",
+            "epoch": 0,
+            "gate": {
+                "kpis": [
+                    {"name": "error_rate", "threshold": 0.0001, "observed": 0.0, "bound": 0.00012, "samples": 24000,
+                     "needed": 5956, "verdict": "inconclusive"}
+                ]
+            },
+            "now": {"at": AT, "monolith": {"reads": 90, "p99_ms": 4.5}, "lag_forward_ms": 3.0, "list": [1]},
+            "flows": {
+                "forward": {
+                    "capture": {"state": "streaming", "lag_bytes": 12},
+                    "sync": {"state": "stopped", "error": {"code": "change_refused", "message": "no"}},
+                },
+                "reverse": {"capture": {"state": "off", "error": "old"}, "sync": {}},
+            },
+            "warnings": ["the slot keeps WAL"],
+        }
+    ]
+}  # fmt: skip
+
+
+def test_a_status_is_shown_whole() -> None:
+    console = Console(record=True, width=160)
+    console.print(render.status(STATUS))
+    text = console.export_text()
+    for word in (
+        "inventory: reads, 10 %; the monolith owns the writes, epoch 0",
+        "monolith reads 90, monolith p99 ms 4.5, lag forward ms 3",
+        "forward: capture streaming, lag bytes 12; sync stopped, (no [change_refused])",
+        "inconclusive",
+        "5,956",
+        "warning: the slot keeps WAL",
+    ):
+        assert word in text
+    [line] = render.status_lines(STATUS)
+    assert "error_rate 0 of 0.0001: inconclusive" in line and "(old)" in line
+
+
+def test_an_empty_status_says_what_to_do() -> None:
+    console = Console(record=True, width=160)
+    console.print(render.status({"extractions": []}))
+    assert "fig plan CONTEXT" in console.export_text()
+    assert render.number(True) == "True" and render.number(None) == "-" and render.number(0.00012) == "0.00012"
+
+
+def test_an_error_is_shown_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    from stranglerfig.cli.main import show
+
+    show(FigError("x", "it broke"), as_json=False)
+    assert capsys.readouterr().err == "fig: it broke\n     [x]  more: fig explain x\n"
+
+
+# --- the model
+
+STORM = ROOT / "examples/shop/estate/contexts/inventory/model.storm"
+
+
+def test_the_model_is_checked_signed_and_used(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    (folder / "model.storm").write_text(STORM.read_text())
+    run = ["--project", str(project), "model"]
+    assert invoke([*run, "lint", "inventory"]) == 0
+    assert invoke([*run, "hash", "inventory"]) == 0
+    assert "signed by" in capsys.readouterr().out
+    assert invoke([*run, "sign", "inventory", "--role", "architect", "--name", "Ada"]) == 0
+    assert "Ada" in (folder / "model.storm").read_text()
+    assert invoke([*run, "sign", "inventory", "--role", "nobody", "--dry-run"]) == 2
+    assert invoke([*run, "generate", "inventory", "--check"]) == 3
+    assert invoke([*run, "generate", "inventory"]) == 0
+    assert list(folder.glob("schemas/*.json"))
+    (folder / "extraction.yaml").unlink()
+    (folder / "model.storm").write_text(
+        (folder / "model.storm").read_text().replace("context Inventory", "context Stock")
+    )
+    assert invoke([*run, "generate", "inventory"]) == 4
+    assert invoke([*run, "lint", "none"]) == 4
+
+
+def test_a_model_with_errors_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "orders"
+    assert invoke(["--project", str(project), "model", "lint", "orders"]) == 2
+    (folder / "model.storm").write_text("context Orders\n  aggregate Order\n    event Place\n")
+    assert invoke(["--project", str(project), "model", "lint", "orders"]) == 3
+    assert "[model_has_errors]" in capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""fig.yaml and extraction.yaml: what is right is read, what is wrong is told exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stranglerfig.changes.settings import DatabaseReference
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime import yamlfile
+from stranglerfig.runtime.settings import load_project
+
+GOOD = """\
+name: shop
+monolith:
+  url: http://127.0.0.1:8001
+  database: {env: SHOP_DSN}
+facade: {listen: "127.0.0.1:8080"}
+"""
+EXTRACTION = """\
+context: inventory
+service: {url: http://127.0.0.1:8002, database: {file: secret}}
+routes:
+  reads: [{path: "/api/inventory/{itemId}"}]
+tables:
+  - from: public.inventory
+    to: item
+    key: {id: id}
+derive:
+  - event: inventory.Changed
+    on: {table: public.inventory, op: [c]}
+    key: new.id
+    data: {id: new.id}
+"""
+
+
+def project(folder: Path, text: str = GOOD) -> Path:
+    (folder / "fig.yaml").write_text(text)
+    return folder
+
+
+def refused(folder: Path, text: str) -> FigError:
+    with pytest.raises(FigError) as caught:
+        load_project(project(folder, text), {})
+    return caught.value
+
+
+def test_an_estate_is_read_with_its_defaults(tmp_path: Path) -> None:
+    found = load_project(project(tmp_path), {"SHOP_DSN": "postgresql://fig:secret@db.local/shop"})
+    assert found.estate.name == "shop" and found.estate.log == "postgres"
+    assert found.estate.listen == ("127.0.0.1", 8080)
+    assert found.data_directory == tmp_path / ".fig"
+    assert found.reveal(found.estate.monolith.database).endswith("@db.local/shop")
+    assert found.describe(found.estate.monolith.database) == "fig@db.local:5432/shop"
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "says"),
+    [
+        (GOOD.replace("database", "databse"), 2, "monolith.database", "is missing"),
+        (GOOD + "fasade: {}\n", 6, "fasade", "did you mean 'facade'?"),
+        (GOOD.replace("{env: SHOP_DSN}", "{evn: X}"), 4, "monolith.database.evn", "allowed: dsn, env, file"),
+        (GOOD.replace("{env: SHOP_DSN}", "5"), 4, "monolith.database", "found 5"),
+        (GOOD.replace("{env: SHOP_DSN}", "{env: A, file: b}"), 4, "monolith.database", "exactly one"),
+        (GOOD.replace("name: shop", "name: Shop!"), 1, "name", "found 'Shop!'"),
+        (GOOD + "log: kafka\n", 6, "log", "allowed: postgres"),
+        (GOOD + "name: twice\n", 6, "name", "line 1"),
+        ("name: [", 1, "", "expected"),
+        ("- a\n", 1, "", "found ['a']"),
+        ("", 1, "name", "is missing"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, line: int, key: str, says: str) -> None:
+    error = refused(tmp_path, text)
+    assert error.code == "bad_configuration"
+    assert f"{tmp_path}/fig.yaml:{line}:" in error.message and says in error.message
+    assert (error.context["line"], error.context["key"]) == (line, key)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    error = refused(tmp_path, GOOD.replace("database", "databse") + "fasade: {}\n")
+    assert [mistake["line"] for mistake in error.context["mistakes"]] == [2, 4, 6]
+
+
+def test_no_project_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FigError) as caught:
+        load_project(tmp_path, {})
+    assert caught.value.code == "no_configuration"
+
+
+def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fig.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FigError) as caught:
+        load_project(tmp_path, {})
+    assert caught.value.code == "no_configuration"
+
+
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [
+        ({"env": "NONE"}, "secret_missing"),
+        ({"file": "none"}, "secret_missing"),
+        ({"dsn": "not an address"}, "bad_address"),
+    ],
+)
+def test_a_missing_secret_is_told_and_never_shown(tmp_path: Path, reference: dict[str, str], code: str) -> None:
+    found = load_project(project(tmp_path), {})
+    database = DatabaseReference.model_validate(reference)
+    with pytest.raises(FigError) as caught:
+        found.reveal(database)
+    assert caught.value.code == code
+    assert "not an address" not in caught.value.message
+    assert found.describe(database).startswith(("the value of NONE", "the content of none", "what the"))
+
+
+def test_extractions_are_read_when_asked_for(tmp_path: Path) -> None:
+    folder = project(tmp_path) / "contexts" / "inventory"
+    folder.mkdir(parents=True)
+    (folder / "extraction.yaml").write_text(EXTRACTION)
+    (tmp_path / "secret").write_text("postgresql://fig@127.0.0.1:5432/inventory\n")
+    found = load_project(tmp_path, {})
+    settings = found.extractions["inventory"]
+    # 'on' is a key, not a truth, whatever YAML 1.1 thinks of it.
+    assert settings.derive[0].on.table == "public.inventory"
+    assert found.reveal(settings.service.database).endswith("/inventory")
+    assert found.folder("inventory") == folder
+    with pytest.raises(FigError) as caught:
+        found.folder("orders")
+    assert caught.value.code == "unknown_context"
+
+
+def test_two_extractions_of_one_context_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        folder = project(tmp_path) / "contexts" / name
+        folder.mkdir(parents=True)
+        (folder / "extraction.yaml").write_text(EXTRACTION)
+    with pytest.raises(FigError) as caught:
+        _ = load_project(tmp_path, {}).extractions
+    assert caught.value.code == "bad_configuration"
+
+
+def test_a_mistake_deep_in_a_list_has_its_line(tmp_path: Path) -> None:
+    folder = project(tmp_path) / "contexts" / "inventory"
+    folder.mkdir(parents=True)
+    (folder / "extraction.yaml").write_text(EXTRACTION.replace("    to: item\n", "    too: item\n"))
+    with pytest.raises(FigError) as caught:
+        _ = load_project(tmp_path, {}).extractions
+    keys = {(mistake["line"], mistake["key"]) for mistake in caught.value.context["mistakes"]}
+    assert keys == {(6, "tables[0].to"), (7, "tables[0].too")}
+
+
+def test_yaml_is_read_by_the_rules_of_1_2(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("on: off\nat: 2024-01-01\nn: 12\nf: 1e-4\nt: true\nnothing: ~\nempty:\nclock: 12:30\n")
+    data = yamlfile.read(file).data
+    assert data == {
+        "on": "off",
+        "at": "2024-01-01",
+        "n": 12,
+        "f": 1e-4,
+        "t": True,
+        "nothing": None,
+        "empty": None,
+        "clock": "12:30",
+    }
