@@ -521,6 +521,13 @@ class Target:
     # -- snapshots
 
     async def _edge(self, edge: SnapshotEdge) -> None:
+        if self.job.direction is Direction.REVERSE:
+            # Emptying the monolith's tables is nothing that a lost slot may cause.
+            raise FigError(
+                "snapshot_backward",
+                "a snapshot of the service's tables is in the log, but the monolith's rows are never copied anew",
+                "Start the reverse capture without a snapshot, and bring the rows together with fig verify --repair.",
+            )
         if edge.begins:
             await self._empty(self.job.mapping.outputs(self.job.direction))
             return
@@ -701,7 +708,12 @@ class Target:
 
 
 def _final(error: BaseException) -> bool:
-    return isinstance(error, FigError) and error.code in ("overtaken", "snapshot_on_owner", "snapshot_orphans")
+    return isinstance(error, FigError) and error.code in (
+        "overtaken",
+        "snapshot_on_owner",
+        "snapshot_orphans",
+        "snapshot_backward",
+    )
 
 
 def _said(error: Exception) -> tuple[str, str]:

@@ -312,10 +312,38 @@ async def verify(
 
 
 async def _marker(job: VerifyJob, source: postgres.Connection, target: postgres.Connection) -> tuple[str, int]:
-    nonce = await markers.emit_marker(source, job.context, job.direction.value, purpose="verification")
-    await markers.await_marker(target, job.context, job.direction.value, nonce, timeout=job.marker_seconds)
-    lsn = await postgres.value(target, _sql.marker_lsn, (job.context, job.direction, nonce))
-    return nonce, int(lsn or 0)
+    """Wait until a marker written now is applied; returns its nonce and its place at the source.
+
+    One that was written before the stream's slot existed never arrives, so another is written every few seconds.
+    """
+    nonces: list[str] = []
+    until = clock.monotonic() + job.marker_seconds
+
+    async def applied() -> tuple[str, int] | None:
+        try:
+            return await postgres.one(target, _sql.marker, (job.context, job.direction.value, nonces))
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return None  # sync has never been here
+
+    while True:
+        nonces.append(await markers.emit_marker(source, job.context, job.direction.value, purpose="verification"))
+        left = until - clock.monotonic()
+        try:
+            found = await clock.until(
+                applied, timeout=min(3.0, max(left, 0.1)), what="a marker", every=0.002, at_most=0.01
+            )
+        except FigError as error:
+            if left > 3.0:
+                continue
+            raise FigError(
+                "marker_not_applied",
+                f"the {job.direction} stream of '{job.context}' has not applied a marker in {job.marker_seconds:g} s",
+                "See fig status for the lag of capture and sync; start them if they do not run.",
+                context=job.context,
+                direction=job.direction.value,
+            ) from error
+        assert found is not None
+        return found
 
 
 async def _table(

@@ -1,7 +1,7 @@
 -- Statements around the comparison of rows; those that compare are made from the mapping (rows.py).
 
--- name: marker_lsn
-SELECT lsn FROM fig.marker WHERE (context, direction, nonce) = (%s, %s, %s)
+-- name: marker
+SELECT nonce, lsn FROM fig.marker WHERE (context, direction) = (%s, %s) AND nonce = ANY (%s) LIMIT 1
 
 -- name: unfinished
 -- A comparison that was interrupted less than an hour ago.

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import sync_scenario as s
-from conftest import Server
 
 from stranglerfig.changes.model import (
     ACTIVATED,
@@ -22,6 +21,7 @@ from stranglerfig.changes.model import (
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync import apply
+from tests.conftest import Server
 
 ITEMS = "SELECT item_id, sku, name FROM inventory_item ORDER BY 1"
 STOCK = "SELECT item_id, on_hand FROM stock_level ORDER BY 1"
