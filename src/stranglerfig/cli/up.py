@@ -41,7 +41,6 @@ def up(fig: Fig, detach: bool, no_check: bool) -> None:
     if detach:
         _detach(fig, data, no_check)
         return
-    logs.install(project.environment, level=30)
 
     async def serve() -> None:
         stop = asyncio.Event()
@@ -51,6 +50,10 @@ def up(fig: Fig, detach: bool, no_check: bool) -> None:
         )
 
     with data.lock():
+        # Standard error is for refusals; whoever reads JSON or nothing at all finds the rest in the file.
+        logs.install(
+            project.environment, level=30, file=data.rotate("up"), terminal=not fig.json and sys.stderr.isatty()
+        )
         fig.run(serve())
 
 
@@ -80,8 +83,8 @@ def _detach(fig: Fig, data: Any, no_check: bool) -> None:
     with data.lock():
         pass  # refuses here, with the holder's number, rather than in the background
     begun = clock.monotonic()
-    log = data.rotate("up")
-    with log.open("ab") as out:
+    said = data.run / "up.stderr"
+    with said.open("wb") as out:
         process = subprocess.Popen(  # noqa: S603
             [
                 *(sys.executable, "-m", "stranglerfig.cli.main"),
@@ -96,7 +99,7 @@ def _detach(fig: Fig, data: Any, no_check: bool) -> None:
         )
     while True:
         if (status := process.poll()) is not None:
-            click.echo(log.read_text(errors="replace").rstrip(), err=True)
+            click.echo(said.read_text(errors="replace").rstrip(), err=True)
             sys.exit(status or 1)
         state = data.state()
         if state.get("pid") == process.pid and state.get("ready"):

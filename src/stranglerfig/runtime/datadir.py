@@ -158,8 +158,21 @@ class DataDirectory:
         except (OSError, ValueError):
             return None
 
+    def refusal(self, role: str) -> dict[str, Any] | None:
+        """What the role's last start was refused with (a FigError as a dict), or None."""
+        try:
+            found: dict[str, Any] = orjson.loads((self.run / f"{role}.refused").read_bytes())
+            return found
+        except (OSError, ValueError):
+            return None
+
+    def say_refused(self, role: str, error: FigError) -> None:
+        """Say why this process does not do its work in ``role``."""
+        (self.run / f"{role}.refused").write_bytes(orjson.dumps(error.as_dict(), default=str))
+
     def say_ready(self, role: str) -> None:
         """Say that this process does its work in ``role`` now."""
+        (self.run / f"{role}.refused").unlink(missing_ok=True)
         temporary = self.run / f".{role}.new"
         temporary.write_text(str(os.getpid()))
         temporary.rename(self.run / f"{role}.ready")

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import orjson
 
@@ -44,12 +45,19 @@ class Json(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def install(environment: Mapping[str, str], *, level: int = logging.INFO) -> None:
-    """Send log lines to standard error in the format that the environment asks for."""
-    out = logging.StreamHandler(sys.stderr)
-    out.setFormatter(Json() if environment.get("FIG_LOG_FORMAT") == "json" else Plain())
+def install(
+    environment: Mapping[str, str], *, level: int = logging.INFO, file: Path | None = None, terminal: bool = True
+) -> None:
+    """Send log lines to standard error (``terminal``) and ``file``, in the format that the environment asks for."""
+    outs: list[logging.Handler] = []
+    if terminal:
+        outs.append(logging.StreamHandler(sys.stderr))
+    if file is not None:
+        outs.append(logging.FileHandler(file, encoding="utf-8"))
+    for out in outs:
+        out.setFormatter(Json() if environment.get("FIG_LOG_FORMAT") == "json" else Plain())
     root = logging.getLogger()
-    root.handlers[:] = [out]
+    root.handlers[:] = outs
     root.setLevel(level)
     for noisy in ("asyncio", "aiohttp.access", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

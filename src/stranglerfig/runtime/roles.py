@@ -101,6 +101,9 @@ def run(name: str, directory: Path) -> None:
         if name in NEEDS_CONTROL:
             asyncio.run(_await_control(role.control))
         ROLES[name](role)
+    except FigError as error:
+        data.say_refused(name, error)
+        raise
     finally:
         traces.close()
         if stop_metrics is not None:

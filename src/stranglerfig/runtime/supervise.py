@@ -146,6 +146,7 @@ class Supervisor:
         for role in roles:
             self._children[role] = Child(role)
             self._data.rotate(role)
+            (self._data.run / f"{role}.refused").unlink(missing_ok=True)
             self._keepers[role] = tasks.spawn(self._keep(self._children[role]), name=f"keep {role}")
         for role in roles:
             child = self._children[role]
@@ -155,13 +156,19 @@ class Supervisor:
 
             await clock.until(settled, timeout=60, what=f"the role {role}", at_most=0.05)
             if child.state != "ready":
-                raise FigError(
-                    "role_failed",
-                    f"the role {role} does not start: {self._last_words(role)}",
-                    f"Look at {self._data.log_file(role)}.",
-                    role=role,
-                    log=str(self._data.log_file(role)),
-                )
+                raise self._why_not(role)
+
+    def _why_not(self, role: str) -> FigError:
+        facts = {"role": role, "log": str(self._data.log_file(role))}
+        if (refused := self._data.refusal(role)) is not None:
+            return FigError(
+                refused["code"],
+                f"the role {role} does not start: {refused['message']}",
+                refused["remedy"],
+                **refused["context"] | facts,
+            )
+        message = f"the role {role} does not start: {self._last_words(role)}"
+        return FigError("role_failed", message, f"Look at {facts['log']}.", **facts)
 
     def _last_words(self, role: str) -> str:
         try:
