@@ -175,7 +175,8 @@ class _Pair:
     async def bounds(self, side: _Side, chunk: Range, every: int, most: int) -> list[Key]:
         """Every ``every``-th key of a range, at most ``most`` of them."""
         found: list[Key] = []
-        columns = ", ".join(f"{k}::text" for k in side.keys)
+        # Named apart from the columns: ORDER BY would take an output of the same name, and order by its text.
+        columns = ", ".join(f"{k}::text AS b{n}" for n, k in enumerate(side.keys))
         order = ", ".join(_ordered(k, t) for k, t in zip(side.keys, side.types, strict=True))
         table = quote_table(self.entry.source if side is self.monolith else self.entry.target)
         while len(found) < most:
