@@ -124,6 +124,16 @@ async def captured(dsn: str, *statements: str, **options: Any) -> AsyncIterator[
             await remove(dsn, running.job.context, running.job.direction)
 
 
+async def freed(conn: sessions.Connection, slot: str) -> None:
+    """A walsender whose client has gone ends within milliseconds."""
+
+    async def free() -> bool:
+        query = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
+        return await sessions.value(conn, query, (slot,)) is False
+
+    await clock.until(free, timeout=10, what="the slot to be free")
+
+
 def replay(items: list[Item]) -> dict[str, dict[Value, tuple[Value, ...]]]:
     """Tables by their first column, as a sync would hold them; fails when a position is missing its order."""
     tables: dict[str, dict[Value, tuple[Value, ...]]] = {}
@@ -404,6 +414,7 @@ async def test_a_dropped_slot_is_a_state_with_a_remedy_and_a_new_generation_begi
         await running.streaming()
         slot = f"fig_{running.job.context}_forward"
         await running.stop()
+        await freed(conn, slot)
         await conn.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
         running.start()
         report = await running.failed("slot_lost")
@@ -438,6 +449,7 @@ async def test_a_slot_that_something_else_moved_is_refused(postgres: Any) -> Non
         await running.stop()
         await conn.execute("INSERT INTO item VALUES (1)")
         slot = f"fig_{running.job.context}_forward"
+        await freed(conn, slot)
         await conn.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", (slot,))
         running.start()
         await running.failed("changes_skipped")
