@@ -79,3 +79,13 @@ GROUP BY c.oid, c.conname, c.conrelid, c.confrelid
 
 -- name: own_stages
 SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relname LIKE 'fig\_stage\_%'
+
+-- name: begin_derived
+INSERT INTO fig.derived (context) VALUES (%s) ON CONFLICT DO NOTHING
+
+-- name: read_derived
+SELECT generation, lsn, ordinal, log_position, events FROM fig.derived WHERE context = %s
+
+-- name: advance_derived
+UPDATE fig.derived
+SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, events = %s, updated_at = now() WHERE context = %s

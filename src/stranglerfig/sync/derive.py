@@ -1,0 +1,303 @@
+"""Business events derived from the monolith's changes, until the service writes its own.
+
+Deterministic: the same change gives the same event with the same id, so a worker that died appends nothing twice. What
+sync writes into the monolith is not in its forward stream (it carries our origin), so at any source position exactly
+one of the two sides publishes. A snapshot's rows give one opening balance each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import psycopg
+
+from stranglerfig.changes import frames
+from stranglerfig.changes.mapping import identifiers, quote
+from stranglerfig.changes.model import (
+    UNCHANGED,
+    Change,
+    Item,
+    Relation,
+    Row,
+    SnapshotChunk,
+    SnapshotEdge,
+    SourcePosition,
+    lsn_text,
+)
+from stranglerfig.changes.settings import DerivedEvent
+from stranglerfig.eventlog.model import Event, Record
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.sql import load
+from stranglerfig.sync.model import chunk_rows, copy_line, position_of, remaining
+
+# Expressions come from the user's configuration; values travel by COPY.
+# ruff: noqa: S608
+
+Report = Callable[[dict[str, Any]], Awaitable[None]]
+
+_sql = load(__package__ or "")
+_APPEND = 2_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeriveJob:
+    """What is derived from one context's forward changes.
+
+    Attributes:
+        changes: the forward change topic.
+        events: the topic that the events are appended to.
+        rules: the declared events, in the order in which one change's events are appended.
+        scratch_dsn: the control database, whose PostgreSQL evaluates the expressions.
+        source: the events' CloudEvents source.
+        schemas: event type → ``dataschema``.
+    """
+
+    context: str
+    changes: str
+    events: str
+    rules: tuple[DerivedEvent, ...]
+    scratch_dsn: str
+    source: str
+    schemas: Mapping[str, str] = field(default_factory=dict)
+
+
+class Fact(NamedTuple):
+    """A change with what its events need to be told apart."""
+
+    change: Change
+    at: SourcePosition
+    row: int
+    time: datetime
+
+
+def event_id(fact: Fact, event: str) -> str:
+    """The id of the event that ``fact`` gives: the same whenever it is derived."""
+    row = f"-{fact.row}" if fact.row else ""
+    return f"{fact.at.lsn}-{fact.at.ordinal}{row}-{event}"
+
+
+def uses_old(rule: DerivedEvent) -> bool:
+    """Whether an expression of the rule looks at the row as it was."""
+    return any("old" in identifiers(e) for e in (rule.on.when or "", rule.key, *rule.data.values()))
+
+
+def check_values(rule: DerivedEvent, fact: Fact) -> None:
+    """Refuse to derive from values that the source did not send.
+
+    Raises:
+        FigError: ``derive_needs_full_identity``.
+    """
+    change = fact.change
+    names = [c.name for c in change.relation.columns]
+    words = frozenset().union(*(identifiers(e) for e in (rule.on.when or "", rule.key, *rule.data.values())))
+
+    def lacks(row: Row | None) -> bool:
+        return row is None or any(v is UNCHANGED and n in words for n, v in zip(names, row, strict=True))
+
+    if (change.after is not None and lacks(change.after)) or (
+        change.op in "ud" and uses_old(rule) and lacks(change.before)
+    ):
+        raise FigError(
+            "derive_needs_full_identity",
+            f"{rule.event} looks at values of {change.relation.qualified} that the database does not send",
+            f"Run ALTER TABLE {change.relation.qualified} REPLICA IDENTITY FULL at the monolith,"
+            " and take the snapshot again.",
+            event=rule.event,
+            table=change.relation.qualified,
+        )
+
+
+def facts_of(item: Item, tables: frozenset[str], time: datetime) -> list[Fact]:
+    """The changes of ``item`` in ``tables``; ``time`` is for rows of a snapshot, which have none of their own."""
+    if isinstance(item, SnapshotEdge):
+        return []
+    if isinstance(item, SnapshotChunk):
+        if item.relation.qualified not in tables:
+            return []
+        return [Fact(p.change, p.at, p.row, time) for p in chunk_rows(item)]
+    committed = datetime.fromtimestamp(item.committed_at / 1e6, UTC)
+    return [
+        Fact(_filled(part), SourcePosition(item.lsn, ordinal), 0, committed)
+        for ordinal, part in enumerate(item.items, start=item.first)
+        if isinstance(part, Change) and part.op != "t" and part.relation.qualified in tables
+    ]
+
+
+def _filled(change: Change) -> Change:
+    """With unchanged values taken from the old row where it was sent."""
+    before, after = change.before, change.after
+    if before is None or after is None or UNCHANGED not in after:
+        return change
+    whole = tuple(b if a is UNCHANGED else a for a, b in zip(after, before, strict=True))
+    return Change(change.op, change.relation, before, whole)
+
+
+class Scratch:
+    """A session of the control database in which expressions are evaluated over staged changes."""
+
+    def __init__(self, conn: postgres.Connection) -> None:
+        self._conn = conn
+        self._stages: dict[Relation, tuple[str, str]] = {}
+
+    async def events(self, job: DeriveJob, facts: Sequence[Fact]) -> list[Event]:
+        """The events of some changes, in the order of the changes."""
+        found: list[tuple[int, int, Event]] = []
+        numbered = list(enumerate(facts))
+        for relation in dict.fromkeys(f.change.relation for f in facts):
+            mine = [(n, f) for n, f in numbered if f.change.relation == relation]
+            rules = [(n, r) for n, r in enumerate(job.rules) if r.on.table == relation.qualified]
+            for _, rule in rules:
+                for _, fact in mine:
+                    if fact.change.op in rule.on.op:
+                        check_values(rule, fact)
+            async with self._conn.transaction():
+                new, old = await self._stage(relation, mine, old=any(uses_old(r) for _, r in rules))
+                for place, rule in rules:
+                    for number, key, data in await self._evaluate(rule, new, old):
+                        found.append((number, place, _event(job, rule, facts[number], key, data)))
+        found.sort(key=lambda one: one[:2])
+        return [event for _, _, event in found]
+
+    async def _stage(self, relation: Relation, facts: Sequence[tuple[int, Fact]], *, old: bool) -> tuple[str, str]:
+        names = self._stages.get(relation)
+        if names is None:
+            number = len(self._stages)
+            names = (f"fig_new_{number}", f"fig_old_{number}")
+            types = [c.type for c in relation.columns]
+            known = await postgres.value(self._conn, _sql.known_types, (types,))
+            columns = "".join(
+                f", {quote(c.name)} {c.type if there else 'text'}"
+                for c, there in zip(relation.columns, known, strict=True)
+            )
+            for name in names:
+                await self._conn.execute(
+                    f'CREATE TEMP TABLE {name} (fig_number bigint, fig_op "char"{columns}) ON COMMIT DELETE ROWS'
+                )
+            self._stages[relation] = names
+        none: Row = (None,) * len(relation.columns)
+        await self._copy(names[0], [copy_line(f"{n}\t{f.change.op}\t", f.change.after or none) for n, f in facts])
+        if old:
+            lines = [copy_line(f"{n}\t{f.change.op}\t", f.change.before) for n, f in facts if f.change.before]
+            await self._copy(names[1], lines)
+        return names
+
+    async def _copy(self, stage: str, lines: Sequence[str]) -> None:
+        async with self._conn.cursor() as cursor, cursor.copy(f"COPY {stage} FROM STDIN") as copy:
+            await copy.write("".join(lines))
+
+    async def _evaluate(self, rule: DerivedEvent, new: str, old: str) -> list[tuple[int, str, str]]:
+        fields = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}', ({e})" for name, e in rule.data.items())
+        ops = ", ".join(f"'{op}'" for op in rule.on.op)
+        join = f" LEFT JOIN {old} AS old ON old.fig_number = new.fig_number" if uses_old(rule) else ""
+        when = f" AND ({rule.on.when})" if rule.on.when else ""
+        try:
+            rows = await postgres.fetch(
+                self._conn,
+                f"SELECT new.fig_number, ({rule.key})::text, jsonb_build_object({fields})::text FROM {new} AS new{join}"
+                f" WHERE new.fig_op IN ({ops}){when}",
+            )
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] not in ("22", "42"):
+                raise
+            raise FigError(
+                "derive_failed",
+                f"{rule.event} cannot be derived from {rule.on.table}: {error.diag.message_primary}",
+                "Correct its expressions under 'derive' in extraction.yaml.",
+                event=rule.event,
+            ) from error
+        return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _event(job: DeriveJob, rule: DerivedEvent, fact: Fact, key: str, data: str) -> Event:
+    same = [r for r in job.rules if (r.event, r.on.table) == (rule.event, rule.on.table)]
+    suffix = f"-{same.index(rule) + 1}" if len(same) > 1 else ""
+    return Event(
+        id=event_id(fact, rule.event) + suffix,
+        source=job.source,
+        type=rule.event,
+        time=fact.time,
+        data=data.encode(),
+        subject=key,
+        partitionkey=key,
+        dataschema=job.schemas.get(rule.event),
+    )
+
+
+async def run(job: DeriveJob, log: EventLog, report: Report) -> None:
+    """Derive until cancelled; a mistake in a rule is reported and tried again, in case it was corrected."""
+    told: dict[str, Any] = {"state": "starting", "error": None, "events": 0}
+    pause = 0.1
+    while True:
+        begun = clock.monotonic()
+        try:
+            async with postgres.session(job.scratch_dsn, what=f"derive {job.context}") as conn:
+                await postgres.migrate(conn, "sync_derived", __package__ or "", ["derived.sql"])
+                await _follow(job, log, conn, told, report)
+        except (FigError, psycopg.Error, OSError) as error:
+            _log.warning("derivation starts again: %s", error, extra={"action": "derive_restart"})
+            known = error if isinstance(error, FigError) else postgres.unreachable(job.scratch_dsn, error)
+            waits = known.code.startswith("derive_") or known.code == "not_a_frame"
+            told |= {"state": "stopped" if waits else "starting", "error": known.as_dict()}
+            await report(dict(told))
+        if clock.monotonic() - begun > 10:
+            pause = 0.1
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 2.0)
+
+
+async def _follow(
+    job: DeriveJob, log: EventLog, conn: postgres.Connection, told: dict[str, Any], report: Report
+) -> None:
+    await conn.execute(_sql.begin_derived, (job.context,))
+    row = await postgres.one(conn, _sql.read_derived, (job.context,))
+    assert row is not None
+    generation, lsn, ordinal, place, count = row
+    seen = SourcePosition(lsn, ordinal)
+    tables = frozenset(rule.on.table for rule in job.rules)
+    scratch = Scratch(conn)
+    await log.create_topic(job.events)
+    next_report = 0.0
+    while True:
+        records = await _read(log, job.changes, place)
+        facts: list[Fact] = []
+        for record in records:
+            for item in frames.decode(record.event.datacontenttype, record.event.data):
+                rest = remaining(item, generation, seen)
+                if rest is None:
+                    continue
+                seen = position_of(rest)
+                if isinstance(rest, SnapshotEdge) and rest.begins:
+                    generation = rest.generation
+                facts += facts_of(rest, tables, record.event.time)
+        events = await scratch.events(job, facts) if facts else []
+        for start in itertools.count(step=_APPEND):
+            if start >= len(events):
+                break
+            await log.append(job.events, events[start : start + _APPEND])
+        if records:
+            place = records[-1].position + 1
+            count += len(events)
+            await conn.execute(_sql.advance_derived, (generation, *seen, place, count, job.context))
+        if clock.monotonic() >= next_report:
+            next_report = clock.monotonic() + 0.5
+            told |= {"state": "deriving", "error": None, "events": count, "lsn": lsn_text(seen.lsn), "position": place}
+            await report(dict(told))
+
+
+async def _read(log: EventLog, topic: str, position: int) -> list[Record]:
+    try:
+        return await log.read(topic, 0, position, max_bytes=4_000_000, wait=1.0)
+    except FigError as error:
+        if error.code != "unknown_topic":
+            raise
+        await asyncio.sleep(0.2)  # capture has not made it yet
+        return []
