@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stranglerfig.databases.model import Side, State
 
@@ -16,8 +16,7 @@ CutoverDirection = Literal["forward", "back"]
 """Which way the ownership of writes moves: to the service, or back to the monolith."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An ownership row as a participant knows it; ``nonce`` is that of the fence."""
 
     state: State
