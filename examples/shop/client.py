@@ -60,7 +60,7 @@ class _Connection(asyncio.Protocol):
     # httptools' callbacks
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"set-cookie":
-            self._cookies.append(value.decode("latin-1").split(";", 1)[0])
+            self._cookies.append(value.decode("latin-1"))
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)

@@ -18,6 +18,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter, deque
@@ -87,7 +88,7 @@ class Load:
         self.second_errors: Counter[str] = Counter()
         self.recent: deque[float] = deque(maxlen=2000)
         self.reservations: deque[tuple[int, int, int]] = deque(maxlen=5000)
-        self.sessions: list[dict[str, Any]] = [{"cookie": "", "written": None} for _ in range(50)]
+        self.sessions: list[dict[str, Any]] = [{"cookie": "", "until": 0.0, "written": None} for _ in range(2000)]
         self.customers = max(50, items // 20)
 
     # ---- what a client does
@@ -139,7 +140,7 @@ class Load:
         if written:
             item = written[0]
             session["written"] = None
-        if session["cookie"]:
+        if session["until"] > time.monotonic():
             headers["cookie"] = session["cookie"]
         answer = await self.ask("reads", "GET", f"/api/inventory/{item}", b"", headers)
         if written and isinstance(answer, Answer) and answer.status == 200:
@@ -183,7 +184,7 @@ class Load:
             entry["reservation_id"] = content["reservation_id"]
         headers = {"idempotency-key": entry["key"], "traceparent": self.trace()}
         session = self.random.choice(self.sessions) if kind == "adjust" else None
-        if session and session["cookie"]:
+        if session and session["until"] > time.monotonic():
             headers["cookie"] = session["cookie"]
         figure = "orders" if kind == "order" else "writes"
         answer = await self.ask(figure, "POST", path, orjson.dumps(content), headers)
@@ -211,8 +212,10 @@ class Load:
             self.reservations.append((content["reservation_id"], entry["item_id"], entry["delta"]))
         if session is not None:
             session["written"] = (entry["item_id"], content["updated_at"])
-            if cookies:
-                session["cookie"] = "; ".join(cookies)
+            for cookie in cookies:
+                session["cookie"], _, attributes = cookie.partition(";")
+                age = re.search(r"(?i)max-age=(\d+)", attributes)
+                session["until"] = time.monotonic() + (int(age[1]) if age else 86_400)
 
     # ---- arrivals, control, figures
 
