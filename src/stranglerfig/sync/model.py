@@ -56,7 +56,16 @@ class Mark:
 class Rows:
     """Changes of one transaction that are applied together."""
 
-    changes: tuple[Placed, ...]
+    lsn: int
+    ordinals: Sequence[int]
+    changes: Sequence[Change]
+
+    def placed(self) -> list[Placed]:
+        """Each with its place."""
+        return [
+            Placed(change, SourcePosition(self.lsn, ordinal))
+            for change, ordinal in zip(self.changes, self.ordinals, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,45 +94,59 @@ def plan(
     """Decide what becomes of each item, given the target's ownership row and what the stream has activated so far."""
     work = Work(activated=activated)
     for item in items:
-        if not isinstance(item, Transaction):
-            if admit(state, epoch, work.activated) is Admission.APPLY:
-                work.steps.append(item)
-            elif isinstance(item, SnapshotChunk):
-                raise FigError(
-                    "snapshot_on_owner",
-                    f"a snapshot of {item.relation.qualified} arrives where '{context}' is not a standby",
-                    "Take the ownership back before copying again.",
-                )
-            continue
-        rows: list[Placed] = []
-        for ordinal, part in enumerate(item.items, start=item.first):
-            at = SourcePosition(item.lsn, ordinal)
-            if isinstance(part, Message):
-                repair = _message(part, at, context, work)
-                if repair is None:
-                    continue
-                part = repair
-            admission = admit(state, epoch, work.activated)
-            if admission is Admission.PARK:
-                work.parked.append(Placed(part, at))
-            elif admission is Admission.APPLY and (not skips or (item.lsn, ordinal, 0) not in skips):
-                if part.op == "t":
-                    _flush(rows, work)
-                    last = work.steps[-1] if work.steps else None
-                    if isinstance(last, Truncate):
-                        work.steps[-1] = Truncate((*last.tables, part.relation.qualified))
-                    else:
-                        work.steps.append(Truncate((part.relation.qualified,)))
-                else:
-                    rows.append(Placed(part, at))
-        _flush(rows, work)
+        if isinstance(item, Transaction):
+            if not skips and _ordinary(item) and admit(state, epoch, work.activated) is Admission.APPLY:
+                ordinals = range(item.first, item.first + len(item.items))
+                work.steps.append(Rows(item.lsn, ordinals, cast(tuple[Change, ...], item.items)))
+            else:
+                _transaction(item, context, state, epoch, skips, work)
+        elif admit(state, epoch, work.activated) is Admission.APPLY:
+            work.steps.append(item)
+        elif isinstance(item, SnapshotChunk):
+            raise FigError(
+                "snapshot_on_owner",
+                f"a snapshot of {item.relation.qualified} arrives where '{context}' is not a standby",
+                "Take the ownership back before copying again.",
+            )
     return work
 
 
-def _flush(rows: list[Placed], work: Work) -> None:
-    if rows:
-        work.steps.append(Rows(tuple(rows)))
-        rows.clear()
+def _ordinary(item: Transaction) -> bool:
+    """Whether there are rows' changes only: nearly always so, and then no change needs a look of its own."""
+    return all([type(part) is Change and part.op != "t" for part in item.items])
+
+
+def _transaction(
+    item: Transaction, context: str, state: str, epoch: int, skips: frozenset[tuple[int, int, int]], work: Work
+) -> None:
+    rows = Rows(item.lsn, [], [])
+    for ordinal, part in enumerate(item.items, start=item.first):
+        at = SourcePosition(item.lsn, ordinal)
+        change = _message(part, at, context, work) if isinstance(part, Message) else part
+        if change is None:
+            continue
+        admission = admit(state, epoch, work.activated)
+        if admission is Admission.PARK:
+            work.parked.append(Placed(change, at))
+        elif admission is Admission.APPLY and (item.lsn, ordinal, 0) not in skips:
+            if change.op == "t":
+                last = work.steps[-1] if work.steps and not rows.changes else None
+                rows = _flush(rows, work)
+                if isinstance(last, Truncate):
+                    work.steps[-1] = Truncate((*last.tables, change.relation.qualified))
+                else:
+                    work.steps.append(Truncate((change.relation.qualified,)))
+            else:
+                cast(list[int], rows.ordinals).append(ordinal)
+                cast(list[Change], rows.changes).append(change)
+    _flush(rows, work)
+
+
+def _flush(rows: Rows, work: Work) -> Rows:
+    if not rows.changes:
+        return rows
+    work.steps.append(rows)
+    return Rows(rows.lsn, [], [])
 
 
 def _message(message: Message, at: SourcePosition, context: str, work: Work) -> Change | None:
@@ -427,14 +450,14 @@ class Window:
     seconds: int = 60
     slices: dict[int, Histogram] = field(default_factory=dict)
 
-    def add(self, second: int, ms: float) -> None:
-        """Count a latency that was seen at ``second``."""
+    def merge(self, second: int, counted: Histogram) -> None:
+        """Add latencies that were seen at ``second``."""
         here = self.slices.get(second)
         if here is None:
             here = self.slices[second] = Histogram()
             for old in [s for s in self.slices if s <= second - self.seconds]:
                 del self.slices[old]
-        here.add(ms)
+        here.merge(counted)
 
     def total(self, second: int) -> Histogram:
         """All of the window that ends at ``second``."""

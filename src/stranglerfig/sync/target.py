@@ -11,7 +11,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -98,8 +98,7 @@ class Applied:
         return SourcePosition(self.lsn, self.ordinal)
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """An item of the log, and the log position to go on from once it is applied."""
 
     item: Item
@@ -426,7 +425,7 @@ class Target:
                 if careful:
                     await self._rows_carefully(rows)
                 else:
-                    await self._rows([p.change for step in rows for p in step.changes])
+                    await self._rows([change for step in rows for change in step.changes])
                 continue
             for step in group:
                 if isinstance(step, Truncate):
@@ -437,7 +436,7 @@ class Target:
                     await self._edge(step)
 
     async def _rows_carefully(self, groups: Sequence[Rows]) -> None:
-        changes = [p for group in groups for p in group.changes]
+        changes = [placed for group in groups for placed in group.placed()]
         if await self._attempt(changes):
             return
         if len(groups) > 1:
