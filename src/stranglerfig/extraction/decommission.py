@@ -113,8 +113,6 @@ async def take_away(dsn: str, tables: Sequence[str]) -> list[dict[str, Any]]:
     async with postgres.session(dsn, what="brownout", autocommit=False) as conn:
         rows = await postgres.fetch(conn, queries.privileges, {"tables": list(tables)})
         taken = [{"table": t, "role": r, "privilege": p, "grantable": g} for t, r, p, g in rows]
-        for table in {entry["table"] for entry in taken}:
-            await _run(conn, f"GRANT ALL ON {table} TO CURRENT_USER")
         for table, role in {(entry["table"], entry["role"]) for entry in taken}:
             await _run(conn, f"REVOKE ALL ON {table} FROM {role} CASCADE")
         await conn.commit()

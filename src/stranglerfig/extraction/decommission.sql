@@ -41,13 +41,15 @@ WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = ANY (SELECT to_regclas
 ORDER BY 1, 2
 
 -- name: privileges
--- Every privilege on the tables that somebody other than us holds; what a brown-out takes and gives back.
+-- Every privilege on the tables that somebody other than us and the owner holds; what a brown-out takes and gives back.
+-- The owner keeps his: foreign keys are checked in his name, also when the reverse stream writes.
 SELECT format('%%I.%%I', n.nspname, c.relname), CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(g.rolname) END,
        a.privilege_type, a.is_grantable
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
 LEFT JOIN pg_roles g ON g.oid = a.grantee
 WHERE c.oid = ANY (SELECT to_regclass(t) FROM unnest(%(tables)s::text[]) AS t) AND g.rolname IS DISTINCT FROM session_user
+  AND a.grantee <> c.relowner
 ORDER BY 1, 2, 3
 
 -- name: owners

@@ -412,20 +412,24 @@ class Steps:
         await parts.flows.forget(context)
 
     async def _await_quiet(self, dsn: str) -> None:
-        """Wait until no sync of this context applies to a database any more (its origin is free)."""
-        origins = [names(self.settings.context, direction).origin for direction in Direction]
+        """Wait until no sync of this context applies to a database any more, and none is about to begin."""
+        sessions = [f"fig:sync {self.settings.context} {direction}" for direction in Direction]
+        quiet = 0
 
         async def free() -> bool:
+            nonlocal quiet
             async with postgres.session(dsn, what="quiet") as conn:
                 busy = await postgres.value(
                     conn,
-                    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'fig:sync%%' AND datname = current_database()"
-                    " AND application_name LIKE ANY (%s)",
-                    ([f"%{origin}%" for origin in origins] + [f"%{self.settings.context}%"],),
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE application_name = ANY (%s) AND datname = current_database()",
+                    (sessions,),
                 )
-            return not busy
+            # Sync looks twice a second at what is wanted; one that is between two sessions has none to be seen by.
+            quiet = 0 if busy else quiet + 1
+            return quiet >= 4
 
-        await clock.until(free, timeout=20, what="sync to stop")
+        await clock.until(free, timeout=20, what="sync to stop", every=0.2)
 
     async def resnapshot(self, standing: Standing, dry: bool) -> dict[str, Any]:
         """Copy everything again after a lost slot; only where no user reads the service's answers."""
