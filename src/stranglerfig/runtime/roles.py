@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stranglerfig.changes.flows import Flow, Flows
 from stranglerfig.foundation import clock
@@ -24,7 +25,15 @@ from stranglerfig.runtime.embedded import EmbeddedPostgres
 from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.settings import Project, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
-from stranglerfig.runtime.wiring import capture_job, context_parts, envoy_control, open_log, sync_job, traces_endpoint
+from stranglerfig.runtime.wiring import (
+    capture_job,
+    context_parts,
+    derive_job,
+    envoy_control,
+    open_log,
+    sync_job,
+    traces_endpoint,
+)
 from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
@@ -300,6 +309,7 @@ def capture(role: Role) -> None:
 def sync(role: Role) -> None:
     """Changes out of the log into the databases, and events derived from them, for every flow that is wanted."""
     from stranglerfig.sync.apply import run as run_sync
+    from stranglerfig.sync.derive import run as run_derive
 
     async def work() -> None:
         log_ = open_log(role.project)
@@ -308,7 +318,21 @@ def sync(role: Role) -> None:
 
         async def one(flow: Flow, report: Report) -> None:
             job = await sync_job(role.project, contexts, flow, role.control)
-            await run_sync(job, log_, report)
+            facts = derive_job(role.project, contexts, flow, role.control)
+            if facts is None:
+                await run_sync(job, log_, report)
+                return
+            derived: dict[str, Any] = {}
+
+            async def with_derived(said: dict[str, Any]) -> None:
+                await report({**said, "derive": dict(derived)})
+
+            async def keep(said: dict[str, Any]) -> None:
+                derived.update(said)
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run_sync(job, log_, with_derived))
+                group.create_task(run_derive(facts, log_, keep))
 
         try:
             await log_.migrate()

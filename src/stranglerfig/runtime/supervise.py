@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import processes
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
+from stranglerfig.runtime.nursery import Born, Nursery
 from stranglerfig.runtime.settings import Project
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ class Supervisor:
         self._data = data
         self._roles = roles
         self._children: dict[str, Child] = {}
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._born: dict[str, Born] = {}
+        self._nursery = Nursery(project, data.log_file("nursery"))
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._ports: dict[str, int] = {}
         self._begun = clock.monotonic()
@@ -146,7 +147,8 @@ class Supervisor:
         for role in roles:
             self._children[role] = Child(role)
             self._data.rotate(role)
-            (self._data.run / f"{role}.refused").unlink(missing_ok=True)
+            for said in ("ready", "refused"):
+                (self._data.run / f"{role}.{said}").unlink(missing_ok=True)
             self._keepers[role] = tasks.spawn(self._keep(self._children[role]), name=f"keep {role}")
         for role in roles:
             child = self._children[role]
@@ -195,28 +197,15 @@ class Supervisor:
 
     async def _once(self, child: Child) -> bool:
         """One life of a role's process; returns whether it was ever ready."""
-        with self._data.log_file(child.role).open("ab") as out:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "stranglerfig.cli.main", "--project", str(self._project.directory), "run", child.role),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                env={**self._project.environment, "FIG_PARENT": str(os.getpid())},
-            )
-        self._processes[child.role] = process
-        child.pid = process.pid
+        born = await self._nursery.birth(child.role, self._data.log_file(child.role))
+        self._born[child.role] = born
+        child.pid = born.pid
         self._mark(child, "starting")
-        ended = tasks.spawn(process.wait(), name=f"{child.role} ends")
-        try:
-            while not ended.done() and self._data.ready(child.role) != process.pid:
-                await asyncio.wait([ended], timeout=0.02)
-            if not ended.done():
-                self._mark(child, "ready")
-                await asyncio.wait([ended])
-        finally:
-            await tasks.stop(ended)
+        while not born.ended.done() and self._data.ready(child.role) != born.pid:
+            await asyncio.wait([born.ended], timeout=0.02)
+        if not born.ended.done():
+            self._mark(child, "ready")
+            await asyncio.wait([born.ended])
         return child.state == "ready"
 
     def _mark(self, child: Child, state: str) -> None:
@@ -239,23 +228,23 @@ class Supervisor:
         for keeper in self._keepers.values():
             await tasks.stop(keeper)
         last = ("envoy", "postgres")
-        await asyncio.gather(*(self._end_one(role) for role in self._processes if role not in last))
+        await asyncio.gather(*(self._end_one(role) for role in self._born if role not in last))
         for role in last:
             await self._end_one(role)
+        await self._nursery.close()
         self._ready = False
         self._say()
 
     async def _end_one(self, role: str) -> None:
-        process = self._processes.get(role)
-        if process is None:
+        born = self._born.get(role)
+        if born is None:
             return
         for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-            if process.returncode is not None:
+            if born.ended.done():
                 break
             with suppress(ProcessLookupError):
-                process.send_signal(number)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), patience)
+                os.kill(born.pid, number)
+            await asyncio.wait([born.ended], timeout=patience)
         self._children[role].pid = None
         self._mark(self._children[role], "ended")
 

@@ -201,3 +201,17 @@ def test_a_control_database_of_ones_own(project: Project, postgres: Any) -> None
     done = project.fig("ps")
     assert "controller" in done.stdout and "ready" in done.stdout
     assert "Ended process" in project.fig("down").stdout
+
+
+def test_a_killed_nursery_takes_its_roles_with_it_and_they_come_back(project: Project) -> None:
+    project.json("up", "--detach")
+    before = {role: row["pid"] for role, row in project.roles().items()}
+    nursery = int(Path(f"/proc/{before['sync']}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(nursery, signal.SIGKILL)
+
+    def back() -> bool:
+        now = project.roles()
+        return all(row["state"] == "ready" and row["pid"] != before[role] for role, row in now.items())
+
+    until(back, "all roles")
+    assert project.json("status") == {"extractions": []}
