@@ -371,6 +371,7 @@ def _reverse(
     for column, expression in table.reverse.items():
         if column in keys:
             continue
+        made = _assign(column, expression, source, target, f"{place}.reverse.{column}")
         if column in done:
             raise FigError(
                 "mapping_column_twice",
@@ -378,7 +379,7 @@ def _reverse(
                 "Give each column back once.",
                 place=f"{place}.reverse.{column}",
             )
-        columns.append(_assign(column, expression, source, target, f"{place}.reverse.{column}"))
+        columns.append(made)
         done.add(column)
     return Entry(target.qualified, source.qualified, key, tuple(columns), anchor=anchor)
 

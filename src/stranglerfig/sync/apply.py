@@ -44,6 +44,7 @@ BATCH_ROWS = 8_000
 SNAPSHOT_ROWS = 50_000
 """Rows of a snapshot per commit."""
 REPORT_SECONDS = 0.5
+_YIELD = 256
 
 _sql = load(__package__ or "")
 log_ = logging.getLogger(__name__)
@@ -232,22 +233,34 @@ async def _reading(log: EventLog, topic: str, position: int) -> AsyncIterator[as
 async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progress) -> None:
     progress.applied = target.applied
     batch = _Batch(target, progress)
-    async with _reading(log, job.topic, target.applied.log_position) as queue:
-        while True:
-            _show(progress)
-            records = await queue.get()
-            if isinstance(records, Exception):
-                if isinstance(records, FigError) and records.code == "unknown_topic":
-                    await asyncio.sleep(0.2)  # capture has not made it yet
-                    return
-                raise records
-            for record in records:
-                items = frames.decode(record.event.datacontenttype, record.event.data)
-                for number, item in enumerate(items, start=1):
-                    if not batch.take(item, record.position + (number == len(items))):
-                        await batch.add(item, record.position + (number == len(items)))
-            if queue.empty():  # never linger: what has arrived is applied now
-                await batch.flush()
+    try:
+        async with _reading(log, job.topic, target.applied.log_position) as queue:
+            while True:
+                _show(progress)
+                records = await queue.get()
+                if isinstance(records, Exception):
+                    if isinstance(records, FigError) and records.code == "unknown_topic":
+                        await asyncio.sleep(0.2)  # capture has not made it yet
+                        return
+                    raise records
+                for record in records:
+                    await _take(record, batch)
+                if queue.empty():  # never linger: what has arrived is applied now
+                    await batch.flush()
+                    await batch.settled()
+    finally:
+        await batch.stop()
+
+
+async def _take(record: Record, batch: _Batch) -> None:
+    items = frames.decode(record.event.datacontenttype, record.event.data)
+    for number, item in enumerate(items, start=1):
+        if not batch.take(item, record.position + (number == len(items))):
+            await batch.add(item, record.position + (number == len(items)))
+        if batch.full:
+            await batch.flush()
+        elif not number % _YIELD:
+            await asyncio.sleep(0)  # the commit under way has something to say to the server
 
 
 def _show(progress: _Progress) -> None:
@@ -264,20 +277,15 @@ class _Batch:
         self._progress = progress
         self._units: list[Unit] = []
         self._rows = 0
+        self._limit = BATCH_ROWS
         self._seen = target.applied.position
         self._generation = target.applied.generation
         self._large = 0
+        self._committing: asyncio.Task[Exception | None] | None = None
 
     def take(self, item: Item, log_position: int) -> bool:
         """Take an ordinary transaction, nearly always what comes, without the cost of a coroutine; False: not taken."""
-        if (
-            type(item) is not Transaction
-            or self._large
-            or not item.end
-            or item.first != 1
-            or item.lsn <= self._seen[0]
-            or self._rows >= BATCH_ROWS
-        ):
+        if type(item) is not Transaction or self._large or not item.end or item.first != 1 or item.lsn <= self._seen[0]:
             return False
         self._units.append(Unit(item, log_position))
         count = len(item.items)
@@ -300,19 +308,20 @@ class _Batch:
                     self._generation = rest.generation
                 await self.flush()
             self._units.append(unit)
-            self._rows += rest.rows if isinstance(rest, SnapshotChunk) else 0
-            if isinstance(rest, SnapshotEdge) or self._rows >= SNAPSHOT_ROWS:
+            if isinstance(rest, SnapshotChunk):
+                self._rows += rest.rows
+                self._limit = SNAPSHOT_ROWS
+            else:
                 await self.flush()
 
     async def _transaction(self, unit: Unit, item: Transaction) -> None:
         if not self._large and item.end:
-            if self._rows >= BATCH_ROWS:
-                await self.flush()
             self._units.append(unit)
             self._rows += len(item.items)
             return
         if not self._large:
             await self.flush()
+            await self.settled()
             if item.first != 1:
                 raise FigError(
                     "log_gap",
@@ -326,14 +335,42 @@ class _Batch:
             self._progress.committed([unit], self._target.applied, self._large)
             self._large = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether there is enough for a commit."""
+        return self._rows >= self._limit
+
     async def flush(self) -> None:
-        """Commit what there is."""
+        """Have what there is committed, beside the reading of what comes next; one commit at a time."""
         if self._units and not self._large:
-            await self._target.commit(self._units)
-            self._progress.committed(self._units, self._target.applied, self._rows)
-            _show(self._progress)
-        if not self._large:
-            self._units, self._rows = [], 0
+            await self.settled()
+            units, rows = self._units, self._rows
+            self._units, self._rows, self._limit = [], 0, BATCH_ROWS
+            self._committing = tasks.spawn(self._commit(units, rows), name="sync commits")
+
+    async def _commit(self, units: list[Unit], rows: int) -> Exception | None:
+        try:
+            await self._target.commit(units)
+        except Exception as error:  # noqa: BLE001  raised by settled(), where it is handled
+            return error
+        self._progress.committed(units, self._target.applied, rows)
+        _show(self._progress)
+        return None
+
+    async def settled(self) -> None:
+        """Wait until what was handed over is in.
+
+        Raises:
+            Stopped, FigError, psycopg.Error: what the commit failed with.
+        """
+        task, self._committing = self._committing, None
+        if task is not None and (error := await task) is not None:
+            raise error
+
+    async def stop(self) -> None:
+        """Let go of a commit that is under way."""
+        if self._committing is not None:
+            await tasks.stop(self._committing)
 
 
 async def skip(dsn: str, context: str, direction: Direction, parked: int) -> None:

@@ -380,3 +380,98 @@ async def test_a_table_that_is_copied_column_by_column(postgres: Server, postgre
         await flow.applied()
     found = await s.rows(flow.job.dsn, "SELECT key, kind, delta FROM processed_request ORDER BY key")
     assert found == [("a\\b", "x\ny\tz", 4), ("c", None, None)]
+
+
+FILTERED = [
+    s.TABLES[0],
+    s.TABLES[1].model_copy(update={"where": "quantity % 2 = 0 and name <> 'x%'"}),
+]
+
+
+async def test_rows_that_do_not_match_have_no_row(postgres: Server, postgres_b: Server) -> None:
+    target = postgres_b.database()
+    flow = s.Flow(await s.databases(postgres.database(), target, tables=FILTERED), target)
+    await flow.snapshot((s.INVENTORY, [s.item(1, 4), s.item(2, 5)]))
+    async with flow.running():
+        await flow.applied()
+        assert await s.rows(target, STOCK) == [(1, 4)]
+        await flow.stream(
+            [
+                s.update(s.INVENTORY, s.item(1, 5)),
+                s.update(s.INVENTORY, s.item(2, 6)),
+                s.create(s.INVENTORY, s.item(3, 2)),
+            ]
+        )
+        await flow.applied()
+        assert await s.rows(target, STOCK) == [(2, 6), (3, 2)]
+        # the condition reads a value that was not sent
+        await flow.stream([s.update(s.INVENTORY, ("2", "S2", UNCHANGED, "8", "0", "1", s.NOON))])
+        assert "unchanged_value_needed" in (await flow.stopped())["message"]
+
+
+async def test_expressions_are_judged_by_the_database(postgres: Server, postgres_b: Server) -> None:
+    source, target = postgres.database(), postgres_b.database()
+    mapped = await s.databases(source, target)
+    wrong = {
+        "mapping_unknown_column": "quantity + no_such",
+        "mapping_type_mismatch": "quantity > 1",
+        "mapping_invalid_expression": "quantity +",
+    }
+    async with s.postgres.session(target, what="test") as service, s.postgres.session(source, what="test") as monolith:
+        await s.mapping.check(service, mapped, Direction.FORWARD)
+        await s.mapping.check(monolith, mapped, Direction.REVERSE)
+        await s.mapping.check(service, await s.compiled(monolith, service, FILTERED), Direction.FORWARD)
+        for code, expression in wrong.items():
+            bad = s.TABLES[1].model_copy(update={"columns": s.TABLES[1].columns | {"on_hand": expression}})
+            with pytest.raises(FigError, match=code):
+                await s.mapping.check(service, await s.compiled(monolith, service, [bad]), Direction.FORWARD)
+
+
+async def test_what_does_not_come_back_as_it_went(postgres: Server, postgres_b: Server) -> None:
+    source, target = postgres.database(), postgres_b.database()
+    await s.databases(source, target)
+    await s.run_sql(
+        source,
+        "INSERT INTO inventory SELECT n, 's', 'thing', n, 0, 0, now() FROM generate_series(1, 10) n",
+        "INSERT INTO reservations (item_id, qty, created_at) VALUES (1, 1, now())",
+    )
+    lossy = s.TABLES[1].model_copy(update={"columns": s.TABLES[1].columns | {"on_hand": "least(quantity, 7)"}})
+    async with s.postgres.session(target, what="test") as service, s.postgres.session(source, what="test") as monolith:
+        mapped = await s.compiled(monolith, service, [s.TABLES[0], lossy, s.TABLES[2]])
+        found = await s.mapping.identity_violations(monolith, mapped)
+        assert [(v.table, v.column, v.rows, v.examples) for v in found] == [
+            ("public.inventory", "quantity", 3, ("8", "9", "10"))
+        ]
+        filtered = lossy.model_copy(update={"where": "quantity < 9"})
+        mapped = await s.compiled(monolith, service, [s.TABLES[0], filtered])
+        assert [v.rows for v in await s.mapping.identity_violations(monolith, mapped)] == [1]
+
+
+async def test_tables_that_others_refer_to_are_emptied_row_by_row(postgres: Server, postgres_b: Server) -> None:
+    flow = await forward(postgres, postgres_b)
+    await s.run_sql(flow.job.dsn, "CREATE TABLE outside (item_id bigint REFERENCES inventory_item ON DELETE CASCADE)")
+    await flow.snapshot((s.INVENTORY, [s.item(1)]))
+    await flow.stream([Change("t", s.INVENTORY, None, None)], [s.create(s.INVENTORY, s.item(2))])
+    async with flow.running():
+        await flow.applied()
+    assert await s.rows(flow.job.dsn, STOCK) == [(2, 5)]
+
+
+async def test_the_service_truncates(postgres: Server, postgres_b: Server) -> None:
+    flow = await backward(postgres, postgres_b)
+    await flow.stream([s.create(s.ITEM, ("1", "S1", "x", "1")), s.create(s.STOCK, ("1", "5", "0", s.NOON))])
+    async with flow.running():
+        await flow.applied()
+        await flow.stream([Change("t", s.STOCK, None, None), Change("t", s.ITEM, None, None)])
+        await flow.applied()
+        assert await s.rows(flow.job.dsn, "SELECT count(*) FROM inventory") == [(0,)]
+        await flow.stream([s.create(s.ITEM, ("1", "S1", "x", "1")), s.create(s.STOCK, ("1", "5", "0", s.NOON))])
+        await flow.stream([Change("t", s.STOCK, None, None)])
+        assert "quantity" in (await flow.stopped())["message"]
+
+
+async def test_a_snapshot_never_runs_backward(postgres: Server, postgres_b: Server) -> None:
+    flow = await backward(postgres, postgres_b)
+    await flow.snapshot((s.ITEM, [("1", "S1", "x", "1")]))
+    async with flow.running():
+        assert (await flow.stopped())["code"] == "snapshot_backward"

@@ -1,0 +1,180 @@
+"""What sync decides: folding, COPY text, what is above a position, latencies."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stranglerfig.changes.mapping import Assignment, Entry
+from stranglerfig.changes.model import (
+    UNCHANGED,
+    Change,
+    Column,
+    Item,
+    Relation,
+    Row,
+    SnapshotChunk,
+    SnapshotEdge,
+    SourcePosition,
+    Transaction,
+)
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.sync import statements
+from stranglerfig.sync.model import (
+    BOUNDS,
+    Histogram,
+    NeedsOrder,
+    Window,
+    chunk_rows,
+    copy_line,
+    fold,
+    parse_line,
+    remaining,
+)
+
+R = Relation("public", "r", (Column("id", "int", True), Column("a", "text"), Column("b", "text")))
+KEYS = {"public.r": ("id",)}
+
+
+def folded(*changes: Change) -> dict[tuple[object, ...], Row | None]:
+    found = fold(changes, KEYS)
+    return dict(found[0].rows) if found else {}
+
+
+def test_the_last_state_counts_and_unchanged_values_are_carried_on() -> None:
+    assert folded(
+        Change("c", R, None, ("1", "x", "y")),
+        Change("u", R, None, ("1", UNCHANGED, "z")),
+        Change("u", R, None, ("2", UNCHANGED, "z")),
+        Change("u", R, None, ("2", "w", UNCHANGED)),
+        Change("c", R, None, ("3", "x", "y")),
+        Change("d", R, ("3", UNCHANGED, UNCHANGED), None),
+    ) == {("1",): ("1", "x", "z"), ("2",): ("2", "w", "z"), ("3",): None}
+
+
+def test_a_whole_before_image_fills_what_was_not_sent() -> None:
+    assert folded(Change("u", R, ("1", "long", "y"), ("1", UNCHANGED, "z"))) == {("1",): ("1", "long", "z")}
+
+
+def test_a_key_that_changes_leaves_the_old_one() -> None:
+    old = ("1", UNCHANGED, UNCHANGED)
+    assert folded(Change("u", R, old, ("2", "x", "y"))) == {("1",): None, ("2",): ("2", "x", "y")}
+    assert folded(Change("c", R, None, ("1", "x", "y")), Change("u", R, old, ("2", UNCHANGED, "z"))) == {
+        ("1",): None,
+        ("2",): ("2", "x", "z"),
+    }
+    with pytest.raises(NeedsOrder):
+        folded(Change("u", R, old, ("2", UNCHANGED, "z")))
+
+
+def test_tables_outside_the_mapping_are_left_out() -> None:
+    other = Relation("public", "other", R.columns)
+    assert folded(Change("c", other, None, ("1", "x", "y"))) == {}
+
+
+def test_a_key_column_that_is_gone() -> None:
+    with pytest.raises(FigError, match="incompatible_ddl"):
+        fold([Change("c", Relation("public", "r", (Column("a", "text"),)), None, ("x",))], KEYS)
+
+
+def test_a_shape_that_changes_within_a_batch() -> None:
+    wider = Relation("public", "r", (*R.columns, Column("c", "text")))
+    with pytest.raises(NeedsOrder):
+        folded(Change("c", R, None, ("1", "x", "y")), Change("c", wider, None, ("2", "x", "y", "z")))
+
+
+Values = st.lists(st.none() | st.text(alphabet=st.characters(blacklist_categories=("Cs",))), min_size=1, max_size=4)
+
+
+@given(Values)
+def test_copy_text_comes_back(values: list[str | None]) -> None:
+    line = copy_line("", tuple(values))
+    assert line.endswith("\n") and "\n" not in line[:-1]
+    assert parse_line(line[:-1]) == tuple(values)
+
+
+def test_unchanged_values_are_null_in_copy_text() -> None:
+    assert copy_line("u\t1\t", ("1", UNCHANGED, None)) == "u\t1\t1\t\\N\t\\N\n"
+
+
+def test_escapes_that_postgres_may_write() -> None:
+    assert parse_line("\\x41\\101\\b\\f\\v\\q") == ("AA\b\f\vq",)
+    chunk = SnapshotChunk(1, 2, R, 1, b"1\ta\tb\n")
+    assert [(p.row, p.change.after) for p in chunk_rows(chunk)] == [(1, ("1", "a", "b"))]
+
+
+ONE = Change("c", R, None, ("1", "x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("item", "first"),
+    [
+        (Transaction(9, 1, 1, 1, (ONE,)), None),
+        (Transaction(10, 1, 1, 1, (ONE, ONE)), None),
+        (Transaction(10, 1, 1, 1, (ONE, ONE, ONE, ONE)), 3),
+        (Transaction(10, 1, 1, 3, (ONE, ONE)), 3),
+        (Transaction(11, 1, 1, 1, (ONE,)), 1),
+        (Transaction(10, 1, 1, 1, ()), None),
+        (SnapshotChunk(10, 2, R, 0, b""), None),
+        (SnapshotChunk(10, 3, R, 0, b""), 3),
+        (SnapshotEdge(5, 0, 2, True), 0),
+        (SnapshotEdge(50, 0, 1, True), None),
+    ],
+)
+def test_what_is_above_a_position(item: Item, first: int | None) -> None:
+    rest = remaining(item, 1, SourcePosition(10, 2))
+    if rest is None:
+        assert first is None
+    else:
+        assert first == (rest.first if isinstance(rest, Transaction) else rest.ordinal)
+
+
+@given(st.lists(st.floats(0, 1_000_000), min_size=1))
+def test_quantiles_are_within_a_bucket(values: list[float]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    exact = sorted(values)[max(0, -(-len(values) // 2) - 1)]
+    found = histogram.quantile(0.5)
+    assert found is not None
+    assert exact / 1.11 - 0.11 <= found <= max(exact * 1.11, 0.11) or exact > BOUNDS[-1]
+    assert sum(count for _, count in histogram.pairs()) == len(values)
+
+
+def test_nothing_measured() -> None:
+    assert Histogram().summary() == {"p50": None, "p95": None, "p99": None, "max": None, "count": 0}
+
+
+def test_a_window_forgets() -> None:
+    window = Window(seconds=10)
+    for second in (1, 5, 12):
+        here = Histogram()
+        here.add(second)
+        window.merge(second, here)
+    assert window.total(12).count == 2
+    assert sorted(window.slices) == [5, 12]
+
+
+def assignment(column: str, expression: str, *needs: str) -> Assignment:
+    return Assignment(column, "text", expression, frozenset(needs))
+
+
+ENTRY = Entry("public.r", "public.t", (assignment("id", "id", "id"),), (assignment("ab", "a || b", "a", "b"),))
+
+
+def test_an_expression_that_mixes_what_was_sent_and_what_was_not() -> None:
+    assert statements.carried(ENTRY, frozenset({"a", "b"})) == ()
+    assert statements.update(ENTRY, "s", 1, frozenset({"a", "b"})) is None
+    with pytest.raises(FigError, match="unchanged_value_needed"):
+        statements.carried(ENTRY, frozenset({"a"}))
+
+
+def test_when_rows_may_be_copied_straight_in() -> None:
+    relation = Relation("public", "r", (Column("id", "text"), Column("a", "text")))
+    plain = Entry("public.r", "public.t", (assignment("id", "id", "id"),), (assignment("x", "a", "a"),))
+    assert statements.copy_direct(plain, relation) == 'COPY "public"."t" ("id", "x") FROM STDIN'
+    assert statements.copy_direct(ENTRY, relation) is None
+    assert statements.copy_direct(plain, R) is None
+    other = Relation("public", "r", (Column("id", "text"), Column("a", "int")))
+    assert statements.copy_direct(plain, other) is None
