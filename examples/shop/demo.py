@@ -1,5 +1,5 @@
-"""The worked scenario, for real: a shop loses its Inventory module to an event-driven service, under load, and back, and
-again.
+"""The worked scenario, for real: a shop loses its Inventory module to an event-driven service, under load, and back,
+and again.
 
 ``python -m examples.shop.demo [--quick] [--rate N] [--items N] [--seed N] [--report DIR] [--keep]``
 
@@ -131,7 +131,7 @@ class Stage:
         load = self._estate.load_status()
         if not load:
             return ""
-        return f"  [{load.get('rate_now', load.get('rate', 0)):.0f}/s, p99 {load.get('p99_ms', 0):.0f} ms, failed {load.get('failed', 0)}]"
+        return f"  [{load['rate']:.0f}/s, p99 {load['p99_ms']:.0f} ms, failed {load['failed']}]"
 
     def _view(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -281,7 +281,7 @@ class Demo:
         estate, stage = self.estate, self.stage
         self.begun = clock.monotonic()
         stage.say(
-            f"Starting the shop: {estate.items:,} items, two PostgreSQL servers, monolith and service (in {estate.root})"
+            f"Starting the shop: {estate.items:,} items, two PostgreSQL servers, monolith, service (in {estate.root})"
         )
         estate.start_databases(progress=lambda *found: stage.progress("seeding " + " ".join(map(str, found))))
         estate.deploy_monolith(reserve="table")
@@ -365,7 +365,8 @@ class Demo:
             stage,
         )
         stage.say(
-            f"  counted and named: {refused[0]['application']} ({refused[0]['operation']} {refused[0]['table']}, {refused[0]['count']} times)"
+            f"  counted and named: {refused[0]['application']} "
+            f"({refused[0]['operation']} {refused[0]['table']}, {refused[0]['count']} times)"
         )
         lowstock = estate.start_lowstock(self.addresses["log"])
         self.dwell(2)

@@ -48,8 +48,8 @@ class Flows:
         async with postgres.session(self._dsn, what="flows") as conn:
             rows = await postgres.fetch(
                 conn,
-                "SELECT context, direction, capture_on, sync_on, snapshot, generation, capture, capture_at, sync, sync_at"
-                " FROM fig.flow ORDER BY context, direction",
+                "SELECT context, direction, capture_on, sync_on, snapshot, generation, capture, capture_at, sync,"
+                " sync_at FROM fig.flow ORDER BY context, direction",
             )
         return [Flow(row[0], Direction(row[1]), *row[2:]) for row in rows]
 

@@ -1,8 +1,8 @@
 """How changes travel through the log: many transactions, or one chunk of a snapshot, in one record.
 
 An envelope per row would bound everything by Python's cost per record; a frame carries thousands and is expanded into
-Debezium-compatible envelopes (``changes.envelope``) only for whoever reads them singly. JSON, so that every consumer can
-read it; a chunk is a JSON header line followed by COPY text as PostgreSQL wrote it.
+Debezium-compatible envelopes (``changes.envelope``) only for whoever reads them singly. JSON, so that every consumer
+can read it; a chunk is a JSON header line followed by COPY text as PostgreSQL wrote it.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def encode(items: Sequence[Transaction]) -> bytes:
         transactions.append([item.lsn, item.xid, item.committed_at, item.first, item.end, changes])
     return orjson.dumps(
         {
-            "relations": [
-                [r.schema, r.name, [[c.name, c.type, c.key] for c in r.columns]] for r in relations
-            ],
+            "relations": [[r.schema, r.name, [[c.name, c.type, c.key] for c in r.columns]] for r in relations],
             "transactions": transactions,
         }
     )

@@ -40,6 +40,7 @@ class Unchanged:
     _only: Unchanged | None = None
 
     def __new__(cls) -> Unchanged:
+        """The one instance."""
         if cls._only is None:
             cls._only = super().__new__(cls)
         return cls._only

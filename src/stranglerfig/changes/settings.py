@@ -19,11 +19,15 @@ class TableMapping(Settings):
     source: str = Field(alias="from", description="The monolith's table, with its schema: public.inventory.")
     to: str = Field(description="The service's table; public unless it names a schema.")
     key: dict[str, str] = Field(min_length=1, description="Target key column → SQL expression over the source row.")
-    columns: dict[str, str] = Field(default_factory=dict, description="Target column → SQL expression over the source row.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Target column → SQL expression over the source row."
+    )
     reverse: dict[str, str] | None = Field(
         default=None, description="Source column → SQL expression over the target row; needed for the writes stage."
     )
-    where: str | None = Field(default=None, description="SQL condition on the source row; other rows have no target row.")
+    where: str | None = Field(
+        default=None, description="SQL condition on the source row; other rows have no target row."
+    )
 
     @property
     def target(self) -> str:
@@ -36,7 +40,9 @@ class DerivedOn(Settings):
 
     table: str = Field(description="The monolith's table, with its schema.")
     op: tuple[Literal["c", "u", "d", "r"], ...] = Field(default=("c", "u", "r"), description="Kinds of change.")
-    when: str | None = Field(default=None, description="SQL condition over new.* (and old.* under REPLICA IDENTITY FULL).")
+    when: str | None = Field(
+        default=None, description="SQL condition over new.* (and old.* under REPLICA IDENTITY FULL)."
+    )
 
 
 class DerivedEvent(Settings):

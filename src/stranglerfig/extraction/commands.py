@@ -18,7 +18,7 @@ from stranglerfig.foundation.errors import FigError
 class CommandEvent:
     """One thing that the controller says while it works.
 
-    ``progress`` has ``done``, ``total``, ``rate`` (a second) and ``remaining`` (seconds) in ``data`` where they are known;
+    ``progress`` has ``done``, ``total``, ``rate`` (a second) and ``remaining`` (seconds) in ``data`` where known;
     ``done`` has the result; ``failed`` has code, message, remedy and context.
     """
 

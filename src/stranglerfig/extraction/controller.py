@@ -1,7 +1,7 @@
 """The controller: takes commands, watches gates, switches, and takes a switch back when its KPIs say so.
 
-All it knows is in the control database, the ownership rows and the log: a controller that dies is replaced by another that
-reads them. What each step does is in ``steps``; this is the loop around it.
+All it knows is in the control database, the ownership rows and the log: a controller that dies is replaced by another
+that reads them. What each step does is in ``steps``; this is the loop around it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from stranglerfig.extraction import steps
@@ -35,15 +36,14 @@ async def run(parts: Parts) -> None:
     try:
         await parts.flows.migrate()
         await EvidenceStore(parts.control_dsn).migrate()
-        while not await store.lead():
-            await asyncio.sleep(0.5)
+        await clock.until(store.lead, timeout=float("inf"), what="the lead", every=0.5)
         log.info("leading", extra={"action": "controller_leads"})
         controller = Controller(parts, store)
         await controller.recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
             for context in parts.contexts:
-                group.create_task(tasks.supervise(lambda c=context: controller.watch(c), name=f"watch {context}"))  # type: ignore[misc]
+                group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:
         await store.close()
 
@@ -66,7 +66,7 @@ class Controller:
     async def recover(self) -> None:
         """Finish or undo what a controller before us left, then put the routes where the rows say they belong."""
         for context in self._parts.contexts:
-            await tasks_until_done(lambda c=context: self._recover(c), f"recovery of {context}")  # type: ignore[misc]
+            await tasks.supervise(partial(self._recover, context), name=f"recovery of {context}")
         await self._store.abandoned()
 
     async def _recover(self, context: str) -> None:
@@ -367,26 +367,22 @@ class Controller:
             return
         cause = "; ".join(f"{kpi.name} {kpi.says}: {kpi.reason}" for kpi in sampled)
         work = Steps(self._parts, store, context, _quiet)
-        if place.stage is Stage.WRITES:
-            if (
-                clock.monotonic() - self._last_back.get(context, -COOL_DOWN) < COOL_DOWN
-                or not await work.reverse_healthy()
-            ):
-                await store.learn(context, warnings=[f"a breach that is not taken back by itself: {cause}"])
-                return
+        if place.stage is Stage.WRITES and not await self._may_go_back(context, work):
+            await store.learn(context, warnings=[f"a breach that is not taken back by itself: {cause}"])
+            return
         async with self._locks[context]:
             log.error("taking %s back: %s", context, cause, extra={"action": "automatic_rollback", "context": context})
             target = behind(place, work.settings.gates.reads.steps)
             await self._go_back(standing, target, work, cause=cause, automatic=True, by="fig", gate=gate.as_dict())
 
+    async def _may_go_back(self, context: str, work: Steps) -> bool:
+        """Writes go back by themselves once per cool-down, and only over a reverse stream that is healthy."""
+        cooled = clock.monotonic() - self._last_back.get(context, -COOL_DOWN) >= COOL_DOWN
+        return cooled and await work.reverse_healthy()
+
 
 async def _quiet(text: str, data: Mapping[str, Any]) -> None:
     log.info("%s", text, extra={"action": "progress"})
-
-
-async def tasks_until_done(work: Any, name: str) -> None:
-    """Run ``work`` until it succeeds: a database that is away now comes back."""
-    await tasks.supervise(work, name=name)
 
 
 def _refusal(error: FigError) -> tuple[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from stranglerfig.foundation import sql as sql_files
 from stranglerfig.foundation.errors import FigError
 
 TRIES = 100
-"""How often a table that somebody holds is asked for; a wait of ours in its lock queue would stall everyone behind it."""
+"""How often a table that somebody holds is asked for; a long wait in its lock queue would stall everyone behind us."""
 
 queries = sql_files.load(__package__ or "", "decommission.sql")
 
@@ -188,7 +188,7 @@ async def archive(dsn: str, tables: Sequence[str], directory: Path) -> list[dict
 
     All tables are read under one snapshot. Files are written aside and renamed, so a file that is there is whole.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     written = []
     async with postgres.session(dsn, what="archive", autocommit=False) as conn:
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

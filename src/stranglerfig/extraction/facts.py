@@ -1,4 +1,4 @@
-"""Facts that gates ask for once, not per request: the model, schemas, preflight, the service, its checks, equal rows."""
+"""Facts that gates ask for once, not per request: the model, schemas, preflight, the service, its checks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def service_healthy(context: ContextParts) -> Fact:
 
 
 async def contract(context: ContextParts) -> Fact:
-    """Whether the contract names every route, and the service answers each read with a status that the contract allows."""
+    """Whether the contract names every route, and the service answers reads with statuses that the contract allows."""
     settings = context.settings
     if settings.service.contract is None:
         return False, None, "service.contract names no OpenAPI document"
@@ -113,8 +113,7 @@ async def run_checks(checks: Sequence[Checks], project: Path, log: Path, progres
             process = await asyncio.create_subprocess_shell(check.run, cwd=project, stdout=out, stderr=out)
             status = await process.wait()
         if status:
-            tail = log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
-            return (False, None, f"'{check.run}' ended with {status}: {tail[0]} (see {log})"), (None, None, "")
+            return (False, None, f"'{check.run}' ended with {status}: {_last_line(log)} (see {log})"), (None, None, "")
         if check.coverage:
             try:
                 shares.append(coverage(project / check.coverage))
@@ -123,6 +122,10 @@ async def run_checks(checks: Sequence[Checks], project: Path, log: Path, progres
     if not shares:
         return (True, None, "all passed"), (None, None, "no coverage report is configured")
     return (True, None, f"{len(checks)} passed"), (None, min(shares), "coverage.py's report")
+
+
+def _last_line(log: Path) -> str:
+    return (log.read_text(errors="replace").strip().splitlines() or [""])[-1]
 
 
 def coverage(report: Path) -> float:

@@ -25,7 +25,7 @@ class History:
         self._known: set[str] = set()
 
     async def say(self, context: str, kind: str, data: Mapping[str, Any]) -> None:
-        """Append one event: ``StageEntered``, ``GateJudged``, ``GateOverridden``, ``WritesSwitched``, ``RolledBack``, ``Retired``."""
+        """Append one event: ``StageEntered``, ``GateJudged``, ``GateOverridden``, ``WritesSwitched``, …"""
         if context not in self._known:
             await self._parts.log.create_topic(topic(context))
             self._known.add(context)

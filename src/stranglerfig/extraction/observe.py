@@ -14,7 +14,7 @@ from stranglerfig.gates.evidence import Samples
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which lines are samples of a KPI: the service's answers to reads or writes; failures are errors, or times over a limit."""
+    """Which lines are samples of a KPI: the service's answers to reads or writes; failures are errors, or slow ones."""
 
     kpi: str
     kind: Literal["read", "write"]
@@ -101,7 +101,7 @@ class Points:
         found.histogram[bounds.bucket(milliseconds(line) * 1000)] += 1
 
     def take(self, before: int) -> dict[int, dict[str, Any]]:
-        """Points of all seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``."""
+        """Points of seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``."""
         points: dict[int, dict[str, Any]] = {}
         for second in sorted(second for second in {*self._seconds, *self._rest} if second < before):
             sides = self._seconds.pop(second, {"monolith": _Side(), "service": _Side(), "facade": _Side()})

@@ -16,7 +16,7 @@ from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.fence import FenceClient
 
 Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-"""Says what is being done: a line of text, and figures (``done``, ``total``, ``rate``, ``remaining``) where there are any."""
+"""Says what is being done: a line of text, and figures (``done``, ``total``, ``rate``, ``remaining``) where known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from stranglerfig.databases import catalogue
 from stranglerfig.databases.model import Side
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.store import Standing
-from stranglerfig.foundation import postgres
+from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.verification import rows as verification
 
@@ -81,11 +81,14 @@ class QuickProof:
         self._conns: dict[Side, postgres.Connection] = {}
         self._since: dict[Side, str] = {}
         self._mapping: Mapping | None = None
+        self._control: postgres.Connection | None = None
 
     async def close(self) -> None:
         """Let go of the sessions."""
         for conn in self._conns.values():
             await conn.close()
+        if self._control is not None:
+            await self._control.close()
 
     async def rehearse(self) -> None:
         """The whole comparison, before anything is held."""
@@ -98,6 +101,8 @@ class QuickProof:
             self._since[side] = await postgres.value(
                 self._conns[side], "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296)::text"
             )
+        if self._control is None:
+            self._control = await postgres.connect(self._parts.control_dsn, what=f"proof:{context}")
         self._mapping = await mapping_now(self._parts, self._context, retired=bool(self._standing.facts.get("retired")))
         self._mapping.require_reversible()
         found = await verify(self._parts, self._context, self._standing, self._progress)
@@ -112,6 +117,7 @@ class QuickProof:
     async def prove(self, nonce: str) -> None:
         """Rows touched on either side since the rehearsal, and the tables' counts, are equal."""
         assert self._mapping is not None
+        await self._derived()
         for entry in self._mapping.forward:
             there, here = await asyncio.gather(self._touched("monolith", entry), self._touched("service", entry))
             keys = sorted(there | here)
@@ -134,6 +140,28 @@ class QuickProof:
                     nonce=nonce,
                 )
 
+    async def _derived(self) -> None:
+        """Every change before the fence has its derived events in the log: the service's own come after them."""
+        if self._standing.owner == "service" or not self._context.settings.derive:
+            return
+        assert self._control is not None
+        name = self._context.settings.context
+        end = await postgres.value(
+            self._conns["service"],
+            "SELECT log_position FROM fig.applied WHERE (context, direction) = (%s, 'forward')",
+            (name,),
+        )
+
+        control = self._control
+
+        async def passed() -> bool:
+            found = await postgres.value(
+                control, "SELECT log_position >= %s FROM fig.derived WHERE context = %s", (end, name)
+            )
+            return bool(found)
+
+        await clock.until(passed, timeout=5, what="the derived events", every=0.002, at_most=0.01)
+
     async def _touched(self, side: Side, entry: Entry) -> set[str]:
         key, source, _ = _projection(side, entry)
         found = await postgres.fetch(
@@ -148,7 +176,7 @@ class QuickProof:
         count = await postgres.value(self._conns[side], f"SELECT count(*) FROM {source} WHERE true")  # noqa: S608
         if not keys:
             return int(count), {}
-        # Keys are joined to text, which no index knows; what was touched is read by its xmin again, the rest by one scan.
+        # Keys are joined to text, which no index knows: one scan.
         found = await postgres.fetch(
             self._conns[side],
             f"SELECT {key}, {values} FROM {source} WHERE {key} = ANY (%s)",  # noqa: S608
@@ -171,5 +199,6 @@ def _projection(side: Side, entry: Entry) -> tuple[str, str, str]:
     if side == "monolith":
         inner = f"SELECT o.*, o.xmin FROM {quote_table(entry.source)} AS o"  # noqa: S608
         where = f" WHERE {entry.where}" if entry.where else ""
-        return joined(entry.key), f"(SELECT * FROM ({inner}) AS input{where}) AS t", joined(entry.columns)
+        table = f"(SELECT * FROM ({inner}) AS input{where}) AS t"  # noqa: S608
+        return joined(entry.key), table, joined(entry.columns)
     return joined(entry.key), f"(SELECT o.*, o.xmin FROM {quote_table(entry.target)} AS o) AS t", joined(entry.columns)  # noqa: S608

@@ -85,7 +85,7 @@ class Steps:
                 return [f"route {share} % of reads to the service"]
             case Stage.WRITES, _, False:
                 return [
-                    "cut over: hold writes at the façade, fence the monolith's tables, prove that everything is applied, "
+                    "cut over: hold writes at the façade, fence the monolith's tables, prove that all is applied, "
                     "cede, activate the service, release",
                     f"from then on the guards refuse direct writes of {tables}; the reverse stream keeps them equal",
                 ]
@@ -95,7 +95,8 @@ class Steps:
                 return ["stop mirroring; the streams go on"]
             case Stage.BUILD, _, True:
                 return [
-                    f"stop the streams, drop slots and publications, empty {', '.join(settings.targets)}, remove guards and schema rows"
+                    "stop the streams, drop slots and publications, remove guards and what schema fig knows of it",
+                    f"empty {', '.join(settings.targets)}",
                 ]
             case Stage.DECOMMISSION, step, _:
                 return _DECOMMISSION[step]
@@ -134,7 +135,7 @@ class Steps:
                 raise FigError(
                     "writers_remain",
                     "code of the monolith still writes the context's tables: "
-                    + "; ".join(f"{w['application']} ({w['count']}×, {w['statement'][:80]})" for w in unexplained),
+                    + "; ".join(f"{w['application']} ({w['count']} times, {w['statement'][:80]})" for w in unexplained),
                     "Let it call the API, or name its application_name under writers.refused in extraction.yaml.",
                     writers=unexplained,
                 )
@@ -157,8 +158,8 @@ class Steps:
             "grants": preflight.grants(found),
             "writers": await writers.seen(self.parts.log, self.settings),
             "write_routes": [
-                f"{' '.join(route.methods)} {route.path}: its idempotency keys must be a table of the context, or a client's "
-                "retry across the switch applies twice"
+                f"{' '.join(route.methods)} {route.path}: its idempotency keys must be a table of the context, or a "
+                "client's retry across the switch applies twice"
                 for route in self.settings.routes.writes
             ]
             if not any("key" in table.key for table in self.settings.tables)

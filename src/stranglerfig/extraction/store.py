@@ -126,7 +126,8 @@ class Store:
             )
         async with self._conn.transaction():
             await self._conn.execute(
-                "UPDATE fig.visit SET left_at = clock_timestamp(), left_by = %s, gate = coalesce(%s, gate) WHERE id = %s",
+                "UPDATE fig.visit SET left_at = clock_timestamp(), left_by = %s, gate = coalesce(%s, gate)"
+                " WHERE id = %s",
                 (by, None if gate is None else _json(gate), standing.visit),
             )
             await self._visit(standing.context, place, evidence)
@@ -173,7 +174,8 @@ class Store:
         """What waits, oldest first."""
         rows = await postgres.fetch(
             self._conn,
-            "SELECT id, context, verb, args, asked_by, attempts, started_in FROM fig.command WHERE state = 'pending' ORDER BY id",
+            "SELECT id, context, verb, args, asked_by, attempts, started_in FROM fig.command"
+            " WHERE state = 'pending' ORDER BY id",
         )
         return [Command(*row) for row in rows]
 
@@ -193,7 +195,8 @@ class Store:
         cursor = await self._conn.execute(
             "UPDATE fig.command SET state = CASE WHEN attempts < 6 THEN 'pending' ELSE 'failed' END,"
             " result = CASE WHEN attempts < 6 THEN result ELSE"
-            ' \'{"code": "interrupted", "message": "the controller died six times at this command", "remedy": "Look at its log."}\' END'
+            ' \'{"code": "interrupted", "message": "the controller died six times at this command",'
+            ' "remedy": "Look at its log."}\' END'
             " WHERE state = 'running'"
         )
         return cursor.rowcount
@@ -226,7 +229,8 @@ class Store:
         """Milestones, oldest first, each with ``at`` and ``kind``."""
         rows = await postgres.fetch(
             self._conn,
-            "SELECT at, kind, data FROM fig.milestone WHERE context = %s AND (%s::text IS NULL OR kind = %s) ORDER BY id",
+            "SELECT at, kind, data FROM fig.milestone"
+            " WHERE context = %s AND (%s::text IS NULL OR kind = %s) ORDER BY id",
             (context, kind, kind),
         )
         return [{"at": at, "kind": found, **data} for at, found, data in rows]
@@ -234,7 +238,8 @@ class Store:
     async def sample(self, context: str, at: datetime, data: Mapping[str, Any]) -> None:
         """Keep one second of what was seen."""
         await self._conn.execute(
-            "INSERT INTO fig.series (context, at, data) VALUES (%s, %s, %s) ON CONFLICT (context, at) DO UPDATE SET data = excluded.data",
+            "INSERT INTO fig.series (context, at, data) VALUES (%s, %s, %s)"
+            " ON CONFLICT (context, at) DO UPDATE SET data = excluded.data",
             (context, at, _json(dict(data))),
         )
 
@@ -242,7 +247,8 @@ class Store:
         """Seconds, oldest first; only the newest ``last`` when given."""
         rows = await postgres.fetch(
             self._conn,
-            "SELECT at, data FROM (SELECT at, data FROM fig.series WHERE context = %s ORDER BY at DESC LIMIT %s) AS newest ORDER BY at",
+            "SELECT at, data FROM (SELECT at, data FROM fig.series WHERE context = %s ORDER BY at DESC LIMIT %s)"
+            " AS newest ORDER BY at",
             (context, last),
         )
         return [{"at": at, **data} for at, data in rows]

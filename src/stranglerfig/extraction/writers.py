@@ -19,7 +19,7 @@ def topic(context: str) -> str:
 async def seen(log: EventLog, settings: ExtractionSettings) -> list[dict[str, Any]]:
     """One entry per application, role, table and statement, the most recent first.
 
-    ``recent`` says whether it was seen within ``writers.quiet_seconds``; ``explained`` whether extraction.yaml names it.
+    ``recent``: it was seen within ``writers.quiet_seconds``; ``explained``: extraction.yaml names it.
     """
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     name = topic(settings.context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg import conninfo
@@ -23,7 +23,9 @@ Connection = psycopg.AsyncConnection[TupleRow]
 def describe(dsn: str) -> str:
     """Where a DSN points, without its secrets: ``shop@127.0.0.1:5432/shop``."""
     parts = conninfo.conninfo_to_dict(dsn)
-    return f"{parts.get('user', '')}@{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    return (
+        f"{parts.get('user', '')}@{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    )
 
 
 async def connect(dsn: str, *, what: str, autocommit: bool = True, **options: Any) -> Connection:
@@ -57,7 +59,7 @@ def unreachable(dsn: str, error: Exception) -> FigError:
     """The one sentence for a database that does not answer."""
     return FigError(
         "database_unreachable",
-        f"the database {describe(dsn)} cannot be reached: {str(error).strip().splitlines()[-1] if str(error) else error}",
+        f"the database {describe(dsn)} cannot be reached: {(str(error).strip().splitlines() or [''])[-1]}",
         "Check that the server runs and that the address, role and password in the configuration are right.",
         database=describe(dsn),
     )
@@ -73,19 +75,19 @@ async def session(dsn: str, *, what: str, autocommit: bool = True, **options: An
         await conn.close()
 
 
-async def fetch(conn: Connection, query: LiteralString | str, params: Any = None) -> list[TupleRow]:
+async def fetch(conn: Connection, query: str, params: Any = None) -> list[TupleRow]:
     """All rows of one statement."""
-    cursor = await conn.execute(cast(LiteralString, query), params)
+    cursor = await conn.execute(query, params)
     return await cursor.fetchall()
 
 
-async def one(conn: Connection, query: LiteralString | str, params: Any = None) -> TupleRow | None:
+async def one(conn: Connection, query: str, params: Any = None) -> TupleRow | None:
     """The first row of one statement, or None."""
-    cursor = await conn.execute(cast(LiteralString, query), params)
+    cursor = await conn.execute(query, params)
     return await cursor.fetchone()
 
 
-async def value(conn: Connection, query: LiteralString | str, params: Any = None) -> Any:
+async def value(conn: Connection, query: str, params: Any = None) -> Any:
     """The first column of the first row, or None."""
     row = await one(conn, query, params)
     return None if row is None else row[0]
@@ -104,7 +106,8 @@ async def migrate(conn: Connection, room: str, package: str, steps: Sequence[str
         await conn.execute("CREATE SCHEMA IF NOT EXISTS fig")
         await conn.execute(
             "CREATE TABLE IF NOT EXISTS fig.migration"
-            " (room text, step int, file text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (room, step))"
+            " (room text, step int, file text NOT NULL, at timestamptz NOT NULL DEFAULT now(),"
+            " PRIMARY KEY (room, step))"
         )
         done = int(await value(conn, "SELECT coalesce(max(step), 0) FROM fig.migration WHERE room = %s", (room,)))
         if done > len(steps):
@@ -118,5 +121,5 @@ async def migrate(conn: Connection, room: str, package: str, steps: Sequence[str
             )
         for number, file in enumerate(steps[done:], start=done + 1):
             sql = files(package).joinpath(file).read_text(encoding="utf-8")
-            await conn.execute(cast(LiteralString, sql))
+            await conn.execute(sql)
             await conn.execute("INSERT INTO fig.migration (room, step, file) VALUES (%s, %s, %s)", (room, number, file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
@@ -20,7 +20,7 @@ class Queries:
     def __getattr__(self, name: str) -> LiteralString:
         try:
             # The text comes from a file of ours, never from outside.
-            return cast(LiteralString, self._statements[name])
+            return self._statements[name]
         except KeyError:
             raise AttributeError(f"{self._source} has no statement named {name}") from None
 

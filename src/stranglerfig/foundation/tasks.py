@@ -52,11 +52,9 @@ async def supervise(
         try:
             await work()
             return
-        except Exception as error:  # noqa: BLE001  a supervisor stands for every failure
+        except Exception as error:
             expected = isinstance(error, FigError)
-            log.warning(
-                "%s failed: %s", name, error, exc_info=None if expected else error, extra={"action": "restart"}
-            )
+            log.warning("%s failed: %s", name, error, exc_info=None if expected else error, extra={"action": "restart"})
             if failed is not None:
                 await failed(error)
         if asyncio.get_running_loop().time() - begun > 30:

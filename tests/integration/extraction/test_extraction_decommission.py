@@ -11,6 +11,7 @@ from stranglerfig.extraction import decommission
 from stranglerfig.foundation.errors import FigError
 from tests.conftest import Server
 
+RIGHTS = "SELECT relname, relacl::text FROM pg_class WHERE relname IN ('stock', 'booking') ORDER BY 1"
 TABLES = ["public.stock", "public.booking"]
 
 
@@ -31,7 +32,7 @@ def estate(postgres: Server) -> Iterator[tuple[str, str]]:
 async def test_a_brown_out_takes_everybodys_rights_and_gives_exactly_them_back(estate: tuple[str, str]) -> None:
     dsn, application = estate
     with psycopg.connect(dsn) as conn:
-        before = conn.execute("SELECT relname, relacl::text FROM pg_class WHERE relname IN ('stock', 'booking') ORDER BY 1").fetchall()
+        before = conn.execute(RIGHTS).fetchall()
     taken = await decommission.take_away(dsn, TABLES)
     with psycopg.connect(application) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute("SELECT count(*) FROM stock")
@@ -42,7 +43,7 @@ async def test_a_brown_out_takes_everybodys_rights_and_gives_exactly_them_back(e
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("DELETE FROM stock")
     with psycopg.connect(dsn) as conn:
-        after = conn.execute("SELECT relname, relacl::text FROM pg_class WHERE relname IN ('stock', 'booking') ORDER BY 1").fetchall()
+        after = conn.execute(RIGHTS).fetchall()
     assert [name for name, _ in after] == [name for name, _ in before]
     assert all("decommission_app=ar" in acl for _, acl in after)
 

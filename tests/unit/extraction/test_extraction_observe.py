@@ -6,11 +6,15 @@ from stranglerfig.gates.evidence import Samples
 
 
 def line(
-    time: float, *, cluster: str | None = "service_inventory", kind: str = "read", status: int = 200, us: int | None = 2000
+    time: float,
+    *,
+    cluster: str | None = "service_inventory",
+    kind: str = "read",
+    status: int = 200,
+    us: int | None = 2000,
 ) -> Observation:
-    return Observation(
-        time, "GET", "/x", f"inventory:{kind}:0" if kind != "pass" else "pass", "", cluster, status, "-", 9000, us, None, None, 0, 0
-    )
+    route = f"inventory:{kind}:0" if kind != "pass" else "pass"
+    return Observation(time, "GET", "/x", route, "", cluster, status, "-", 9000, us, None, None, 0, 0)
 
 
 RULES = [Rule("error_rate", "read"), Rule("latency", "read", 50.0)]
@@ -55,7 +59,8 @@ def test_a_bucket_counts_by_its_upper_bound() -> None:
 
 def test_points_are_taken_once_their_second_is_over() -> None:
     points = Points("inventory")
-    for each in (line(10), line(10.5, kind="write", status=500), line(10, cluster="monolith"), line(10, kind="pass"), line(11)):
+    written = line(10.5, kind="write", status=500)
+    for each in (line(10), written, line(10, cluster="monolith"), line(10, kind="pass"), line(11)):
         points.add(each)
     taken = points.take(11)
     assert list(taken) == [10]
