@@ -33,7 +33,7 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
 from stranglerfig.sync.model import BOUNDS, Histogram, Window, position_of, remaining
-from stranglerfig.sync.target import Applied, Stopped, SyncJob, Target, Unit, open_target, prepare
+from stranglerfig.sync.target import Applied, Stopped, SyncJob, Target, Unit, is_about_data, open_target, prepare
 
 __all__ = ["BOUNDS", "SyncJob", "prepare", "retry", "run", "skip"]
 
@@ -163,6 +163,9 @@ def _judge(job: SyncJob, error: Exception) -> tuple[str, FigError]:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         said = error.diag.message_primary or str(error)
         return "stopped", FigError("missing_privilege", said, "fig plan lists the grants that sync needs.")
+    if is_about_data(error):
+        said = str(error).strip().splitlines()[0]
+        return "stopped", FigError("apply_failed", said, "Correct the target; sync tries again by itself.")
     return "starting", postgres.unreachable(job.dsn, error)
 
 

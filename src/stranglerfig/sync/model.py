@@ -72,7 +72,12 @@ class Rows:
 class Truncate:
     """Input tables that were truncated together."""
 
-    tables: tuple[str, ...]
+    placed: tuple[Placed, ...]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(p.change.relation.qualified for p in self.placed)
 
 
 Step = Rows | Truncate | SnapshotChunk | SnapshotEdge
@@ -133,9 +138,9 @@ def _transaction(
                 last = work.steps[-1] if work.steps and not rows.changes else None
                 rows = _flush(rows, work)
                 if isinstance(last, Truncate):
-                    work.steps[-1] = Truncate((*last.tables, change.relation.qualified))
+                    work.steps[-1] = Truncate((*last.placed, Placed(change, at)))
                 else:
-                    work.steps.append(Truncate((change.relation.qualified,)))
+                    work.steps.append(Truncate((Placed(change, at),)))
             else:
                 cast(list[int], rows.ordinals).append(ordinal)
                 cast(list[Change], rows.changes).append(change)

@@ -429,7 +429,7 @@ class Target:
                 continue
             for step in group:
                 if isinstance(step, Truncate):
-                    await self._truncate(step.tables)
+                    await self._truncate(step, careful=careful)
                 elif isinstance(step, SnapshotChunk):
                     await self._chunk(step, careful=careful)
                 elif isinstance(step, SnapshotEdge):
@@ -492,7 +492,15 @@ class Target:
             raise statements.unchanged_needed(self._by_source[relation.qualified][0], unchanged)
         return moved
 
-    async def _truncate(self, tables: Sequence[str]) -> None:
+    async def _truncate(self, step: Truncate, *, careful: bool) -> None:
+        try:
+            await self._truncate_tables(step.tables)
+        except Exception as error:
+            if not careful or not is_about_data(error):
+                raise
+            raise Culprit(step.placed[0], error, self._last_statement) from error
+
+    async def _truncate_tables(self, tables: Sequence[str]) -> None:
         entries = [e for e in self._entries if e.source in tables]
         for entry in entries:
             if not entry.anchor and entry.columns:
