@@ -8,24 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import psycopg
 
-from stranglerfig.changes.model import Direction
 from stranglerfig.databases import catalogue, markers, ownership
 from stranglerfig.databases import model as databases
 from stranglerfig.databases.model import Ownership, Side
-from stranglerfig.extraction import model
-from stranglerfig.extraction.model import Action, CutoverDirection, Observation, Row
-from stranglerfig.extraction.ports import Entry, FacadePort, FlowsPort, HoldStats, JournalPort, Phase, ProofPort
+from stranglerfig.extraction import model, rehearsal
+from stranglerfig.extraction.cutover_plan import CutoverPlan, CutoverResult, Recovery, SequencePair
+from stranglerfig.extraction.model import Action, Observation, Row
+from stranglerfig.extraction.ports import Entry, Phase, Ports
 from stranglerfig.foundation import clock, ids, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
+
+__all__ = [
+    "KILL_POINTS",
+    "CutoverPlan",
+    "CutoverResult",
+    "Ports",
+    "Recovery",
+    "SequencePair",
+    "cut_over",
+    "recover",
+    "rehearse",
+]
 
 log = logging.getLogger(__name__)
 _sql = load(__package__ or "", "cutover.sql")
@@ -34,116 +46,6 @@ KILL_POINTS: Final = tuple(f"{phase}:{step}" for step in model.STEPS for phase i
 """Where a fault test may kill a cut-over: around each journalled step (``after`` is before its journal entry)."""
 
 Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class SequencePair:
-    """A sequence and the one that takes its place on the other side (``schema.sequence``)."""
-
-    monolith: str
-    service: str
-
-
-@dataclass(frozen=True, slots=True)
-class CutoverPlan:
-    """One cut-over of one context.
-
-    Attributes:
-        direction: ``forward``, the service wins; ``back``, the monolith wins.
-        monolith_tables, service_tables: the context's tables on either side, as they are now.
-        budget: seconds that requests may be held before the cut-over gives up.
-        drain: seconds of the budget that open transactions get to end.
-        max_lag: seconds that the stream into W may be behind when the cut-over begins.
-        canary: seconds that a marker may take to go the way round, once in each direction.
-        sequences: pairs whose values must never be given out twice.
-        margin: how far beyond the loser's value the winner's sequence is set, besides what sessions may have cached.
-        also: SQL that runs in W's activation, by direction (opening balances into the outbox).
-        unexplained_writers: who else was seen writing L's tables; any refuses.
-        takeover: seconds after which a controller that holds the lock and does nothing counts as stopped.
-    """
-
-    context: str
-    direction: CutoverDirection
-    monolith_dsn: str
-    service_dsn: str
-    monolith_tables: tuple[str, ...]
-    service_tables: tuple[str, ...]
-    budget: float = 2.0
-    drain: float = 1.0
-    max_lag: float = 1.0
-    canary: float = 10.0
-    sequences: tuple[SequencePair, ...] = ()
-    margin: int = 1000
-    also: Mapping[CutoverDirection, Sequence[str]] = field(default_factory=dict)
-    unexplained_writers: tuple[str, ...] = ()
-    takeover: float = 10.0
-
-    @property
-    def loser(self) -> Side:
-        """The side that loses the ownership."""
-        return "monolith" if self.direction == "forward" else "service"
-
-    @property
-    def winner(self) -> Side:
-        """The side that wins it."""
-        return "service" if self.direction == "forward" else "monolith"
-
-    @property
-    def stream(self) -> Direction:
-        """The direction of the changes from L to W."""
-        return Direction.FORWARD if self.direction == "forward" else Direction.REVERSE
-
-    def dsn(self, side: Side) -> str:
-        """Where a side's database is."""
-        return self.monolith_dsn if side == "monolith" else self.service_dsn
-
-    def tables(self, side: Side) -> tuple[str, ...]:
-        """A side's tables."""
-        return self.monolith_tables if side == "monolith" else self.service_tables
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What a cut-over works with besides the two databases."""
-
-    facade: FacadePort
-    journal: JournalPort
-    proof: ProofPort
-    flows: FlowsPort
-
-
-@dataclass(frozen=True, slots=True)
-class CutoverResult:
-    """A cut-over that has been made; ``duration_ms`` is from the intent to the activation, ``steps`` in ms."""
-
-    direction: CutoverDirection
-    epoch: int
-    duration_ms: float
-    hold: HoldStats
-    steps: Mapping[str, float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """As ``report.json`` has it."""
-        return {
-            "direction": self.direction,
-            "epoch": self.epoch,
-            "held_requests": self.hold.held_requests,
-            "hold_p50_ms": self.hold.p50_ms,
-            "hold_p99_ms": self.hold.p99_ms,
-            "hold_max_ms": self.hold.max_ms,
-            "duration_ms": round(self.duration_ms, 1),
-            "steps": {name: round(ms, 2) for name, ms in self.steps.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What recovery found and did; ``owner`` is who owns the writes now."""
-
-    outcome: Literal["nothing", "aborted", "finished"]
-    owner: Side
-    epoch: int
-    direction: CutoverDirection | None = None
 
 
 async def _silent(_: str, __: Mapping[str, Any]) -> None:
@@ -338,86 +240,7 @@ class _Run:
         rows = await self._read()
         if rows[plan.loser].state != "owner":
             raise self._overtaken()
-        if plan.unexplained_writers:
-            raise FigError(
-                "unexplained_writers",
-                f"others than the façade's requests write the tables of the {plan.loser}: "
-                + ", ".join(plan.unexplained_writers),
-                "Let them call the API (fig.owner says who owns), or accept them by name in extraction.yaml.",
-                writers=list(plan.unexplained_writers),
-            )
-        await self._guards()
-        for direction in Direction:
-            await self._stream(direction)
-        await self._old_transactions()
-        await self.ports.proof.rehearse()
-        await self._canary()
-
-    async def _guards(self) -> None:
-        for side, conn in ((self.plan.loser, self.loser), (self.plan.winner, self.winner)):
-            found = await catalogue.tables(conn, self.plan.tables(side))
-            wanted = {name for table in found.values() for name in (table.qualified, *table.leaves)}
-            missing = wanted - set(await ownership.guarded(conn, self.plan.context))
-            if missing or len(found) != len(self.plan.tables(side)):
-                missing |= {name for name in self.plan.tables(side) if name not in found}
-                raise FigError(
-                    "guard_missing",
-                    f"tables of the {side} have no guard: {', '.join(sorted(missing))}",
-                    "fig rollback to reads and advance again: the guards are put back when sync is entered.",
-                    side=side,
-                    tables=sorted(missing),
-                )
-            await ownership.enforce(conn, self.plan.context, True)
-
-    async def _stream(self, direction: Direction) -> None:
-        flows, plan = self.ports.flows, self.plan
-        lag = await flows.lag(direction)
-        if lag is None or not await flows.connected(direction):
-            raise FigError(
-                "stream_not_live",
-                f"the {direction} stream of '{plan.context}' does not run",
-                "See fig status; a cut-over without a way back is refused.",
-                direction=str(direction),
-            )
-        if parked := await flows.parked(direction):
-            raise FigError(
-                "changes_parked",
-                f"{parked} changes of the {direction} stream of '{plan.context}' wait to be decided about",
-                "See fig sync; skip or retry each.",
-                direction=str(direction),
-                parked=parked,
-            )
-        if direction is plan.stream and lag > plan.max_lag:
-            raise FigError(
-                "lag_too_large",
-                f"the {plan.winner} is {lag:.1f} s behind, more than {plan.max_lag:g} s",
-                "Wait until it has caught up; see fig status for the rates.",
-                lag=lag,
-            )
-
-    async def _old_transactions(self) -> None:
-        limit = min(self.plan.drain, self.plan.budget)
-        tables = list(self.plan.tables(self.plan.loser))
-        rows = await postgres.fetch(
-            self.loser, _sql.old_writers, {"seconds": limit, "tables": tables, "context": self.plan.context}
-        )
-        if rows:
-            raise FigError(
-                "transaction_too_old",
-                f"a transaction of {rows[0][1]} that wrote the tables has been open for {rows[0][2]:.1f} s: "
-                "the fence would wait for it longer than the budget",
-                "Let it end, or end it, then try again.",
-                transactions=[dict(zip(("pid", "application", "seconds"), row, strict=True)) for row in rows],
-            )
-
-    async def _canary(self) -> None:
-        """A marker of ours goes the whole way round: into W and back into L."""
-        for direction, source, target in (
-            (self.plan.stream, self.loser, self.winner),
-            (self.plan.stream.opposite, self.winner, self.loser),
-        ):
-            nonce = await markers.emit_marker(source, self.plan.context, direction, canary=True)
-            await markers.await_marker(target, self.plan.context, direction, nonce, timeout=self.plan.canary)
+        await rehearsal.rehearse(plan, self.ports, self.loser, self.winner)
 
     # -- steps 1 to 8 ------------------------------------------------------------------------------------------------
 
@@ -468,7 +291,8 @@ class _Run:
             await self._journalled(action)
         except FigError as error:
             await self._failed(action, error)
-        except (psycopg.Error, OSError) as error:
+        except Exception as error:  # whatever it was, requests are waiting: give up or go on
+            log.warning("%s failed", action, exc_info=error, extra={"action": "cutover_step_failed"})
             await self._failed(action, FigError("step_failed", f"{action} failed: {error}", "Try again.", step=action))
         self.timings[str(action)] = (clock.monotonic() - begun) * 1000
 
@@ -616,8 +440,8 @@ class _Run:
         """Another participant acted on our epoch: the fence server gave up for us, or we are the zombie."""
         with suppress(FigError, psycopg.Error, OSError):
             await self._read_again()
-        if self.seen.loser.state == "owner" and self.seen.loser.epoch == self.seen.epoch:
-            # Our own attempt was given up by another, and nobody has begun a new one.
+        if self.seen.loser.state == "owner" and self.seen.loser.epoch <= self._epoch:
+            # Our own attempt was given up by another, or never came to be; and nobody has begun a new one.
             await self.ports.facade.steady(self.plan.context, self.plan.loser)
             await self._write_journal()
             return self._aborted()

@@ -159,6 +159,8 @@ class Observer:
         lags = {f"lag_{direction.value}_ms": _lag(flow) for direction, flow in flows.items()}
         metrics.HOLDING.labels(self._context).set(int(fence.get("held") or 0))
         metrics.EPOCH.labels(self._context).set(standing.epoch)
+        for stage in Stage:
+            metrics.STAGE.labels(self._context, stage.value).set(stage is standing.place.stage)
         for second, point in self._points.take(now - 1).items():
             await self._store.sample(
                 self._context,

@@ -109,3 +109,13 @@ class FlowsPort(Protocol):
     async def parked(self, direction: str) -> int:
         """How many changes wait because they could not be applied."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a cut-over works with besides the two databases."""
+
+    facade: FacadePort
+    journal: JournalPort
+    proof: ProofPort
+    flows: FlowsPort

@@ -86,6 +86,7 @@ class FlowsRole:
             if self._states.get(key) != state:
                 metrics.state(*key, self._part, state, self._states.get(key))
                 self._states[key] = state
+            metrics.flow(*key, self._part, said)
             try:
                 await self._flows.report(flow.context, flow.direction, self._part, said)
             except FigError as error:

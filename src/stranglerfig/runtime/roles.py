@@ -27,6 +27,7 @@ from stranglerfig.runtime.settings import Project, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
 from stranglerfig.runtime.wiring import (
     capture_job,
+    checked,
     context_parts,
     derive_job,
     envoy_control,
@@ -294,10 +295,11 @@ def capture(role: Role) -> None:
             await log_.migrate()
             await flows.migrate()
             contexts = context_parts(role.project)
+            governed = checked(role.project, log_)
             jobs = FlowsRole(
                 flows,
                 "capture",
-                lambda flow, report: run_capture(capture_job(role.project, contexts, flow), log_, report),
+                lambda flow, report: run_capture(capture_job(role.project, contexts, flow), governed, report),
             )
             await jobs.run(role.ready)
         finally:
@@ -315,6 +317,7 @@ def sync(role: Role) -> None:
         log_ = open_log(role.project)
         flows = Flows(role.control)
         contexts = context_parts(role.project)
+        governed = checked(role.project, log_)
 
         async def one(flow: Flow, report: Report) -> None:
             job = await sync_job(role.project, contexts, flow, role.control)
@@ -332,7 +335,7 @@ def sync(role: Role) -> None:
 
             async with asyncio.TaskGroup() as group:
                 group.create_task(run_sync(job, log_, with_derived))
-                group.create_task(run_derive(facts, log_, keep))
+                group.create_task(run_derive(facts, governed, keep))
 
         try:
             await log_.migrate()

@@ -14,6 +14,7 @@ from stranglerfig.runtime.supervise import control_dsn
 
 if TYPE_CHECKING:
     from stranglerfig.capture.capture import CaptureJob
+    from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.eventlog.postgres import PostgresLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
@@ -47,6 +48,13 @@ def open_log(project: Project) -> PostgresLog:
 
     named = project.estate.log
     return PostgresLog(control_dsn(project) if named == "postgres" else named)
+
+
+def checked(project: Project, log: EventLog) -> EventLog:
+    """The log as producers see it: an event on ``events.<context>`` that is not as its schema says is refused."""
+    from stranglerfig.schemas.registry import CheckedLog, SchemaRegistry
+
+    return CheckedLog(log, SchemaRegistry(control_dsn(project)), governed=lambda topic: topic.startswith("events."))
 
 
 def context_parts(project: Project) -> dict[str, ContextParts]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -159,11 +159,17 @@ def _incompatible(latest: Version, problems: Sequence[Problem]) -> FigError:
 
 
 class CheckedLog:
-    """A log that takes only events that are as their schemas say. It is for business events: changes have no schema."""
+    """A log that takes only business events that are as their schemas say; changes and our own records have none.
 
-    def __init__(self, log: EventLog, registry: SchemaRegistry) -> None:
+    ``governed`` says by its name whether a topic holds business events.
+    """
+
+    def __init__(
+        self, log: EventLog, registry: SchemaRegistry, governed: Callable[[str], bool] = lambda topic: True
+    ) -> None:
         self._log = log
         self._registry = registry
+        self._governed = governed
 
     @property
     def capabilities(self) -> Capabilities:
@@ -176,8 +182,9 @@ class CheckedLog:
         Raises:
             FigError: ``schema_missing``, ``schema_violation``, and the port's.
         """
-        for event in events:
-            await self._registry.check(event)
+        if self._governed(topic):
+            for event in events:
+                await self._registry.check(event)
         return await self._log.append(topic, events, partition=partition)
 
     async def create_topic(self, name: str, *, partitions: int = 1, retention_seconds: float | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.platform_collector import PlatformCollector
@@ -17,26 +18,40 @@ PlatformCollector(registry=REGISTRY)
 _FLOW = ("context", "direction")
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-# capture
-CAPTURED = Counter("fig_capture_changes", "Changes read from the source.", _FLOW, registry=REGISTRY)
-CAPTURED_ROWS = Gauge("fig_capture_snapshot_rows", "Rows that the snapshot has read.", _FLOW, registry=REGISTRY)
-CAPTURE_LAG = Gauge(
-    "fig_capture_lag_bytes", "WAL that the source has written and the log has not.", _FLOW, registry=REGISTRY
+
+# capture and sync: what each flow reports of itself
+def _figures(part: str, figures: Mapping[str, str]) -> dict[str, Gauge]:
+    return {key: Gauge(f"fig_{part}_{key}", about, _FLOW, registry=REGISTRY) for key, about in figures.items()}
+
+
+CAPTURE_FIGURES = _figures(
+    "capture",
+    {
+        "changes": "Changes read from the source since the process began.",
+        "snapshot_rows": "Rows that the snapshot has read.",
+        "lag_bytes": "WAL that the source has written and the log has not.",
+        "lag_ms": "Age of the oldest change that is not yet durable in the log, milliseconds.",
+        "safe_wal_size": "Bytes that can be written before the slot is in danger of being lost.",
+    },
 )
-# sync
-APPLIED = Counter("fig_sync_changes", "Changes applied in the target.", _FLOW, registry=REGISTRY)
-PARKED = Gauge("fig_sync_parked", "Changes that could not be applied and wait.", _FLOW, registry=REGISTRY)
-SYNC_LATENCY = Histogram(
-    "fig_sync_latency_seconds",
-    "From the commit at the source to the commit in the target.",
+SYNC_FIGURES = _figures(
+    "sync",
+    {
+        "rows": "Rows applied in the target since the process began.",
+        "transactions": "Transactions applied in the target since the process began.",
+        "rate": "Rows applied a second.",
+        "parked": "Changes that could not be applied and wait.",
+        "log_position": "Where in the change topic the next record is read.",
+        "log_end": "Where the change topic ends.",
+    },
+)
+SYNC_P99 = Gauge(
+    "fig_sync_latency_p99_seconds",
+    "From the commit at the source to the commit in the target, over the last seconds.",
     _FLOW,
-    buckets=_LATENCIES,
     registry=REGISTRY,
 )
 # façade
-HELD = Histogram(
-    "fig_fence_held_seconds", "How long a request was held.", ("context",), buckets=_LATENCIES, registry=REGISTRY
-)
 HOLDING = Gauge("fig_fence_holding", "Requests that are held now.", ("context",), registry=REGISTRY)
 ANSWERS = Histogram(
     "fig_facade_answer_seconds",
@@ -45,15 +60,11 @@ ANSWERS = Histogram(
     buckets=_LATENCIES,
     registry=REGISTRY,
 )
-SHADOWED = Counter(
-    "fig_shadow_comparisons", "Shadow reads by what came of them.", ("context", "outcome"), registry=REGISTRY
-)
 # extraction
 STAGE = Gauge(
     "fig_extraction_stage", "1 for the stage that the context is in.", ("context", "stage"), registry=REGISTRY
 )
 EPOCH = Gauge("fig_extraction_epoch", "Epoch of the ownership.", ("context",), registry=REGISTRY)
-VERDICTS = Counter("fig_gate_verdicts", "Verdicts by KPI.", ("context", "kpi", "verdict"), registry=REGISTRY)
 # every flow: 1 for the state that it says it is in
 FLOW_STATE = Gauge(
     "fig_flow_state", "1 for the state that the flow's part is in.", (*_FLOW, "part", "state"), registry=REGISTRY
@@ -65,6 +76,18 @@ def state(context: str, direction: str, part: str, now: str, before: str | None)
     if before is not None:
         FLOW_STATE.labels(context, direction, part, before).set(0)
     FLOW_STATE.labels(context, direction, part, now).set(1)
+
+
+def flow(context: str, direction: str, part: str, said: Mapping[str, Any]) -> None:
+    """What a flow's part reports of itself, as gauges (its own counts, which begin anew with the process)."""
+    names = {"capture": CAPTURE_FIGURES, "sync": SYNC_FIGURES}[part]
+    for key, gauge in names.items():
+        value = said.get(key)
+        if isinstance(value, int | float):
+            gauge.labels(context, direction).set(value)
+    latency = said.get("latency_ms") or {}
+    if isinstance(p99 := latency.get("p99"), int | float):
+        SYNC_P99.labels(context, direction).set(p99 / 1000)
 
 
 def serve(port: int, host: str = "127.0.0.1") -> Callable[[], None]:
