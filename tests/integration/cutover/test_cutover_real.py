@@ -570,7 +570,7 @@ async def test_a_session_that_is_lost_at_a_step(estate: Estate, step: str, owner
             for side in SIDES:
                 async with postgres.session(estate.dsns[side], what="fault") as conn:
                     await conn.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
                         " WHERE application_name = 'fig:cutover:inventory' AND datname = current_database()"
                     )
 
@@ -621,6 +621,7 @@ async def test_what_the_rehearsal_refuses(estate: Estate) -> None:
     estate.proof_error = FigError("rows_differ", "3 rows differ")
     assert await refused() == "rows_differ"
     estate.proof_error = None
+    assert await refused(also={"forward": ["INSERT INTO nowhere VALUES (1)"]}) == "activation_sql_fails"
     estate.applying = False
     assert await refused(canary=0.05) == "marker_not_applied"
     estate.applying = True
@@ -645,6 +646,34 @@ async def test_rows_that_nobody_can_explain_are_reported(estate: Estate) -> None
     with pytest.raises(FigError) as gone:
         await estate.recover(service_dsn=unreachable)
     assert gone.value.code == "database_unreachable"
+
+
+async def test_a_proof_that_breaks_gives_up(estate: Estate) -> None:
+    async def broken(nonce: str) -> None:
+        raise ZeroDivisionError
+
+    async with estate.traffic():
+        estate.prove = broken  # type: ignore[method-assign]
+        with pytest.raises(FigError) as given_up:
+            await estate.cut_over("forward")
+        assert given_up.value.context["cause"]["code"] == "step_failed"
+    await estate.settled("monolith")
+
+
+async def test_a_proof_that_takes_too_long_or_a_lost_way_back_gives_up(estate: Estate) -> None:
+    async def slow(nonce: str) -> None:
+        await asyncio.sleep(10)
+
+    async def lost(nonce: str) -> None:
+        estate.lag_of["reverse"] = None
+
+    async with estate.traffic():
+        for prove, code in ((slow, "budget_exhausted"), (lost, "stream_not_live")):
+            estate.prove = prove  # type: ignore[method-assign]
+            with pytest.raises(FigError) as given_up:
+                await estate.cut_over("forward", budget=0.5)
+            assert given_up.value.context["cause"]["code"] == code
+    await estate.settled("monolith")
 
 
 async def test_writes_that_do_not_end_stop_the_cut_over_before_the_fence(estate: Estate) -> None:

@@ -1,0 +1,112 @@
+"""One cut-over as it is asked for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stranglerfig.changes.model import Direction
+from stranglerfig.databases.model import Side
+from stranglerfig.extraction.model import CutoverDirection
+from stranglerfig.extraction.ports import HoldStats
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePair:
+    """A sequence and the one that takes its place on the other side (``schema.sequence``)."""
+
+    monolith: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutoverPlan:
+    """One cut-over of one context.
+
+    Attributes:
+        direction: ``forward``, the service wins; ``back``, the monolith wins.
+        monolith_tables, service_tables: the context's tables on either side, as they are now.
+        budget: seconds that requests may be held before the cut-over gives up.
+        drain: seconds of the budget that open transactions get to end.
+        max_lag: seconds that the stream into W may be behind when the cut-over begins.
+        canary: seconds that a marker may take to go the way round, once in each direction.
+        sequences: pairs whose values must never be given out twice.
+        margin: how far beyond the loser's value the winner's sequence is set, besides what sessions may have cached.
+        also: SQL that runs in W's activation, by direction (opening balances into the outbox).
+        unexplained_writers: who else was seen writing L's tables; any refuses.
+        takeover: seconds after which a controller that holds the lock and does nothing counts as stopped.
+    """
+
+    context: str
+    direction: CutoverDirection
+    monolith_dsn: str
+    service_dsn: str
+    monolith_tables: tuple[str, ...]
+    service_tables: tuple[str, ...]
+    budget: float = 2.0
+    drain: float = 1.0
+    max_lag: float = 1.0
+    canary: float = 10.0
+    sequences: tuple[SequencePair, ...] = ()
+    margin: int = 1000
+    also: Mapping[CutoverDirection, Sequence[str]] = field(default_factory=dict)
+    unexplained_writers: tuple[str, ...] = ()
+    takeover: float = 10.0
+
+    @property
+    def loser(self) -> Side:
+        """The side that loses the ownership."""
+        return "monolith" if self.direction == "forward" else "service"
+
+    @property
+    def winner(self) -> Side:
+        """The side that wins it."""
+        return "service" if self.direction == "forward" else "monolith"
+
+    @property
+    def stream(self) -> Direction:
+        """The direction of the changes from L to W."""
+        return Direction.FORWARD if self.direction == "forward" else Direction.REVERSE
+
+    def dsn(self, side: Side) -> str:
+        """Where a side's database is."""
+        return self.monolith_dsn if side == "monolith" else self.service_dsn
+
+    def tables(self, side: Side) -> tuple[str, ...]:
+        """A side's tables."""
+        return self.monolith_tables if side == "monolith" else self.service_tables
+
+
+@dataclass(frozen=True, slots=True)
+class CutoverResult:
+    """A cut-over that has been made; ``duration_ms`` is from the intent to the activation, ``steps`` in ms."""
+
+    direction: CutoverDirection
+    epoch: int
+    duration_ms: float
+    hold: HoldStats
+    steps: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``report.json`` has it."""
+        return {
+            "direction": self.direction,
+            "epoch": self.epoch,
+            "held_requests": self.hold.held_requests,
+            "hold_p50_ms": self.hold.p50_ms,
+            "hold_p99_ms": self.hold.p99_ms,
+            "hold_max_ms": self.hold.max_ms,
+            "duration_ms": round(self.duration_ms, 1),
+            "steps": {name: round(ms, 2) for name, ms in self.steps.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What recovery found and did; ``owner`` is who owns the writes now."""
+
+    outcome: Literal["nothing", "aborted", "finished"]
+    owner: Side
+    epoch: int
+    direction: CutoverDirection | None = None
