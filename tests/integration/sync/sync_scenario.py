@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 
-from stranglerfig.changes import frames, mapping
+from stranglerfig.changes import frames as frames
+from stranglerfig.changes import mapping as mapping
 from stranglerfig.changes.model import (
     Change,
-    Column,
     Direction,
     Message,
     Relation,
-    Row,
     SnapshotChunk,
     SnapshotEdge,
     Transaction,
     names,
 )
+from stranglerfig.changes.model import (
+    Column as Column,
+)
+from stranglerfig.changes.model import (
+    Row as Row,
+)
 from stranglerfig.changes.settings import TableMapping
 from stranglerfig.databases import catalogue
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.eventlog.model import Event
-from stranglerfig.foundation import clock, postgres, tasks
+from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation import postgres as postgres
 from stranglerfig.sync import apply
 
 MONOLITH = """
@@ -201,7 +207,7 @@ class Flow:
         await self.log.create_topic(self.job.topic)
         await self.log.append(self.job.topic, [event], partition=0)
 
-    async def stream(self, *transactions: list[Change | Message]) -> None:
+    async def stream(self, *transactions: Sequence[Change | Message]) -> None:
         """Append transactions in one record."""
         made = []
         for items in transactions:

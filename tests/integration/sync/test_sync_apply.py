@@ -93,7 +93,7 @@ async def test_unchanged_values_stay(postgres: Server, postgres_b: Server) -> No
 async def test_keys_change_truncates_and_swaps(postgres: Server, postgres_b: Server) -> None:
     flow = await forward(postgres, postgres_b)
     await s.run_sql(flow.job.dsn, "ALTER TABLE inventory_item ADD UNIQUE (sku)")
-    key_only = ("1", *[UNCHANGED] * 6)
+    key_only: s.Row = ("1", *[UNCHANGED] * 6)
     await flow.stream([s.create(s.INVENTORY, s.item(1)), s.create(s.INVENTORY, s.item(2))])
     await flow.stream([Change("u", s.INVENTORY, key_only, s.item(11, 4))])
     # swapping unique values through a third one: in bulk the last states collide, in order they do not

@@ -34,10 +34,10 @@ from stranglerfig.sync.model import (
 )
 
 R = Relation("public", "r", (Column("id", "int", True), Column("a", "text"), Column("b", "text")))
-KEYS = {"public.r": ("id",)}
+KEYS: dict[str, tuple[str, ...]] = {"public.r": ("id",)}
 
 
-def folded(*changes: Change) -> dict[tuple[object, ...], Row | None]:
+def folded(*changes: Change) -> dict[Row, Row | None]:
     found = fold(changes, KEYS)
     return dict(found[0].rows) if found else {}
 
@@ -84,7 +84,7 @@ def test_a_shape_that_changes_within_a_batch() -> None:
         folded(Change("c", R, None, ("1", "x", "y")), Change("c", wider, None, ("2", "x", "y", "z")))
 
 
-Values = st.lists(st.none() | st.text(alphabet=st.characters(blacklist_categories=("Cs",))), min_size=1, max_size=4)
+Values = st.lists(st.none() | st.text(), min_size=1, max_size=4)
 
 
 @given(Values)

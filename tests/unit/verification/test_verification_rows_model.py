@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stranglerfig.verification.model import (
+    Key,
     Range,
     RowResult,
     Sighting,
@@ -19,17 +20,21 @@ def test_parts_of_a_range_are_the_range() -> None:
 
 
 def test_rows_that_are_unlike() -> None:
-    here = {("1",): Sighting(("a",), "v"), ("2",): Sighting(("b",)), ("3",): Sighting(("c",))}
-    there = {("1",): Sighting(("a",), "w"), ("2",): Sighting(("x",)), ("4",): Sighting(("d",))}
+    here: dict[Key, Sighting] = {("1",): Sighting(("a",), "v"), ("2",): Sighting(("b",)), ("3",): Sighting(("c",))}
+    there: dict[Key, Sighting] = {("1",): Sighting(("a",), "w"), ("2",): Sighting(("x",)), ("4",): Sighting(("d",))}
     assert unlike(here, there) == [("2",), ("3",), ("4",)]
 
 
 def test_traffic_is_told_from_difference() -> None:
     still = Sighting(("a",), "1")
-    before = {("same",): still, ("bad",): still, ("moving",): still, ("lost",): still}
+    before: dict[Key, Sighting] = {("same",): still, ("bad",): still, ("moving",): still, ("lost",): still}
     after = before | {("moving",): Sighting(("a",), "2")}
-    target = {("same",): Sighting(("a",), "9"), ("bad",): Sighting(("b",)), ("extra",): Sighting(("e",))}
-    keys = [("same",), ("bad",), ("moving",), ("lost",), ("extra",), ("nowhere",)]
+    target: dict[Key, Sighting] = {
+        ("same",): Sighting(("a",), "9"),
+        ("bad",): Sighting(("b",)),
+        ("extra",): Sighting(("e",)),
+    }
+    keys: list[Key] = [("same",), ("bad",), ("moving",), ("lost",), ("extra",), ("nowhere",)]
     verdict = judge(keys, before, target, after)
     assert verdict.equal == {("same",), ("nowhere",)}
     assert verdict.different == {("bad",), ("lost",), ("extra",)}
