@@ -197,6 +197,17 @@ async def remove(dsn: str, context: str, direction: Direction) -> None:
         await conn.execute(statements.SQL("DROP PUBLICATION IF EXISTS {}").format(statements.Identifier(name)))
 
 
+async def narrow(dsn: str, context: str, direction: Direction, outbox: str) -> None:
+    """Leave a flow's publication only its outbox: the slot stays, and events go on being published after the drop."""
+    name = statements.Identifier(names(context, direction).publication)
+    async with postgres.session(dsn, what=f"capture {context} {direction}") as conn:
+        await conn.execute(
+            statements.SQL("ALTER PUBLICATION {} SET TABLE {}").format(
+                name, statements.Identifier(*outbox.split(".", 1))
+            )
+        )
+
+
 async def type_names(conn: postgres.Connection, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
     """What the source calls types, by (oid, modifier)."""
     pairs = list(wanted)

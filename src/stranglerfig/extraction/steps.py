@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
-from stranglerfig.capture import capture
+from stranglerfig.capture import capture, slot
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.databases import ownership, preflight
 from stranglerfig.extraction import decommission, facts, model_state, writers
@@ -571,7 +571,6 @@ class Steps:
         archive = await decommission.archive(parts.monolith_dsn, tables, directory)
         await parts.flows.want(context, Direction.REVERSE, capture=False, sync=False)
         await self._await_quiet(parts.monolith_dsn)
-        await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
         await decommission.drop(parts.monolith_dsn, context, tables)
         for dsn in (parts.monolith_dsn, self.context.service_dsn):
             async with postgres.session(dsn, what="uninstall") as conn:
@@ -586,6 +585,7 @@ class Steps:
                 await self.store.milestone(context, "refusal", writer)
         await parts.flows.forget(context)
         reached = await self.store.enter(standing, Place(Stage.DONE), by=by, gate=gate.as_dict())
+        await self._keep_outbox()
         await self.apply_routes()
         return {
             "text": f"{context} has left the monolith; the archive is in {directory}",
@@ -593,6 +593,25 @@ class Steps:
             "archive": archive,
             **summary,
         }
+
+    async def _keep_outbox(self) -> None:
+        """The reverse stream ends; the service's events go on being published."""
+        context, outbox = self.settings.context, self.settings.service.outbox
+        await clock.until(self._capture_ended, timeout=20, what="the reverse capture to end", every=0.1)
+        if outbox is None:
+            await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
+            return
+        await slot.narrow(self.context.service_dsn, context, Direction.REVERSE, outbox)
+        await self.parts.flows.want(context, Direction.REVERSE, capture=True, sync=False)
+
+    async def _capture_ended(self) -> bool:
+        async with postgres.session(self.context.service_dsn, what="quiet") as conn:
+            active = await postgres.value(
+                conn,
+                "SELECT active FROM pg_replication_slots WHERE slot_name = %s",
+                (names(self.settings.context, Direction.REVERSE).slot,),
+            )
+        return not active
 
 
 _DECOMMISSION = {

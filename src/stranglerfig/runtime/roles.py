@@ -296,12 +296,11 @@ def capture(role: Role) -> None:
             await flows.migrate()
             contexts = context_parts(role.project)
             governed = checked(role.project, log_)
-            jobs = FlowsRole(
-                flows,
-                "capture",
-                lambda flow, report: run_capture(capture_job(role.project, contexts, flow), governed, report),
-            )
-            await jobs.run(role.ready)
+
+            async def one(flow: Flow, report: Report) -> None:
+                await run_capture(await capture_job(role.project, contexts, flow, role.control), governed, report)
+
+            await FlowsRole(flows, "capture", one).run(role.ready)
         finally:
             await log_.close()
 

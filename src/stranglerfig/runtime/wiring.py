@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from stranglerfig.changes.flows import Flow
 from stranglerfig.changes.model import Direction, names
@@ -79,38 +79,35 @@ def _wanted(contexts: Mapping[str, ContextParts], flow: Flow) -> ContextParts:
     return found
 
 
-def capture_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow) -> CaptureJob:
-    """What capture reads for a flow: the monolith's tables, or the service's with its outbox."""
+async def capture_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow, control: str) -> CaptureJob:
+    """What capture reads for a flow: the monolith's tables, or the service's with its outbox.
+
+    Once the monolith's tables are dropped nobody needs the service's rows any more: its outbox stays.
+    """
     from stranglerfig.capture.capture import CaptureJob
 
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD
+    done = await _extraction(control, flow.context, "stage = 'done'")
     return CaptureJob(
         context=flow.context,
         direction=flow.direction,
         dsn=project.reveal(project.estate.monolith.database) if forward else found.service_dsn,
-        tables=found.settings.sources if forward else found.settings.targets,
+        tables=found.settings.sources if forward else () if done else found.settings.targets,
         outbox=None if forward else found.settings.service.outbox,
         snapshot=flow.snapshot,
         generation=flow.generation,
     )
 
 
-def derive_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow, control: str) -> DeriveJob | None:
-    """What is derived from a flow: of forward changes, the events that ``extraction.yaml`` declares; else None."""
-    from stranglerfig.sync.derive import DeriveJob
-
-    found = _wanted(contexts, flow)
-    if flow.direction is not Direction.FORWARD or not found.settings.derive:
-        return None
-    return DeriveJob(
-        context=flow.context,
-        changes=names(flow.context, flow.direction).topic,
-        events=f"events.{flow.context}",
-        rules=found.settings.derive,
-        scratch_dsn=control,
-        source=f"/{project.estate.name}/{flow.context}",
-    )
+async def _extraction(control: str, context: str, expression: LiteralString) -> bool:
+    """Whether ``expression`` holds for the context's row in the control database."""
+    async with postgres.session(control, what="wiring") as conn:
+        if await postgres.value(conn, "SELECT to_regclass('fig.extraction')") is None:
+            return False
+        return bool(
+            await postgres.value(conn, f"SELECT {expression} FROM fig.extraction WHERE context = %s", (context,))  # noqa: S608
+        )
 
 
 async def sync_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow, control: str) -> SyncJob:
@@ -125,18 +122,14 @@ async def sync_job(project: Project, contexts: Mapping[str, ContextParts], flow:
 
     found = _wanted(contexts, flow)
     monolith = project.reveal(project.estate.monolith.database)
-    async with postgres.session(control, what="sync") as conn:
-        known = await postgres.value(conn, "SELECT to_regclass('fig.extraction')")
-        retired = known is not None and await postgres.value(
-            conn, "SELECT (facts ->> 'retired')::boolean FROM fig.extraction WHERE context = %s", (flow.context,)
-        )
+    retired = await _extraction(control, flow.context, "(facts ->> 'retired')::boolean")
     async with (
         postgres.session(monolith, what="sync") as source,
         postgres.session(found.service_dsn, what="sync") as target,
     ):
         mapping = compile_mapping(
-            found.tables(bool(retired)),
-            await catalogue.tables(source, found.sources(bool(retired))),
+            found.tables(retired),
+            await catalogue.tables(source, found.sources(retired)),
             await catalogue.tables(target, found.settings.targets),
         )
     own = names(flow.context, flow.direction)
