@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from stranglerfig.eventlog.postgres import PostgresLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
-    from stranglerfig.sync.derive import DeriveJob
     from stranglerfig.sync.target import SyncJob
 
 
