@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stranglerfig.eventlog.postgres import PostgresLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.sync.derive import DeriveJob
     from stranglerfig.sync.target import SyncJob
 
 
@@ -107,6 +108,23 @@ async def _extraction(control: str, context: str, expression: LiteralString) -> 
         return bool(
             await postgres.value(conn, f"SELECT {expression} FROM fig.extraction WHERE context = %s", (context,))  # noqa: S608
         )
+
+
+def derive_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow, control: str) -> DeriveJob | None:
+    """What is derived from a flow: of forward changes, the events that ``extraction.yaml`` declares; else None."""
+    from stranglerfig.sync.derive import DeriveJob
+
+    found = _wanted(contexts, flow)
+    if flow.direction is not Direction.FORWARD or not found.settings.derive:
+        return None
+    return DeriveJob(
+        context=flow.context,
+        changes=names(flow.context, flow.direction).topic,
+        events=f"events.{flow.context}",
+        rules=found.settings.derive,
+        scratch_dsn=control,
+        source=f"/{project.estate.name}/{flow.context}",
+    )
 
 
 async def sync_job(project: Project, contexts: Mapping[str, ContextParts], flow: Flow, control: str) -> SyncJob:
