@@ -1,0 +1,183 @@
+"""A flow of ours between two databases: capture and sync, each a process of its own, over a log on a third server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from bench.context import Context, until
+from stranglerfig.capture.capture import CaptureJob
+from stranglerfig.changes.mapping import Mapping, compile_mapping
+from stranglerfig.changes.model import Direction, names
+from stranglerfig.changes.settings import TableMapping
+from stranglerfig.databases import catalogue
+from stranglerfig.foundation import postgres
+from stranglerfig.sync.target import SyncJob
+
+REPOSITORY = Path(__file__).parents[1]
+CONTEXT = "bench"
+OURS = names(CONTEXT, Direction.FORWARD)
+
+
+def compiled(source: str, target: str, tables: Sequence[dict[str, Any]]) -> Mapping:
+    """The mapping, against both databases as they are."""
+    wanted = [TableMapping.model_validate(table) for table in tables]
+
+    async def compile_() -> Mapping:
+        async with postgres.session(source, what="bench") as one, postgres.session(target, what="bench") as other:
+            return compile_mapping(
+                wanted,
+                await catalogue.tables(one, sorted({t.source for t in wanted})),
+                await catalogue.tables(other, sorted({t.target for t in wanted})),
+            )
+
+    return asyncio.run(compile_())
+
+
+@dataclass
+class Flow:
+    """Capture and sync of one mapping."""
+
+    context: Context
+    folder: Path
+    name: str
+    source: str
+    target: str
+    log: str
+    mapping: Mapping
+    snapshot: bool = True
+    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> dict[str, Any]:
+        tables = tuple(sorted({entry.source for entry in self.mapping.forward}))
+        return {
+            "capture": CaptureJob(CONTEXT, Direction.FORWARD, self.source, tables, snapshot=self.snapshot),
+            "sync": SyncJob(CONTEXT, Direction.FORWARD, self.target, OURS.topic, OURS.origin, self.mapping),
+        }
+
+    def load(self) -> None:
+        """Start both processes, up to where they would begin their work."""
+        for part, job in self.jobs.items():
+            file = self.folder / f"{part}.job"
+            file.write_bytes(pickle.dumps((job, self.log)))
+            with (self.folder / f"{part}.log").open("ab") as errors:
+                self.processes[part] = subprocess.Popen(
+                    [sys.executable, "-m", "bench.part", part, str(file)],
+                    cwd=REPOSITORY,
+                    env=dict(os.environ) | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}"},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    start_new_session=True,
+                )
+        for part, process in self.processes.items():
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != "ready":
+                raise RuntimeError(f"{part} did not start: {(self.folder / f'{part}.log').read_text()[-800:]}")
+
+    def go(self) -> float:
+        """Let both begin; returns when (``time.perf_counter``)."""
+        for process in self.processes.values():
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return time.perf_counter()
+
+    def report(self, part: str) -> dict[str, Any]:
+        """What ``part`` last said of itself."""
+        file = self.folder / f"{part}.report"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def check(self) -> None:
+        """Raise when a process has ended, or stands at something that waits for a person."""
+        for part, process in self.processes.items():
+            said = self.report(part)
+            if process.poll() is not None or said.get("state") in ("stopped", "failed"):
+                log = (self.folder / f"{part}.log").read_text()[-800:]
+                raise RuntimeError(f"{part} has given up: {said.get('error')} {log}")
+
+    def await_snapshot(self, timeout: float) -> float:
+        """Wait until the snapshot is applied; returns when that was seen."""
+        return self._await(
+            "SELECT snapshot_ended_at IS NOT NULL FROM fig.applied WHERE context = 'bench'", "the snapshot", timeout
+        )
+
+    def await_sentinel(self, query: str, timeout: float) -> float:
+        """Wait until a query on the target is true; returns when that was seen."""
+        return self._await(query, "what was written last", timeout)
+
+    def _await(self, query: str, what: str, timeout: float) -> float:
+        told = 0.0
+
+        with psycopg.connect(self.target, autocommit=True) as conn:
+
+            def seen() -> bool:
+                nonlocal told
+                self.check()
+                if time.perf_counter() - told > 2:
+                    told = time.perf_counter()
+                    said = self.report("sync")
+                    self.context.say(
+                        f"{self.name}: {said.get('rows', 0):,} rows applied, {said.get('rate', 0):,.0f}/s now"
+                    )
+                try:
+                    row = conn.execute(query).fetchone()
+                except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                    return False
+                return bool(row and row[0])
+
+            return until(seen, timeout, what, every=0.02)
+
+    def stop(self) -> None:
+        """End both processes, and keep what memory they held."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for part, process in self.processes.items():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+            peak = self.folder / f"{part}.peak"
+            if peak.exists():
+                self.context.peak(f"{self.name}/{part}", float(peak.read_text()))
+        self.processes = {}
+
+
+@contextmanager
+def flow(
+    context: Context, name: str, source: str, target: str, log: str, tables: Sequence[dict[str, Any]], **options: Any
+) -> Iterator[Flow]:
+    """A flow whose processes have not been started; they are ended and the source's slot is dropped afterwards."""
+    with context.folder("flow") as folder:
+        made = Flow(context, folder, name, source, target, log, compiled(source, target, tables), **options)
+        try:
+            yield made
+        finally:
+            made.stop()
+            drop_slot(source, OURS.slot)
+
+
+def drop_slot(dsn: str, name: str) -> None:
+    """Drop a replication slot once nobody reads it."""
+    query = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(query, (name,))

@@ -1,0 +1,60 @@
+"""``python -m bench.part capture|sync JOB``: one of the two processes as ``fig up`` runs them, for one flow.
+
+Reads a pickled job and the log's address from the file JOB, says ``ready``, waits for a line on standard input, then
+works until SIGTERM. Its reports go to JOB.report, the most memory that it held to JOB.peak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+
+from stranglerfig.eventlog.postgres import PostgresLog
+from stranglerfig.runtime.supervise import until_signal
+
+
+def peak_megabytes(pid: int | str = "self") -> float:
+    """The most memory that a process has held (VmHWM)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+async def _work(part: str, file: Path) -> None:
+    job, dsn = pickle.loads(file.read_bytes())
+    log = PostgresLog(dsn)
+    reported = file.with_suffix(".report")
+
+    async def report(said: dict[str, Any]) -> None:
+        temporary = file.with_suffix(".tmp")
+        temporary.write_bytes(orjson.dumps(said))
+        temporary.replace(reported)
+        file.with_suffix(".peak").write_text(f"{peak_megabytes():.1f}")
+
+    if part == "capture":
+        from stranglerfig.capture.capture import run
+    else:
+        from stranglerfig.sync.apply import run  # type: ignore[assignment]
+    await log.migrate()
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    try:
+        await run(job, log, report)
+    finally:
+        file.with_suffix(".peak").write_text(f"{peak_megabytes():.1f}")
+        await log.close()
+
+
+def main() -> None:
+    part, file = sys.argv[1], Path(sys.argv[2])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_signal(_work(part, file)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The worked scenario's estate, and ``fig`` as its operator uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.context import Context
+from examples.shop.estate import Estate
+
+# Gates that ask for little: what is measured here is not the evidence.
+VALUES: dict[str, float] = {
+    "samples": 400,
+    "error_below": 0.02,
+    "shadow_samples": 100,
+    "shadow_below": 0.1,
+    "latency_samples": 200,
+    "lag_samples": 100,
+    "no_worse_samples": 100,
+    "guard_samples": 20,
+    "quiet_seconds": 11,
+    "brownout_seconds": 2,
+    "watch_seconds": 2,
+}
+
+
+class Fig:
+    """The installed command; its last line as data."""
+
+    def __init__(self, context: Context, estate: Estate) -> None:
+        self._context = context
+        self._environment = dict(os.environ) | estate.environment()
+        self._command = [str(Path(sys.executable).with_name("fig")), "--project", str(estate.project), "--json"]
+
+    def __call__(self, *arguments: str, timeout: float = 300) -> dict[str, Any]:
+        """Run it to its end.
+
+        Raises:
+            RuntimeError: with what it was refused with.
+        """
+        done = subprocess.run(
+            [*self._command, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"fig {' '.join(arguments)}: {done.stderr.strip()[-800:]}")
+        try:
+            return dict(json.loads(done.stdout))
+        except ValueError:
+            pass
+        lines = done.stdout.strip().splitlines()
+        try:
+            found = json.loads(lines[-1]) if lines else {}
+        except ValueError:
+            return {}
+        return dict(found.get("data", found)) if isinstance(found, dict) else {}
+
+
+@contextmanager
+def shop(context: Context, items: int) -> Iterator[tuple[Estate, Fig]]:
+    """Databases, monolith and service, running; ended afterwards, ``fig`` first."""
+    with context.folder("shop") as folder:
+        estate = Estate(folder, items=items)
+        fig = Fig(context, estate)
+        try:
+            estate.start_databases()
+            estate.deploy_monolith(reserve="table")
+            estate.deploy_service("good")
+            yield estate, fig
+        finally:
+            if (estate.project / "fig.yaml").exists():
+                try:
+                    fig("down")
+                except RuntimeError as error:
+                    context.say(str(error))
+            estate.stop()
