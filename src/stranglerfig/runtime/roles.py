@@ -66,17 +66,28 @@ class Role:
 
 
 def killer(data: Path, point: str | None) -> KillPoint:
-    """A fault on demand (``FIG_KILL_AT=POINT``): this process kills itself at ``point``, once per data directory."""
+    """A fault on demand: this process kills itself at a point.
+
+    ``FIG_KILL_AT=POINT`` means there, once per data directory; ``FIG_KILL_AT=@FILE`` wherever the file says at that
+    moment, which is then removed.
+    """
+    file = Path(point[1:]) if point is not None and point.startswith("@") else None
+
+    def wanted(name: str) -> bool:
+        try:
+            if file is None:
+                (data / f"killed-{name.replace('/', '-')}").touch(exist_ok=False)
+                return True
+            if file.read_text() != name:
+                return False
+            file.unlink()
+        except (FileExistsError, FileNotFoundError):
+            return False
+        return True
 
     def reached(name: str) -> None:
-        if name != point:
-            return
-        mark = data / f"killed-{name.replace('/', '-')}"
-        try:
-            mark.touch(exist_ok=False)
-        except FileExistsError:
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+        if (file is not None or name == point) and wanted(name):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return reached
 

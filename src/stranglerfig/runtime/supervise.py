@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 ROLES = ("fence", "shadow", "envoy", "capture", "sync", "controller")
 MEASURED = ("fence", "shadow", "capture", "sync", "controller")
-FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+STEADY = 3.0
+"""Seconds of work after which a role's end is not the continuation of the one before: while the controller is away
+after the point of no return, requests wait for it."""
 
 
 @dataclass
@@ -187,7 +190,7 @@ class Supervisor:
             begun = clock.monotonic()
             was_ready = await self._once(child)
             child.quick_ends = 0 if was_ready else child.quick_ends + 1
-            if clock.monotonic() - begun > STEADY:
+            if was_ready and clock.monotonic() - begun > STEADY:
                 pause = FIRST_PAUSE
             child.restarts += 1
             self._mark(child, "restarting")
