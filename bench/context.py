@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,32 @@ class Context:
             finally:
                 for server in started:
                     server.stop()
+
+
+class Spent:
+    """The processor time that some processes, and the whole machine, spend from now on."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._pids = dict(pids)
+        self._begun = time.perf_counter()
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        tick = os.sysconf("SC_CLK_TCK")
+        found = {}
+        for name, pid in self._pids.items():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[name] = (int(fields[11]) + int(fields[12])) / tick
+        numbers = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        found["the machine"] = (sum(numbers) - numbers[3] - numbers[4]) / tick
+        return found
+
+    def says(self) -> str:
+        """Cores busy on average, in words."""
+        seconds = time.perf_counter() - self._begun
+        now = self._now()
+        listed = ", ".join(f"{name} {(now[name] - before) / seconds:.2f}" for name, before in self._before.items())
+        return f"cores busy: {listed} of {os.cpu_count()}"
 
 
 def until(condition: Callable[[], bool], timeout: float, what: str, every: float = 0.01) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from bench.context import Context, until
+from bench.context import Context, Spent, until
 from stranglerfig.capture.capture import CaptureJob
 from stranglerfig.changes.mapping import Mapping, compile_mapping
 from stranglerfig.changes.model import Direction, names
@@ -96,6 +96,10 @@ class Flow:
             process.stdin.write("go\n")
             process.stdin.flush()
         return time.perf_counter()
+
+    def spent(self) -> Spent:
+        """What both processes spend from now on."""
+        return Spent({part: process.pid for part, process in self.processes.items()})
 
     def report(self, part: str) -> dict[str, Any]:
         """What ``part`` last said of itself."""

@@ -88,7 +88,12 @@ def table(entries: list[dict[str, object]]) -> Table:
     """The figures as people read them."""
     made = Table(title="stranglerfig: what it reaches", title_justify="left")
     for column in ("name", "value", "target", "met", "peer", "ratio"):
-        made.add_column(column, justify="left" if column in ("name", "peer") else "right", overflow="fold")
+        made.add_column(
+            column,
+            justify="left" if column in ("name", "peer") else "right",
+            overflow="fold",
+            no_wrap=column in ("name", "value"),
+        )
 
     def number(value: object) -> str:
         return "" if value is None else f"{value:,.6g}"

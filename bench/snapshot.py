@@ -34,7 +34,7 @@ def one_to_one(context: Context) -> list[Result]:
         peer_rate = _peer(context, here, peer, rows)
         with flow(context, "snapshot_1to1", here, there, log, ONE_TO_ONE) as ours:
             settle(here, there)
-            rate = _snapshot(ours, rows)
+            rate, cores = _snapshot(ours, rows)
             if not same(here, there):
                 raise RuntimeError("the copy differs from the source")
             settle(here, there, log)
@@ -48,7 +48,7 @@ def one_to_one(context: Context) -> list[Result]:
             peer_rate,
             200_000,
             more_is_better=True,
-            note=f"{rows:,} rows, from the word go to the last row committed, through the log",
+            note=f"{rows:,} rows, from the word go to the last row committed, through the log; {cores}",
         ),
         verified,
     ]
@@ -69,7 +69,7 @@ def mapped(context: Context) -> list[Result]:
         peer_rate = _peer(context, here, peer, rows)
         with flow(context, "snapshot_mapped", here, there, control.create_database("fig"), SCENARIO) as ours:
             settle(here, there)
-            rate = _snapshot(ours, rows)
+            rate, cores = _snapshot(ours, rows)
             with psycopg.connect(there) as conn:
                 query = "SELECT (SELECT count(*) FROM inventory_item), (SELECT count(*) FROM stock_level)"
                 found = conn.execute(query).fetchone()
@@ -84,7 +84,7 @@ def mapped(context: Context) -> list[Result]:
             peer_rate,
             80_000,
             more_is_better=True,
-            note=f"{rows:,} source rows to {2 * rows:,} rows of two tables with a foreign key between them",
+            note=f"{rows:,} source rows to {2 * rows:,} rows of two tables with a foreign key between them; {cores}",
         )
     ]
 
@@ -99,10 +99,12 @@ def _peer(context: Context, here: str, peer: str, rows: int) -> float:
     return rows / seconds
 
 
-def _snapshot(ours: Flow, rows: int) -> float:
+def _snapshot(ours: Flow, rows: int) -> tuple[float, str]:
     ours.load()
     begun = ours.go()
-    return rows / (ours.await_snapshot(600) - begun)
+    spent = ours.spent()
+    rate = rows / (ours.await_snapshot(600) - begun)
+    return rate, spent.says()
 
 
 def _verify(context: Context, ours: Flow, rows: int) -> Result:
