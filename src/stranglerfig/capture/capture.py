@@ -14,7 +14,7 @@ import psycopg
 
 from stranglerfig.capture import model, slot, snapshot, wire
 from stranglerfig.capture.facts import Facts
-from stranglerfig.capture.memory import Memory, resume
+from stranglerfig.capture.memory import Memory, forget, resume
 from stranglerfig.capture.model import PERMANENT, Server, State
 from stranglerfig.capture.slot import remove
 from stranglerfig.capture.stream import Pace, Stream
@@ -23,7 +23,7 @@ from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 
-__all__ = ["CaptureJob", "remove", "resume", "run"]
+__all__ = ["CaptureJob", "forget", "remove", "resume", "run"]
 
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 

@@ -72,3 +72,8 @@ async def resume(log: EventLog, context: str, direction: Direction, table: str) 
     if state is None:
         raise FigError("unknown_flow", f"the flow {context} {direction} was never captured", context=context)
     await memory.remember(state.accepting(table))
+
+
+async def forget(log: EventLog, context: str, direction: Direction) -> None:
+    """Remove what a flow remembers of its places: it begins anew when it is wanted again."""
+    await log.delete_topic(Memory(log, context, direction).states)

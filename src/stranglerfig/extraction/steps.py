@@ -26,7 +26,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import Kind, Kpi
 from stranglerfig.schemas.registry import SchemaRegistry
-from stranglerfig.sync import target
+from stranglerfig.sync import derive, target
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
 """Before any user sees the service's answers, only these have evidence."""
@@ -310,8 +310,8 @@ class Steps:
         await parts.log.create_topic(writers.topic(context))
         await parts.flows.want(context, Direction.FORWARD, capture=True, sync=True, snapshot=True)
 
-    async def _await_snapshot(self) -> None:
-        """Follow the copy until it is applied, saying how far it is."""
+    async def _await_snapshot(self, *, after: int = 0) -> None:
+        """Follow the copy that comes after generation ``after`` until it is applied, saying how far it is."""
         context = self.settings.context
         begun = clock.monotonic()
         while True:
@@ -324,10 +324,11 @@ class Steps:
                     and part.get("error")
                 ):
                     raise FigError(part["error"]["code"], part["error"]["message"], part["error"].get("remedy", ""))
-            if report.get("snapshot_done"):
+            copying = int(report.get("generation") or 0) > after
+            if copying and report.get("snapshot_done"):
                 return
             total = int(report.get("snapshot_total") or (flow.capture.get("snapshot_total") if flow else 0) or 0)
-            done = int(report.get("snapshot_rows") or 0)
+            done = int(report.get("snapshot_rows") or 0) if copying else 0
             rate = done / max(0.001, clock.monotonic() - begun)
             await self._progress(
                 f"copying {total:,} rows" if total else "beginning the copy",
@@ -410,6 +411,8 @@ class Steps:
                     )
         for direction in Direction:
             await parts.log.delete_topic(names(context, direction).topic)
+            await capture.forget(parts.log, context, direction)
+        await derive.forget(parts.control_dsn, context)
         await parts.flows.forget(context)
 
     async def _await_quiet(self, dsn: str) -> None:
@@ -445,8 +448,10 @@ class Steps:
                 "text": "would make the slot anew and copy all tables again",
                 "effects": self.effects(standing, Place(Stage.SYNC)),
             }
+        flow = await self.parts.flows.get(self.settings.context, Direction.FORWARD)
+        before = int(flow.sync.get("generation") or 0) if flow is not None else 0
         await self.parts.flows.again(self.settings.context, Direction.FORWARD)
-        await self._await_snapshot()
+        await self._await_snapshot(after=before)
         return {"text": "copied again"}
 
     # -- decommissioning -----------------------------------------------------------------------------------------------
@@ -513,6 +518,7 @@ class Steps:
         await self.store.learn(context, retired=False)
         await parts.flows.want(context, Direction.REVERSE, capture=True, sync=True)
         # A new slot: what it would have carried meanwhile was refused by the guards, so nothing is missing.
+        await parts.flows.again(context, Direction.FORWARD)
         await parts.flows.want(context, Direction.FORWARD, capture=True, sync=True, snapshot=False)
 
     async def _settle_after(self, standing: Standing) -> None:

@@ -301,3 +301,10 @@ async def _read(log: EventLog, topic: str, position: int) -> list[Record]:
             raise
         await asyncio.sleep(0.2)  # capture has not made it yet
         return []
+
+
+async def forget(dsn: str, context: str) -> None:
+    """Forget how far a context's events are derived: its topic of changes is gone, positions begin anew."""
+    async with postgres.session(dsn, what=f"derive {context}") as conn:
+        if await postgres.value(conn, "SELECT to_regclass('fig.derived')") is not None:
+            await conn.execute("DELETE FROM fig.derived WHERE context = %s", (context,))
