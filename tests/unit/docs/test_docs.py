@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 from urllib.parse import unquote
 
 import click
 import pytest
-import yaml
+from pydantic import BaseModel
 
 from stranglerfig.changes.settings import Settings
 from stranglerfig.cli import codes
 from stranglerfig.cli.main import fig
+from stranglerfig.databases import preflight
 from stranglerfig.extraction.settings import ExtractionSettings
+from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.settings import Estate
+from stranglerfig.telemetry import metrics
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
@@ -28,7 +32,17 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=inde
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(?P<text>.+)$", re.MULTILINE)
 SPAN = re.compile(r"`(?P<text>[^`\n]+)`")
-CODE = re.compile(r"[a-z]+(?:_[a-z]+)+")
+WORD = re.compile(r"[a-z]+(?:_[a-z0-9]+)+")
+OTHERS = {
+    "session_replication_role",
+    "pg_logical_emit_message",
+    "max_slot_wal_keep_size",
+    "application_name",
+    "ext_proc",
+}
+"""Words of PostgreSQL's and Envoy's."""
+EXAMPLES = ("fig_inventory_", "fig_holding_inventory", "inventory_", "reservations_", "stock_")
+"""Beginnings of names in the worked scenario."""
 
 
 class Block(NamedTuple):
@@ -64,7 +78,7 @@ def fig_lines(page: Path) -> Iterator[str]:
     for block in blocks(page):
         if block.info[:1] in ([], ["sh"], ["console"], ["text"]):
             for line in block.body.replace("\\\n", " ").splitlines():
-                if re.match(r"(\$ )?fig ", line.strip()):
+                if re.match(r"(\$ )?fig ", line.strip()) and "[OPTIONS]" not in line:
                     yield line.strip().removeprefix("$ ")
     for span in SPAN.finditer(prose(page)):
         if span["text"].startswith("fig "):
@@ -124,10 +138,12 @@ def test_a_command_line_that_fig_does_not_know_is_noticed(line: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_settings_snippet_is_valid(page: Path) -> None:
+def test_every_settings_snippet_is_valid(page: Path, tmp_path: Path) -> None:
     for block in blocks(page):
         if block.info[:1] == ["yaml"] and len(block.info) == 2:
-            MODELS[block.info[1]].model_validate(yaml.safe_load(block.body))
+            file = tmp_path / "snippet.yaml"
+            file.write_text(block.body)
+            yamlfile.parse(yamlfile.read(file), MODELS[block.info[1]])
 
 
 @pytest.mark.parametrize("page", [page for page in WRITTEN if "how-to" in page.parts], ids=name)
@@ -135,16 +151,39 @@ def test_settings_in_how_tos_are_marked_and_so_checked(page: Path) -> None:
     assert all(len(block.info) == 2 for block in blocks(page) if block.info[:1] == ["yaml"])
 
 
+def fields(model: type[BaseModel], seen: set[str]) -> set[str]:
+    """The names of all fields that a model of settings has, and those of the models in them."""
+    for key, field in model.model_fields.items():
+        seen.add(field.alias or key)
+        for inner in models_in(field.annotation):
+            fields(inner, seen)
+    return seen
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_in(argument)
+
+
+@cache
+def known_words() -> frozenset[str]:
+    """Words with an underscore that a page may use: codes, settings and KPIs, preflight findings, metrics."""
+    settings = set().union(*(fields(model, set()) for model in MODELS.values()))
+    findings = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', Path(preflight.__file__).read_text()))
+    measured = {family.name for family in metrics.REGISTRY.collect()}
+    return frozenset({*codes.catalogue(), *settings, *findings, *measured, *OTHERS})
+
+
 @pytest.mark.parametrize("page", WRITTEN, ids=name)
-def test_every_error_code_exists(page: Path) -> None:
-    # A code is what stands in brackets after a message, or after `fig explain`, or in a table of codes.
-    known = codes.catalogue()
-    text = page.read_text()
-    said = set(re.findall(r"(?:fig explain |\[)([a-z]+(?:_[a-z]+)+)\b(?!\]\()", text))
-    for line in text.splitlines():
-        if line.startswith("| `") and "| code" in text:
-            said |= {s["text"] for s in SPAN.finditer(line.split("|")[1]) if CODE.fullmatch(s["text"])}
-    assert said <= set(known), said - set(known)
+def test_every_code_setting_and_metric_exists(page: Path) -> None:
+    text = prose(page)
+    said = {span["text"] for span in SPAN.finditer(text) if WORD.fullmatch(span["text"])}
+    said |= set(re.findall(r"fig explain ([a-z_]+)", page.read_text()))
+    unknown = {word for word in said - known_words() if not word.startswith(EXAMPLES)}
+    assert not unknown, f"{name(page)}: {', '.join(sorted(unknown))}"
 
 
 def test_every_decision_has_its_parts_and_its_number() -> None:
