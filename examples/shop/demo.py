@@ -33,7 +33,7 @@ from stranglerfig.eventlog import open_log
 from stranglerfig.foundation import clock
 
 CONTEXT = "inventory"
-READING = {"reads": 88, "writes": 8, "orders": 4}
+READING = {"reads": 80, "writes": 14, "orders": 6}
 WRITING = {"reads": 15, "writes": 80, "orders": 5}
 
 # Full: what the scenario asserts. Quick: smaller evidence; what is loosened shows as such in the report.
@@ -55,10 +55,10 @@ QUICK = {
     "error_below": 0.002,
     "shadow_samples": 600,
     "shadow_below": 0.01,
-    "latency_samples": 1_000,
-    "lag_samples": 500,
+    "latency_samples": 1_500,
+    "lag_samples": 300,
     "no_worse_samples": 300,
-    "guard_samples": 20,
+    "guard_samples": 10,
     "quiet_seconds": 11,
     "brownout_seconds": 2,
     "watch_seconds": 2,
@@ -496,13 +496,13 @@ def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="at most two and a half minutes, with smaller evidence")
-    parser.add_argument("--rate", type=float, default=None, help="requests a second (250; quick: 200)")
+    parser.add_argument("--rate", type=float, default=None, help="requests a second (300; quick: 160)")
     parser.add_argument("--items", type=int, default=None, help="items in the catalogue (100,000; quick: 20,000)")
     parser.add_argument("--seed", type=int, default=1, help="what everything random follows from")
     parser.add_argument("--report", default="demo-report", help="folder of report.json and report.html")
     parser.add_argument("--keep", action="store_true", help="keep the data directory for a look afterwards")
     options = parser.parse_args()
-    options.rate = options.rate or (200 if options.quick else 320)
+    options.rate = options.rate or (160 if options.quick else 300)
     options.items = options.items or (20_000 if options.quick else 100_000)
     # Below /tmp, which the account that runs PostgreSQL may pass; a checkout below /root it may not.
     root = Path(tempfile.mkdtemp(prefix="stranglerfig-demo-"))

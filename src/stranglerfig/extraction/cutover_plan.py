@@ -97,6 +97,7 @@ class CutoverResult:
             "hold_p50_ms": self.hold.p50_ms,
             "hold_p99_ms": self.hold.p99_ms,
             "hold_max_ms": self.hold.max_ms,
+            "holds_ms": list(self.hold.waits_ms),
             "duration_ms": round(self.duration_ms, 1),
             "steps": {name: round(ms, 2) for name, ms in self.steps.items()},
         }

@@ -86,8 +86,8 @@ class Points:
         self._rest: Counter[int] = Counter()
 
     def add(self, line: Observation) -> None:
-        """Count one line."""
-        second = int(line.time)
+        """Count one line, in the second in which it was answered: lines come in that order."""
+        second = int(line.time + (line.duration_us or 0) / 1e6)
         if line.context != self._context:
             self._rest[second] += 1
             return

@@ -18,6 +18,7 @@ class HoldStats:
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     max_ms: float = 0.0
+    waits_ms: Sequence[float] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

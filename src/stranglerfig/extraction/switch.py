@@ -226,7 +226,9 @@ class _Facade:
 
         with suppress(FigError):
             found = await clock.until(ended, timeout=2, what="the fence server's report")
-            return HoldStats(found.held_requests, found.hold_p50_ms, found.hold_p99_ms, found.hold_max_ms)
+            return HoldStats(
+                found.held_requests, found.hold_p50_ms, found.hold_p99_ms, found.hold_max_ms, tuple(found.waits_ms)
+            )
         return HoldStats()
 
 

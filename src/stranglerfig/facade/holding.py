@@ -91,12 +91,16 @@ def overdue(judgement: Judgement, waited: float, budget: float, patience: float)
     return "wait"
 
 
+KEPT_WAITS = 1000
+
+
 @dataclass(frozen=True)
 class HoldReport:
     """One hold, after it has ended: waits in milliseconds; ``began`` is wall time, seconds since 1970.
 
     ``refused`` are the requests that were answered 503; ``given_up`` says that the fence server ended the cut-over
     because its budget was over.
+    ``waits_ms`` are the waits themselves, at most ``KEPT_WAITS`` of them, evenly picked from the sorted ones.
     """
 
     context: str
@@ -110,6 +114,7 @@ class HoldReport:
     hold_p99_ms: float
     hold_max_ms: float
     given_up: bool = False
+    waits_ms: Sequence[float] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -141,6 +146,7 @@ def report(
         hold_p99_ms=round(quantile(ordered, 0.99) * 1000, 2),
         hold_max_ms=round(quantile(ordered, 1.0) * 1000, 2),
         given_up=given_up,
+        waits_ms=[round(wait * 1000, 1) for wait in ordered[:: max(1, -(-len(ordered) // KEPT_WAITS))]],
     )
 
 

@@ -101,8 +101,8 @@ def gather(
 
 def _cutover(milestone: Mapping[str, Any]) -> Cutover:
     known: dict[str, Any] = {key: milestone.get(key) for key in _CUTOVER}
-    more = {key: value for key, value in milestone.items() if key not in (*_CUTOVER, "kind")}
-    return Cutover(**known, more=more)
+    more = {key: value for key, value in milestone.items() if key not in (*_CUTOVER, "kind", "holds_ms")}
+    return Cutover(**known, holds_ms=milestone.get("holds_ms") or (), more=more)
 
 
 def _mark(milestone: Mapping[str, Any]) -> Mark:
