@@ -12,11 +12,16 @@ SELECT generation, lsn, ordinal, log_position, activated, source_committed_at,
 FROM fig.applied WHERE (context, direction) = (%s, %s)
 
 -- name: advance
--- The compare is what keeps a worker that lost its place from writing: no row means that another one went on.
-UPDATE fig.applied
-SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, activated = %s, source_committed_at = %s,
-    snapshot_rows = %s, snapshot_total = %s, snapshot_began_at = %s, snapshot_ended_at = %s, updated_at = now()
-WHERE (context, direction) = (%s, %s) AND (generation, lsn, ordinal, log_position) = (%s, %s, %s, %s)
+-- The compare is what keeps a worker that lost its place from writing: no row means that another one went on. It then
+-- fails (22012), so that the COMMIT that was sent along with it commits nothing.
+WITH moved AS (
+    UPDATE fig.applied
+    SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, activated = %s, source_committed_at = %s,
+        snapshot_rows = %s, snapshot_total = %s, snapshot_began_at = %s, snapshot_ended_at = %s, updated_at = now()
+    WHERE (context, direction) = (%s, %s) AND (generation, lsn, ordinal, log_position) = (%s, %s, %s, %s)
+    RETURNING 1
+)
+SELECT 1 / count(*) FROM moved
 
 -- name: ownership
 -- Locked: nobody becomes owner between this look and our commit.

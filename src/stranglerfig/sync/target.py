@@ -235,6 +235,15 @@ class Target:
         self._skips = frozenset((row[0], row[1], row[2]) for row in rows)
         self._replica = bool(await postgres.value(conn, _sql.may_replicate))
 
+    async def _begin(self) -> tuple[str, int]:
+        """Begin a transaction and look at the ownership row, in one exchange with the server."""
+        if not self._ownership:
+            await self._conn.execute("BEGIN")
+            return await self._admission()
+        async with self._conn.pipeline():
+            await self._conn.execute("BEGIN")
+            return await self._admission()
+
     async def _admission(self) -> tuple[str, int]:
         """The ownership row, locked against a change until this transaction ends; without one: a standby."""
         if not self._ownership:
@@ -276,18 +285,21 @@ class Target:
             raise
 
     async def _transaction(self, units: Sequence[Unit], *, careful: bool) -> None:
-        await self._conn.execute("BEGIN")
-        state, epoch = await self._admission()
+        state, epoch = await self._begin()
         work = plan((u.item for u in units), self.job.context, state, epoch, self.applied.activated, self._skips)
         await self._steps(work.steps, careful=careful)
         await self._finish(work, units)
 
     async def _finish(self, work: Work, units: Sequence[Unit]) -> None:
-        await self._record(work)
         after = self._after(work, units)
-        if not await self._advance(after):
-            raise FigError("overtaken", "another worker has moved the position meanwhile", "Nothing to do.")
-        await self._conn.execute("COMMIT")
+        try:
+            async with self._conn.pipeline():  # one exchange: what comes after a statement that fails is not done
+                await self._record(work)
+                await self._advance(after)
+                await self._conn.execute("COMMIT")
+        except psycopg.errors.DivisionByZero as error:
+            said = "another worker has moved the position meanwhile"
+            raise FigError("overtaken", said, "Nothing to do.") from error
         self._settle()
         self.applied = after
 
@@ -354,7 +366,7 @@ class Target:
                 )
         return after
 
-    async def _advance(self, after: Applied) -> bool:
+    async def _advance(self, after: Applied) -> None:
         was = self.applied
         values = (
             *(after.generation, after.lsn, after.ordinal, after.log_position, after.activated),
@@ -363,8 +375,7 @@ class Target:
             *(self.job.context, self.job.direction),
             *(was.generation, was.lsn, was.ordinal, was.log_position),
         )
-        cursor = await self._conn.execute(_sql.advance, values)
-        return cursor.rowcount == 1
+        await self._conn.execute(_sql.advance, values)
 
     async def _record(self, work: Work) -> None:
         job = self.job
