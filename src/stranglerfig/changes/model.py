@@ -85,8 +85,7 @@ class Relation:
 Operation = Literal["c", "u", "d", "r", "t"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A row's change.
 
     Attributes:
@@ -110,8 +109,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """A transaction, or a part of one that is too large to travel whole.
 
     Attributes:
