@@ -16,6 +16,7 @@ import orjson
 import uvloop
 
 from stranglerfig.eventlog.postgres import PostgresLog
+from stranglerfig.runtime.roles import collect_rarely
 from stranglerfig.runtime.supervise import until_signal
 
 
@@ -52,6 +53,7 @@ async def _work(part: str, file: Path) -> None:
 
 def main() -> None:
     part, file = sys.argv[1], Path(sys.argv[2])
+    collect_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_signal(_work(part, file)))
 

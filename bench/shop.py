@@ -35,7 +35,7 @@ class Fig:
 
     def __init__(self, context: Context, estate: Estate) -> None:
         self._context = context
-        self._environment = dict(os.environ) | estate.environment()
+        self._estate = estate
         self._command = [str(Path(sys.executable).with_name("fig")), "--project", str(estate.project), "--json"]
 
     def __call__(self, *arguments: str, timeout: float = 300) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Fig:
         """
         done = subprocess.run(
             [*self._command, *arguments],
-            env=self._environment,
+            env=dict(os.environ) | self._estate.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
