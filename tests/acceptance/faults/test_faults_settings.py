@@ -1,0 +1,77 @@
+"""What a wrong configuration or estate is refused with, before anything is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shop_driver import Shop
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+
+
+def restarted(shop: Shop, change: Any) -> None:
+    """``fig up`` once more, with other settings."""
+    shop.fig("down")
+    shop.estate.write_project(VALUES)
+    shop.configure(change)
+    shop.up()
+
+
+def lossy(settings: dict[str, Any]) -> None:
+    """A mapping whose way back forgets."""
+    settings["tables"][0]["columns"]["name"] = "upper(name)"
+
+
+def one_way(settings: dict[str, Any]) -> None:
+    """A mapping without a way back."""
+    del settings["tables"][1]["reverse"]["quantity"]
+
+
+def both(settings: dict[str, Any]) -> None:
+    """What is not built yet."""
+    settings["remaining_writers"] = "bidirectional"
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        (one_way, ("mapping_not_reversible",)),
+        (lossy, ("mapping_not_identical", "mapping_not_reversible")),
+        (both, ("bidirectional_not_built",)),
+    ],
+    ids=["one-way", "lossy", "bidirectional"],
+)
+def test_writes_do_not_go_where_they_could_not_come_back(shop: Shop, change: Any, codes: tuple[str, ...]) -> None:
+    shop.go(READS)
+    restarted(shop, change)
+    try:
+        refused = shop.refusal("advance", CONTEXT, "--override", "to see the proof hold")
+        assert refused.code in codes, refused
+        assert shop.owner() == "monolith"
+    finally:
+        restarted(shop, None)
+    shop.forgive()  # fig up, and with it the façade, was away
+    shop.go(WRITES)
+    shop.sound("service")
+
+
+def test_a_wrong_key_is_named_with_its_line(shop: Shop) -> None:
+    shop.go(READS)
+
+    def wrong(settings: dict[str, Any]) -> None:
+        settings["fasade"] = settings.pop("facade")
+
+    shop.fig("down")
+    good = shop.file.read_text()
+    try:
+        shop.configure(wrong)
+        refused = shop.refusal("up", "--detach")
+        assert (refused.status, refused.code) == (2, "bad_configuration")
+        assert "did you mean 'facade'" in refused.message and "extraction.yaml:" in refused.message
+    finally:
+        shop.file.write_text(good)
+        shop.up()
+    shop.forgive()
+    shop.go(WRITES)
+    shop.sound("service")
