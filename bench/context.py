@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -64,8 +65,30 @@ class Context:
                     server.stop()
 
 
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def _busy() -> float:
+    """Seconds of processor time that the machine has spent."""
+    numbers = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(numbers) - numbers[3] - numbers[4]) / _TICK
+
+
+def _trees() -> tuple[dict[int, float], dict[int, int]]:
+    """Seconds that each process (with its children that have ended) has spent, and each one's parent."""
+    spent: dict[int, float] = {}
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)] = int(fields[1])
+                spent[int(folder.name)] = sum(map(int, fields[11:15])) / _TICK
+    return spent, parents
+
+
 class Spent:
-    """The processor time that some processes, and the whole machine, spend from now on."""
+    """The processor time that some processes, all of this bench's, and other programs spend from now on."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
@@ -73,21 +96,42 @@ class Spent:
         self._before = self._now()
 
     def _now(self) -> dict[str, float]:
-        tick = os.sysconf("SC_CLK_TCK")
-        found = {}
-        for name, pid in self._pids.items():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            found[name] = (int(fields[11]) + int(fields[12])) / tick
-        numbers = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        found["the machine"] = (sum(numbers) - numbers[3] - numbers[4]) / tick
-        return found
+        spent, parents = _trees()
+        found = {name: spent.get(pid, 0.0) for name, pid in self._pids.items()}
+        mine = 0.0
+        for pid, seconds in spent.items():
+            at = pid
+            while at > 1 and at != os.getpid():
+                at = parents.get(at, 0)
+            mine += seconds if at == os.getpid() else 0.0
+        return found | {"the bench with its servers": mine, "the machine": _busy()}
 
     def says(self) -> str:
         """Cores busy on average, in words."""
         seconds = time.perf_counter() - self._begun
         now = self._now()
-        listed = ", ".join(f"{name} {(now[name] - before) / seconds:.2f}" for name, before in self._before.items())
-        return f"cores busy: {listed} of {os.cpu_count()}"
+        cores = {name: (now[name] - before) / seconds for name, before in self._before.items()}
+        others = max(0.0, cores.pop("the machine") - cores["the bench with its servers"])
+        listed = ", ".join(f"{name} {busy:.2f}" for name, busy in cores.items())
+        return f"cores busy of {os.cpu_count()}: {listed}, other programs {others:.2f}"
+
+
+def await_quiet(most: float, patience: float, say: Callable[[str], None]) -> None:
+    """Wait until less than ``most`` cores are busy; goes on after ``patience`` seconds, and says so."""
+    deadline = time.perf_counter() + patience
+    told = False
+    while patience > 0:
+        before, begun = _busy(), time.perf_counter()
+        time.sleep(1.0)
+        busy = (_busy() - before) / (time.perf_counter() - begun)
+        if busy < most:
+            return
+        if time.perf_counter() > deadline:
+            say(f"other programs keep {busy:.1f} cores busy: the figures say less than they could")
+            return
+        if not told:
+            told = True
+            say(f"other programs keep {busy:.1f} cores busy: waiting for a quiet moment")
 
 
 def until(condition: Callable[[], bool], timeout: float, what: str, every: float = 0.01) -> float:

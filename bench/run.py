@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import append, cutover, facade, memory, snapshot, stream, up
-from bench.context import Context
+from bench.context import Context, await_quiet
 from bench.result import Result
 
 OUT = Path(__file__).parent / "out"
@@ -111,6 +111,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="one figure, or all that begin so")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sizes; targets are for 1")
+    parser.add_argument(
+        "--patience", type=float, default=20, metavar="S", help="seconds to wait for other programs to be quiet"
+    )
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     begun = time.perf_counter()
@@ -125,6 +128,7 @@ def main() -> int:
     chosen = wanted(options.only)
     try:
         for number, (names, bench) in enumerate(chosen, start=1):
+            await_quiet(0.4, options.patience, context.say)
             context.say(f"[{number}/{len(chosen)}] {', '.join(names)}")
             found = run(context, names, bench)
             if options.scale != 1:

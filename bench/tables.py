@@ -49,7 +49,7 @@ def fill(dsn: str, rows: int) -> None:
         conn.execute(INVENTORY)
         conn.execute(
             "INSERT INTO inventory SELECT n, 'SKU-' || lpad(n::text, 8, '0'), 'Item number ' || n,"
-            " 200 + n * 7919 %% 800, n %% 7, 20, timestamptz '2026-01-01' + n * interval '1 second'"
+            " 200 + n::bigint * 7919 %% 800, n %% 7, 20, timestamptz '2026-01-01' + n * interval '1 second'"
             " FROM generate_series(1, %s) AS n",
             (rows,),
         )
