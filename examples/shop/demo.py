@@ -42,6 +42,8 @@ FULL = {
     "error_below": 0.0001,
     "shadow_samples": 5_000,
     "shadow_below": 0.001,
+    "latency_share": 0.99,
+    "margin": 1.5,
     "latency_samples": 5_000,
     "lag_samples": 2_000,
     "no_worse_samples": 2_000,
@@ -55,6 +57,8 @@ QUICK = {
     "error_below": 0.002,
     "shadow_samples": 600,
     "shadow_below": 0.01,
+    "latency_share": 0.95,
+    "margin": 2.0,
     "latency_samples": 1_500,
     "lag_samples": 300,
     "no_worse_samples": 300,
@@ -316,8 +320,7 @@ class Demo:
         """Reads, with a bad release on the way."""
         fig, estate, stage = self.fig, self.estate, self.stage
         stage.act(3, "Reads: shadow, 1 %, 10 %; a bad release is caught and taken back by itself; then 100 %")
-        for _ in range(3):
-            fig("advance", CONTEXT, "--wait", self.wait)
+        self.reach("reads", "10")
         stage.say("The team deploys a bad release of the service: wrong answers, and 100 ms slower, for some items")
         estate.deploy_service("bad")
         until(lambda: self.place() == ("reads", "shadow"), 120, "the KPIs to take the switch back", stage)
@@ -325,8 +328,7 @@ class Demo:
         stage.say(f"  taken back by itself: {cause}")
         estate.deploy_service("good")
         stage.say("The good release again")
-        for _ in range(4):
-            fig("advance", CONTEXT, "--wait", self.wait)
+        self.reach("reads", "100")
 
     def act_4(self) -> None:
         """Writes: over, back, over again."""
@@ -343,12 +345,12 @@ class Demo:
         estate.deploy_monolith(reserve="api")
         stage.say("The team switches the monolith: its orders now reserve through the API")
         until(self.no_writer, 60, "the guards to see no other writer", stage)
-        fig("advance", CONTEXT, "--wait", self.wait)
+        self.reach("writes")
         estate.steer(mix=WRITING)
         self.dwell(5 if self.options.quick else 15)
         fig("rollback", CONTEXT, "--reason", "to show the way back")
         self.dwell(3 if self.options.quick else 10)
-        fig("advance", CONTEXT, "--wait", self.wait)
+        self.reach("writes")
 
     def act_5(self) -> None:
         """The nightly job, and a consumer that nobody knew of."""
@@ -379,13 +381,11 @@ class Demo:
         """Decommission."""
         fig, estate, stage = self.fig, self.estate, self.stage
         stage.act(6, "Decommission: watched, browned out, retired, reported, dropped; the monolith goes on")
-        fig("advance", CONTEXT, "--wait", self.wait)
-        fig("advance", CONTEXT)
-        fig("advance", CONTEXT)
+        self.reach("decommission", "retire")
         code = estate.reduced_monolith()
         estate.deploy_monolith(code=code)
         stage.say("The team deploys the monolith without its inventory module")
-        fig("advance", CONTEXT, "--wait", self.wait)
+        self.reach("decommission", "report")
         self.proof = fig("verify", CONTEXT)
         fig("decommission", "drop", CONTEXT, "--confirm", CONTEXT)
         self.dwell(2)
@@ -422,13 +422,25 @@ class Demo:
 
     # ---- small things
 
+    def reach(self, stage: str, step: str = "") -> None:
+        """Advance until there. What a noisy moment takes back is tried again, as an operator would; a few times."""
+        taken_back = 0
+        while (at := self.status())["stage"] != stage or at["step"] != step:
+            try:
+                self.fig("advance", CONTEXT, "--wait", self.wait)
+            except Refused as refused:
+                taken_back += 1
+                if refused.code not in ("rolled_back", "gate_failed", "cutover_aborted") or taken_back > 3:
+                    raise
+                self.stage.say(f"  {refused.message[:200]} [{refused.code}]")
+
     def status(self) -> dict[str, Any]:
         """Where the extraction stands."""
         return dict(self.fig("status", CONTEXT, quiet=True)["extractions"][0])
 
     def place(self) -> tuple[str, str]:
-        """Its stage and step, from the running watch."""
-        status = self.stage._status or self.status()
+        """Its stage and step."""
+        status = self.status()
         return status["stage"], status["step"]
 
     def no_writer(self) -> bool:

@@ -92,6 +92,7 @@ async def _status(store: Store, context: str, flows: list[Any]) -> dict[str, Any
     standing = await store.standing(context)
     visits = await store.visits(context)
     series = await store.series(context, last=1)
+    milestones = await store.milestones(context)
     return {
         "context": context,
         "stage": standing.place.stage.value,
@@ -109,6 +110,13 @@ async def _status(store: Store, context: str, flows: list[Any]) -> dict[str, Any
             for flow in flows
             if flow.context == context
         },
-        "warnings": list(standing.facts.get("warnings", [])),
-        "milestones": (await store.milestones(context))[-5:],
+        "warnings": [*standing.facts.get("warnings", []), *_taken_back(milestones)],
+        "milestones": milestones[-5:],
     }
+
+
+def _taken_back(milestones: list[dict[str, Any]]) -> list[str]:
+    """What was taken back last, while nothing has been switched since."""
+    switched = [m for m in milestones if m["kind"] in ("rollback", "cutover", "switch")]
+    backs = [m for m in switched[-2:] if m["kind"] == "rollback"]
+    return [f"{back['stage']} was taken back at {back['at']:%H:%M:%S}: {back['cause']}" for back in backs[-1:]]

@@ -123,7 +123,7 @@ class Controller:
         async def progress(text: str, data: Mapping[str, Any]) -> None:
             await store.tell(command.id, "progress" if data else "note", text, data)
 
-        work = Steps(self._parts, store, command.context, progress)
+        work = Steps(self._parts, store, command.context, progress, seconds=command.args.get("seconds"))
         standing = await store.standing(command.context)
         dry = bool(command.args.get("dry_run"))
         match command.verb:

@@ -53,13 +53,16 @@ def guard_samples(settings: ExtractionSettings, place: Place) -> int | None:
 class Steps:
     """The effects of one context's steps."""
 
-    def __init__(self, parts: Parts, store: Store, context: str, progress: Progress) -> None:
+    def __init__(
+        self, parts: Parts, store: Store, context: str, progress: Progress, *, seconds: float | None = None
+    ) -> None:
         self.parts = parts
         self.store = store
         self.context: ContextParts = parts.contexts[context]
         self.settings = self.context.settings
         self._progress = progress
         self._evidence = EvidenceStore(parts.control_dsn)
+        self._seconds = seconds
         self._switch = Switch(parts, self.context, store, progress)
 
     # -- what is about to happen -------------------------------------------------------------------------------------
@@ -458,7 +461,7 @@ class Steps:
 
     async def _enter_watch(self, standing: Standing, place: Place, by: str, gate: Any) -> Standing:
         settings = self.settings
-        seconds = settings.decommission.watch_seconds
+        seconds = self._seconds or settings.decommission.watch_seconds
         await self._progress(f"watching the old tables for {seconds:g} s", {})
         before = await decommission.sizes(self.parts.monolith_dsn, settings.sources)
         seen, load = await asyncio.gather(
@@ -471,7 +474,7 @@ class Steps:
 
     async def _brownout(self, standing: Standing) -> None:
         settings = self.settings
-        seconds = settings.decommission.brownout_seconds
+        seconds = self._seconds or settings.decommission.brownout_seconds
         if standing.facts["watch"]["users"]:
             users = "; ".join(f"{u['application']} ({u['statement'][:60]})" for u in standing.facts["watch"]["users"])
             await self._progress(f"still seen at the old tables: {users}", {})
