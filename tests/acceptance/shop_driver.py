@@ -72,6 +72,7 @@ PLACES = [
     ("done", ""),
 ]
 READS, WRITES = ("reads", "100"), ("writes", "")
+BUSY = ("lag_too_large", "budget_exhausted", "marker_not_applied", "timed_out", "fence_not_closed", "writes_in_flight")
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60, every: float = 0.05) -> Any:
@@ -264,11 +265,23 @@ class Shop:
 
     def advance(self, *more: str, timeout: float = 120) -> dict[str, Any]:
         """``fig advance``, waiting for evidence."""
-        return self.fig("advance", CONTEXT, "--wait", "60", *more, timeout=timeout)
+        return self._patiently("advance", CONTEXT, "--wait", "60", *more, timeout=timeout)
 
     def rollback(self, *more: str) -> dict[str, Any]:
         """``fig rollback``."""
-        return self.fig("rollback", CONTEXT, *more)
+        return self._patiently("rollback", CONTEXT, *more)
+
+    def _patiently(self, *arguments: str, timeout: float = 120) -> dict[str, Any]:
+        """Ask again what a busy machine alone refuses: a stream that is behind, a proof that takes too long."""
+        for _ in range(10):
+            try:
+                return self.fig(*arguments, timeout=timeout)
+            except Refused as refused:
+                cause = refused.context.get("cause", {}).get("code", refused.code)
+                if cause not in BUSY:
+                    raise
+                time.sleep(0.5)
+        return self.fig(*arguments, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """``fig status --json``."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from shop_driver import Shop
+from shop_driver import CONTEXT, READS, VALUES, WRITES, Shop
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 
 def restarted(shop: Shop, change: Any) -> None:
     """``fig up`` once more, with other settings."""
-    shop.fig("down")
-    shop.estate.write_project(VALUES)
-    shop.configure(change)
-    shop.up()
+    with shop.quiet():
+        shop.fig("down")
+        shop.estate.write_project(VALUES)
+        shop.configure(change)
+        shop.up()
 
 
 def lossy(settings: dict[str, Any]) -> None:
@@ -51,7 +52,6 @@ def test_writes_do_not_go_where_they_could_not_come_back(shop: Shop, change: Any
         assert shop.owner() == "monolith"
     finally:
         restarted(shop, None)
-    shop.forgive()  # fig up, and with it the façade, was away
     shop.go(WRITES)
     shop.sound("service")
 
@@ -62,16 +62,16 @@ def test_a_wrong_key_is_named_with_its_line(shop: Shop) -> None:
     def wrong(settings: dict[str, Any]) -> None:
         settings["fasade"] = settings.pop("facade")
 
-    shop.fig("down")
-    good = shop.file.read_text()
-    try:
-        shop.configure(wrong)
-        refused = shop.refusal("up", "--detach")
-        assert (refused.status, refused.code) == (2, "bad_configuration")
-        assert "did you mean 'facade'" in refused.message and "extraction.yaml:" in refused.message
-    finally:
-        shop.file.write_text(good)
-        shop.up()
-    shop.forgive()
+    with shop.quiet():
+        shop.fig("down")
+        good = shop.file.read_text()
+        try:
+            shop.configure(wrong)
+            refused = shop.refusal("up", "--detach")
+            assert (refused.status, refused.code) == (2, "bad_configuration")
+            assert "did you mean 'facade'" in refused.message and "extraction.yaml:" in refused.message
+        finally:
+            shop.file.write_text(good)
+            shop.up()
     shop.go(WRITES)
     shop.sound("service")
