@@ -293,7 +293,7 @@ class Shop:
             now = self.place()
             if now == place:
                 return
-            if PLACES.index(now) < PLACES.index(place):
+            if now[0] == "aborted" or PLACES.index(now) < PLACES.index(place):
                 self.advance()
             else:
                 self.rollback()

@@ -72,10 +72,12 @@ def ahead(place: Place, read_steps: tuple[float, ...]) -> Place:
     """The place after ``place``.
 
     Raises:
-        FigError: ``nothing_ahead`` in ``done`` and ``aborted``.
+        FigError: ``nothing_ahead`` in ``done``.
     """
+    if place.stage is Stage.ABORTED:
+        return Place(Stage.PREPARE)  # nothing of it is left, so it can be begun anew
     places = route(read_steps)
-    if place.stage in (Stage.DONE, Stage.ABORTED) or place not in places:
+    if place.stage is Stage.DONE or place not in places:
         raise FigError("nothing_ahead", f"the extraction is {place}: nothing comes after it", "Start another one.")
     return places[places.index(place) + 1]
 

@@ -150,8 +150,8 @@ class Steps:
     async def plan(self, standing: Standing) -> dict[str, Any]:
         """What stands in the way, what the next step would do, which rights are needed, who writes."""
         found = await facts.findings(self.parts, self.context, stage=standing.place.stage)
-        final = standing.place.stage in (Stage.DONE, Stage.ABORTED)
-        following = None if final else ahead(standing.place, self.settings.gates.reads.steps)
+        done = standing.place.stage is Stage.DONE
+        following = None if done else ahead(standing.place, self.settings.gates.reads.steps)
         return {
             "text": f"{self.settings.context} is {standing.place}" + (f"; next: {following}" if following else ""),
             "place": str(standing.place),

@@ -75,3 +75,18 @@ def test_a_wrong_key_is_named_with_its_line(shop: Shop) -> None:
             shop.up()
     shop.go(WRITES)
     shop.sound("service")
+
+
+def test_an_abort_takes_everything_back_and_can_be_begun_anew(shop: Shop) -> None:
+    shop.go(WRITES)
+    assert shop.fig("abort", CONTEXT, "--dry-run")["effects"]
+    assert shop.fig("abort", CONTEXT, "--confirm", CONTEXT)["place"] == "aborted"
+    assert shop.ownership() == {"monolith": ("", 0), "service": ("", 0)}
+    for dsn in (shop.estate.monolith_dsn, shop.estate.service_dsn):
+        assert shop.value(dsn, "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == 0
+        assert shop.value(dsn, "SELECT count(*) FROM pg_publication") == 0
+    assert shop.value(shop.estate.service_dsn, "SELECT count(*) FROM stock_level") == 0
+    assert shop.refusal("rollback", CONTEXT).code == "nothing_behind"
+    shop.sound("-", equal=False)
+    shop.go(WRITES)
+    shop.sound("service")
