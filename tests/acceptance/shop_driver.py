@@ -336,6 +336,21 @@ class Shop:
         )
         return dict(found or {})
 
+    def left_behind(self) -> dict[str, list[str]]:
+        """What of us is in the two databases: slots, publications, guards, ownership rows."""
+        found = {}
+        for side, dsn in (("monolith", self.estate.monolith_dsn), ("service", self.estate.service_dsn)):
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                installed = conn.execute("SELECT to_regclass('fig.ownership') IS NOT NULL").fetchone()
+                rows = conn.execute(
+                    "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()"
+                    " UNION ALL SELECT pubname::text FROM pg_publication"
+                    " UNION ALL SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'fig%' AND NOT tgisinternal"
+                    + (" UNION ALL SELECT context FROM fig.ownership" if installed == (True,) else "")
+                )
+                found[side] = [row[0] for row in rows]
+        return found
+
     # ---- processes
 
     def roles(self) -> dict[str, dict[str, Any]]:
