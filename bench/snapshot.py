@@ -8,7 +8,7 @@ import time
 import psycopg
 
 from bench import replication
-from bench.context import Context
+from bench.context import Context, Spent
 from bench.flow import CONTEXT, Flow, flow
 from bench.result import Result
 from bench.tables import INVENTORY, ONE_TO_ONE, SCENARIO, SERVICE, execute, fill, same, settle
@@ -110,7 +110,9 @@ def _snapshot(ours: Flow, rows: int) -> tuple[float, str]:
 def _verify(context: Context, ours: Flow, rows: int) -> Result:
     context.say("verify_1m: comparing row by row")
     job = VerifyJob(CONTEXT, Direction.FORWARD, ours.source, ours.target, ours.mapping)
+    spent = Spent({})
     found = asyncio.run(verify(job))
+    cores = spent.says()
     if not found.equal or found.rows_compared != rows:
         raise RuntimeError(f"verification says {found}")
     seconds = asyncio.run(_scans(ours.source, ours.target))
@@ -121,7 +123,7 @@ def _verify(context: Context, ours: Flow, rows: int) -> Result:
         "one md5 aggregate over each side, at once",
         seconds,
         2.0,
-        note=f"{rows:,} rows a side in {found.chunks} chunks, {rows / found.seconds:,.0f} rows/s, behind a marker",
+        note=f"{rows:,} rows a side in {found.chunks} chunks, {rows / found.seconds:,.0f} rows/s, behind a marker; {cores}",
     )
 
 

@@ -318,7 +318,7 @@ class Demo:
 
     def act_3(self) -> None:
         """Reads, with a bad release on the way."""
-        fig, estate, stage = self.fig, self.estate, self.stage
+        estate, stage = self.estate, self.stage
         stage.act(3, "Reads: shadow, 1 %, 10 %; a bad release is caught and taken back by itself; then 100 %")
         self.reach("reads", "10")
         stage.say("The team deploys a bad release of the service: wrong answers, and 100 ms slower, for some items")

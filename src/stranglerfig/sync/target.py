@@ -214,6 +214,7 @@ class Target:
         self._replica = False
         self._open: Work | None = None
         self._last_statement = ""
+        self._put_off: list[str] = []
 
     # -- what is known of the target
 
@@ -287,13 +288,16 @@ class Target:
     async def _transaction(self, units: Sequence[Unit], *, careful: bool) -> None:
         state, epoch = await self._begin()
         work = plan((u.item for u in units), self.job.context, state, epoch, self.applied.activated, self._skips)
-        await self._steps(work.steps, careful=careful)
+        await self._steps(work.steps, careful=careful, last=True)
         await self._finish(work, units)
 
     async def _finish(self, work: Work, units: Sequence[Unit]) -> None:
         after = self._after(work, units)
         try:
             async with self._conn.pipeline():  # one exchange: what comes after a statement that fails is not done
+                for statement in self._put_off:
+                    await self._execute(statement)
+                self._put_off = []
                 await self._record(work)
                 await self._advance(after)
                 await self._conn.execute("COMMIT")
@@ -389,6 +393,7 @@ class Target:
 
     async def _roll_back(self) -> None:
         self._open = None
+        self._put_off = []
         if self._conn.closed or self._conn.broken:
             return
         await self._conn.execute("ROLLBACK")
@@ -429,7 +434,11 @@ class Target:
         self._last_statement = statement
         return await self._conn.execute(statement, params)
 
-    async def _steps(self, steps: Sequence[Step], *, careful: bool) -> None:
+    async def _steps(self, steps: Sequence[Step], *, careful: bool, last: bool = False) -> None:
+        """Do the steps; with ``last``, what nobody waits for the outcome of may go along with the commit."""
+        if last and not careful and all(type(step) is Rows for step in steps):
+            await self._rows([change for step in steps for change in cast(Rows, step).changes], put_off=True)
+            return
         for kind, group in itertools.groupby(steps, key=type):
             if kind is Rows:
                 rows = [cast(Rows, step) for step in group]
@@ -621,12 +630,21 @@ class Target:
             for part in parts:
                 await copy.write(part)
 
-    async def _rows(self, changes: Sequence[Change], *, new_first: bool = False) -> None:
+    async def _rows(self, changes: Sequence[Change], *, new_first: bool = False, put_off: bool = False) -> None:
         """Apply changes folded per key: deletions from the last table to the first, then the rest the other way.
 
         ``new_first`` turns the two around: needed where rows are pointed elsewhere before what they pointed to goes.
         """
         staged = {f.relation.qualified: await self._stage(f) for f in fold(changes, self._keys)}
+        singly = all(len(entries) == 1 for entries in self._by_target.values())
+        if put_off and singly and not any(here.unchanged for here in staged.values()):
+            await self._delete(staged)
+            self._put_off = [
+                statements.insert(entry, here.stage.name, upsert=True)
+                for (entry,) in self._by_target.values()
+                if (here := staged.get(entry.source)) is not None and here.counts[0]
+            ]
+            return
         phases = [self._delete, self._put]
         for phase in reversed(phases) if new_first else phases:
             await phase(staged)
