@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.context import Context
+from examples.shop.demo import QUICK
 from examples.shop.estate import Estate
 
 # Gates that ask for little: what is measured here is not the evidence.
-VALUES: dict[str, float] = {
+VALUES: dict[str, float] = QUICK | {
     "samples": 400,
     "error_below": 0.02,
     "shadow_samples": 100,
     "shadow_below": 0.1,
     "latency_samples": 400,
     "lag_samples": 400,
-    "no_worse_samples": 300,
-    "guard_samples": 20,
-    "quiet_seconds": 11,
-    "brownout_seconds": 2,
-    "watch_seconds": 2,
 }
 
 
