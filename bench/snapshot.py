@@ -115,6 +115,7 @@ def _verify(context: Context, ours: Flow, rows: int) -> Result:
     cores = spent.says()
     if not found.equal or found.rows_compared != rows:
         raise RuntimeError(f"verification says {found}")
+    rate = rows / found.seconds
     seconds = asyncio.run(_scans(ours.source, ours.target))
     return Result(
         "verify_1m",
@@ -123,7 +124,7 @@ def _verify(context: Context, ours: Flow, rows: int) -> Result:
         "one md5 aggregate over each side, at once",
         seconds,
         2.0,
-        note=f"{rows:,} rows a side in {found.chunks} chunks, {rows / found.seconds:,.0f} rows/s, behind a marker; {cores}",
+        note=f"{rows:,} rows a side in {found.chunks} chunks, {rate:,.0f} rows/s, behind a marker; {cores}",
     )
 
 
