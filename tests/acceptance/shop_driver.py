@@ -161,7 +161,7 @@ class Shop:
         gates, extraction: what differs in ``extraction.yaml``.
     """
 
-    def __init__(self, root: Path, *, items: int = 600, rate: float = 70, reserve: str = "api") -> None:
+    def __init__(self, root: Path, *, items: int = 600, rate: float = 45, reserve: str = "api") -> None:
         self.estate = Estate(root, items=items, settings={"fsync": "off"})
         self.rate = rate
         self.reserve = reserve
@@ -273,15 +273,15 @@ class Shop:
 
     def _patiently(self, *arguments: str, timeout: float = 120) -> dict[str, Any]:
         """Ask again what a busy machine alone refuses: a stream that is behind, a proof that takes too long."""
-        for _ in range(10):
+        deadline = time.monotonic() + 90
+        while True:
             try:
                 return self.fig(*arguments, timeout=timeout)
             except Refused as refused:
                 cause = refused.context.get("cause", {}).get("code", refused.code)
-                if cause not in BUSY:
+                if cause not in BUSY or time.monotonic() > deadline:
                     raise
-                time.sleep(0.5)
-        return self.fig(*arguments, timeout=timeout)
+                time.sleep(1)
 
     def status(self) -> dict[str, Any]:
         """``fig status --json``."""

@@ -6,10 +6,14 @@ imports the other.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from stranglerfig.changes.model import Direction
@@ -33,19 +37,47 @@ class Flow:
 
 
 class Flows:
-    """The control database's flows."""
+    """The control database's flows.
 
-    def __init__(self, dsn: str) -> None:
+    With ``keep`` one session is kept from call to call (a process that asks twice a second would otherwise spend more on
+    connecting than on asking); :meth:`close` ends it.
+    """
+
+    def __init__(self, dsn: str, *, keep: bool = False) -> None:
         self._dsn = dsn
+        self._keep = keep
+        self._kept: postgres.Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def close(self) -> None:
+        """End the kept session."""
+        if self._kept is not None:
+            await self._kept.close()
+            self._kept = None
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[postgres.Connection]:
+        if not self._keep:
+            async with postgres.session(self._dsn, what="flows") as conn:
+                yield conn
+            return
+        async with self._one_at_a_time:
+            if self._kept is None or self._kept.closed:
+                self._kept = await postgres.connect(self._dsn, what="flows")
+            try:
+                yield self._kept
+            except psycopg.OperationalError as error:
+                await self.close()
+                raise postgres.unreachable(self._dsn, error) from error
 
     async def migrate(self) -> None:
         """Create or bring forward the table."""
-        async with postgres.session(self._dsn, what="flows") as conn:
+        async with self._session() as conn:
             await postgres.migrate(conn, "changes", __package__ or "", ["flows.sql"])
 
     async def all(self) -> list[Flow]:
         """Every flow that was ever wanted."""
-        async with postgres.session(self._dsn, what="flows") as conn:
+        async with self._session() as conn:
             rows = await postgres.fetch(
                 conn,
                 "SELECT context, direction, capture_on, sync_on, snapshot, generation, capture, capture_at, sync,"
@@ -61,7 +93,7 @@ class Flows:
         self, context: str, direction: Direction, *, capture: bool, sync: bool, snapshot: bool = False
     ) -> None:
         """Say what should run."""
-        async with postgres.session(self._dsn, what="flows") as conn:
+        async with self._session() as conn:
             await conn.execute(
                 "INSERT INTO fig.flow (context, direction, capture_on, sync_on, snapshot) VALUES (%s, %s, %s, %s, %s)"
                 " ON CONFLICT (context, direction) DO UPDATE SET capture_on = excluded.capture_on,"
@@ -71,7 +103,7 @@ class Flows:
 
     async def again(self, context: str, direction: Direction) -> None:
         """Ask for another snapshot: the slot is made anew."""
-        async with postgres.session(self._dsn, what="flows") as conn:
+        async with self._session() as conn:
             await conn.execute(
                 "UPDATE fig.flow SET generation = generation + 1 WHERE (context, direction) = (%s, %s)",
                 (context, direction),
@@ -79,13 +111,13 @@ class Flows:
 
     async def forget(self, context: str) -> None:
         """Remove a context's flows: its extraction was aborted or is done."""
-        async with postgres.session(self._dsn, what="flows") as conn:
+        async with self._session() as conn:
             await conn.execute("DELETE FROM fig.flow WHERE context = %s", (context,))
 
     async def report(self, context: str, direction: Direction, part: str, report: dict[str, Any]) -> None:
         """Keep what ``part`` (``capture`` or ``sync``) says of itself."""
         column = {"capture": "capture", "sync": "sync"}[part]
-        async with postgres.session(self._dsn, what="flows") as conn:
+        async with self._session() as conn:
             await conn.execute(
                 f"UPDATE fig.flow SET {column} = %s, {column}_at = now() WHERE (context, direction) = (%s, %s)",  # noqa: S608
                 (Jsonb(report), context, direction),

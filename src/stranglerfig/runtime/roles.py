@@ -267,6 +267,7 @@ def controller(role: Role) -> None:
 
     async def work() -> None:
         log_ = open_log(project)
+        flows = Flows(role.control, keep=True)
         envoy = envoy_control(project, role.ports)
         client = FenceClient(f"http://127.0.0.1:{role.ports['fence']}")
         parts = Parts(
@@ -278,7 +279,7 @@ def controller(role: Role) -> None:
             monolith_dsn=project.reveal(project.estate.monolith.database),
             contexts=context_parts(project),
             log=log_,
-            flows=Flows(role.control),
+            flows=flows,
             envoy=envoy,
             fence=client,
             kill_point=role.kill_point,
@@ -290,6 +291,7 @@ def controller(role: Role) -> None:
             await control(parts)
         finally:
             await client.close()
+            await flows.close()
             await envoy.close()
             await log_.close()
 
@@ -314,7 +316,7 @@ def capture(role: Role) -> None:
 
     async def work() -> None:
         log_ = open_log(role.project)
-        flows = Flows(role.control)
+        flows = Flows(role.control, keep=True)
         try:
             await log_.migrate()
             await flows.migrate()
@@ -326,6 +328,7 @@ def capture(role: Role) -> None:
 
             await FlowsRole(flows, "capture", one).run(role.ready)
         finally:
+            await flows.close()
             await log_.close()
 
     _loop(role, work(), fast=True)
@@ -338,7 +341,7 @@ def sync(role: Role) -> None:
 
     async def work() -> None:
         log_ = open_log(role.project)
-        flows = Flows(role.control)
+        flows = Flows(role.control, keep=True)
         contexts = context_parts(role.project)
         governed = checked(role.project, log_)
 
@@ -365,6 +368,7 @@ def sync(role: Role) -> None:
             await flows.migrate()
             await FlowsRole(flows, "sync", one).run(role.ready)
         finally:
+            await flows.close()
             await log_.close()
 
     _loop(role, work(), fast=True)
