@@ -55,7 +55,7 @@ def _results(
         f" max {c['hold_max_ms']:.0f} ms, {c['duration_ms']:.0f} ms in all"
         for c in cutovers
     )
-    failed = status.get("failed", 0)
+    failed = status.get("failed", 0) - before["failed"]
     return [
         Result(
             "cutover_hold",
@@ -69,7 +69,7 @@ def _results(
             failed,
             "requests",
             target=0.0,
-            note=f"of {status.get('requests', 0):,} in the whole run; not sent: {status.get('not_sent', 0)}",
+            note=f"of {status['requests'] - before['requests']:,} around the cut-overs; {before['failed']:,} before them",
         ),
     ]
 
