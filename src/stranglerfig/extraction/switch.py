@@ -28,6 +28,11 @@ from stranglerfig.foundation.errors import FigError
 OVERLAP = 0.05
 """Seconds after a flip in which a worker of Envoy's may still use the old table (seen: 6 ms median, 49 ms at most)."""
 
+CAUGHT_UP = 20
+"""Records of the log that sync may be behind and count as caught up."""
+REPORTED = 10.0
+"""Seconds within which a flow reports, with room for clocks that differ."""
+
 
 class Switch:
     """Ownership of one context's writes, forward and back."""
@@ -240,11 +245,15 @@ class _Flows:
         self._context = context
 
     async def lag(self, direction: str) -> float | None:
-        """See ``FlowsPort``: what the last seconds' slowest change took, or how long ago sync should have reported."""
+        """See ``FlowsPort``: a flow that has caught up is as late as capture is now, whatever the last minute was like
+        (a killed process must not bar the way for as long); one that has not, as late as its changes lately were."""
         flow = await self._parts.flows.get(self._context, Direction(direction))
         if flow is None or flow.sync.get("state") != "applying":
             return None
-        return float((flow.sync.get("latency_ms") or {}).get("p99") or 0.0) / 1000
+        silent = (clock.now() - flow.sync_at).total_seconds() if flow.sync_at is not None else 0.0
+        behind = int(flow.sync.get("log_end") or 0) - int(flow.sync.get("log_position") or 0)
+        late = (flow.sync.get("latency_ms") or {}).get("p99") if behind > CAUGHT_UP else flow.capture.get("lag_ms")
+        return max(float(late or 0.0) / 1000, silent - REPORTED)
 
     async def connected(self, direction: str) -> bool:
         """See ``FlowsPort``."""
