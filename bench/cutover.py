@@ -69,7 +69,7 @@ def _results(
             failed,
             "requests",
             target=0.0,
-            note=f"of {status['requests'] - before['requests']:,} around the cut-overs; {before['failed']:,} before them",
+            note=f"of {status['requests'] - before['requests']:,} since the cut-overs began; {before['failed']:,} before",
         ),
     ]
 
