@@ -69,7 +69,7 @@ def _results(
             failed,
             "requests",
             target=0.0,
-            note=f"of {status['requests'] - before['requests']:,} since the cut-overs began; {before['failed']:,} before",
+            note=f"of {status['requests'] - before['requests']:,} since the first began; {before['failed']:,} before",
         ),
     ]
 

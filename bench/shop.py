@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +51,14 @@ class Fig:
         )
         if done.returncode:
             raise RuntimeError(f"fig {' '.join(arguments)}: {done.stderr.strip()[-800:]}")
-        try:
-            return dict(json.loads(done.stdout))
-        except ValueError:
-            pass
-        lines = done.stdout.strip().splitlines()
-        try:
-            found = json.loads(lines[-1]) if lines else {}
-        except ValueError:
+        found: Any = {}
+        for text in (done.stdout, *done.stdout.strip().splitlines()[-1:]):
+            with suppress(ValueError):
+                found = json.loads(text)
+                break
+        if not isinstance(found, dict):
             return {}
-        return dict(found.get("data", found)) if isinstance(found, dict) else {}
+        return dict(found["data"]) if "kind" in found and "data" in found else found
 
 
 @contextmanager
