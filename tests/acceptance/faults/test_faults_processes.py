@@ -77,8 +77,6 @@ def test_a_killed_control_database_stops_no_request(shop: Shop, stage: tuple[str
 def test_a_process_killed_in_the_middle_of_a_cutover(shop: Shop, victim: str, state: str) -> None:
     """Before the point of no return: either it gets through, or it is undone; then it gets through when asked again."""
     shop.go(READS)
-    hold = "after:hold" if state == "intent" else "after:fence"
-    del hold
     asked = shop.ask("advance", CONTEXT, "--wait", "60")
     pid = 0 if victim.endswith("_server") else shop.pid(victim)
     reached = {"intent": ("intent", "fenced", "ceded"), "fenced": ("fenced", "ceded")}[state]
