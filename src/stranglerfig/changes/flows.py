@@ -39,8 +39,8 @@ class Flow:
 class Flows:
     """The control database's flows.
 
-    With ``keep`` one session is kept from call to call (a process that asks twice a second would otherwise spend more on
-    connecting than on asking); :meth:`close` ends it.
+    With ``keep`` one session is kept from call to call (who asks twice a second would else spend more on connecting
+    than on asking); :meth:`close` ends it.
     """
 
     def __init__(self, dsn: str, *, keep: bool = False) -> None:
