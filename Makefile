@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test lint types bench docs lock clean
+.PHONY: help setup demo test faults lint types bench docs lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,6 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@touch $@
 
 setup: $(VENV)/.ready  ## Create the environment that everything below runs in
@@ -24,10 +23,13 @@ setup: $(VENV)/.ready  ## Create the environment that everything below runs in
 demo: setup  ## The worked scenario on real PostgreSQL and Envoy (options: make demo ARGS="--quick")
 	@$(BIN)/python -m examples.shop.demo $(ARGS)
 
-test: setup  ## All tests, with coverage
+test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
-	@COVERAGE_PROCESS_START=$(abspath pyproject.toml) $(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m pytest --ignore=tests/acceptance/faults $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
+
+faults: setup  ## Kill each process and controller at each step, on a running shop (about half an hour, a quiet machine)
+	@$(BIN)/pytest tests/acceptance/faults $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
