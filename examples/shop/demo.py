@@ -57,7 +57,7 @@ QUICK = {
     "error_below": 0.002,
     "shadow_samples": 600,
     "shadow_below": 0.01,
-    "latency_share": 0.95,
+    "latency_share": 0.98,
     "margin": 2.0,
     "latency_samples": 1_500,
     "lag_samples": 300,

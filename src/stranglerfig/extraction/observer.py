@@ -27,6 +27,9 @@ RULES = {
 }
 """Which access-log lines a KPI of a stage is about, and whether it judges their time."""
 
+SETTLED = 5
+"""Seconds after which nothing is added any more to what the comparator counted."""
+
 
 def rules(place: Place, kpis: tuple[Kpi, ...]) -> list[Rule]:
     """The rules for the KPIs of a place."""
@@ -107,7 +110,8 @@ class Observer:
         """The comparator's counts, and its paired latencies: both sides asked at the same moment by one clock."""
         assert self._conn is not None
         since = max(self._shadow_seen, self._entered[1])
-        until = float(int(clock.epoch()) - 1)
+        # A mismatch is asked about again before it counts, and then counts in the second of its first answer.
+        until = float(int(clock.epoch()) - SETTLED)
         if until <= since:
             return
         span = {"context": self._context, "since": _time(since), "until": _time(until)}
