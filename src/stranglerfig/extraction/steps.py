@@ -16,11 +16,10 @@ from stranglerfig.databases import ownership, preflight
 from stranglerfig.extraction import decommission, facts, model_state, writers
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.proof import verify
-from stranglerfig.extraction.routing import routing
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.stages import Place, Stage, ahead
 from stranglerfig.extraction.store import Standing, Store
-from stranglerfig.extraction.switch import Switch
+from stranglerfig.extraction.switch import Switch, apply_routes
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
@@ -284,17 +283,9 @@ class Steps:
                 await self._settle_after(standing)
         reached = await self.store.enter(standing, place, by=by, gate=gate)
         if place.stage is Stage.READS:
-            await self.apply_routes()
+            await apply_routes(self.parts, self.store)
             await self.store.milestone(context, "switch", {"what": str(place)})
         return reached
-
-    async def apply_routes(self, *, fenced: str | None = None) -> str:
-        """Make the routes of all contexts what their standings say."""
-        wanted = []
-        for name, parts in self.parts.contexts.items():
-            standing = await self.store.standing(name)
-            wanted.append(routing(parts.settings, standing, fenced=name == fenced))
-        return await self.parts.envoy.apply(wanted)
 
     async def _begin_sync(self) -> None:
         settings, parts = self.settings, self.parts
@@ -358,7 +349,7 @@ class Steps:
         if _order(Place(Stage.SYNC)) <= _order(standing.place) < _order(Place(Stage.DONE)):
             standing = await self._switch.recover(standing)
             await self.tend(standing)
-        await self.apply_routes()
+        await apply_routes(self.parts, self.store)
 
     async def reverse_healthy(self) -> bool:
         """Whether the way back is open: the reverse stream runs and is not far behind."""
@@ -374,7 +365,7 @@ class Steps:
                 return await self._switch.back(standing, place, by=by, gate=gate)
             case Stage.READS, _:
                 reached = await self.store.enter(standing, place, by=by, gate=gate)
-                await self.apply_routes()
+                await apply_routes(self.parts, self.store)
                 await self.store.milestone(self.settings.context, "switch", {"what": str(place)})
                 return reached
             case Stage.SYNC, _:
@@ -483,7 +474,7 @@ class Steps:
         # A lease: whatever becomes of this process, the next look after its end gives everything back.
         await self.store.learn(settings.context, brownout=lease, routes_gone=True)
         self.parts.kill_point("brownout")
-        await self.apply_routes()
+        await apply_routes(self.parts, self.store)
         await self._progress(f"brown-out: old routes answer 410, old tables are unreadable for {seconds:g} s", {})
         missed = await decommission.watch(self.parts.monolith_dsn, settings.sources, seconds)
         await self._end_brownout(lease)
@@ -492,7 +483,7 @@ class Steps:
     async def _end_brownout(self, lease: Mapping[str, Any]) -> None:
         await decommission.give_back(self.parts.monolith_dsn, lease["taken"])
         await self.store.learn(self.settings.context, brownout=None, routes_gone=False)
-        await self.apply_routes()
+        await apply_routes(self.parts, self.store)
 
     async def _retire(self, standing: Standing) -> None:
         """Put the tables aside; the reverse stream follows them, the forward pipeline goes."""
@@ -595,7 +586,7 @@ class Steps:
         await parts.flows.forget(context)
         reached = await self.store.enter(standing, Place(Stage.DONE), by=by, gate=gate.as_dict())
         await self._keep_outbox()
-        await self.apply_routes()
+        await apply_routes(self.parts, self.store)
         return {
             "text": f"{context} has left the monolith; the archive is in {directory}",
             "place": str(reached.place),

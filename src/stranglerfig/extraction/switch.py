@@ -34,6 +34,15 @@ REPORTED = 10.0
 """Seconds within which a flow reports, with room for clocks that differ."""
 
 
+async def apply_routes(parts: Parts, store: Store, *, fenced: str | None = None, timeout: float = 5.0) -> None:
+    """Make the routes of all contexts what their standings say; ``fenced`` is a context whose writes are held."""
+    wanted = []
+    for name, context in parts.contexts.items():
+        standing = await store.standing(name)
+        wanted.append(routing(context.settings, standing, fenced=name == fenced))
+    await parts.envoy.apply(wanted, timeout=timeout)
+
+
 class Switch:
     """Ownership of one context's writes, forward and back."""
 
@@ -198,7 +207,7 @@ class _Facade:
         owner = (await self._store.standing(context)).owner
         side: Side = "service" if owner == "service" else "monolith"
         await self._parts.fence.close_fence(context, epoch, timeout=timeout)
-        await self._routes(fenced=context, timeout=max(0.1, deadline - clock.monotonic()))
+        await apply_routes(self._parts, self._store, fenced=context, timeout=max(0.1, deadline - clock.monotonic()))
         await asyncio.sleep(OVERLAP)
         while (active := await self._parts.envoy.writes_in_flight(context, side)) > 0:
             if clock.monotonic() >= deadline:
@@ -214,14 +223,7 @@ class _Facade:
         """See ``FacadePort``."""
         standing = await self._store.standing(context)
         await self._store.owns(context, owner, standing.epoch)
-        await self._routes(fenced=None, timeout=5.0)
-
-    async def _routes(self, *, fenced: str | None, timeout: float) -> None:
-        wanted = []
-        for name, parts in self._parts.contexts.items():
-            standing = await self._store.standing(name)
-            wanted.append(routing(parts.settings, standing, fenced=name == fenced))
-        await self._parts.envoy.apply(wanted, timeout=timeout)
+        await apply_routes(self._parts, self._store)
 
     async def holds(self, context: str, epoch: int) -> HoldStats:
         """See ``FacadePort``; the fence server reports a hold once the last request of it is let go."""
