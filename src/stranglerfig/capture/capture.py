@@ -79,11 +79,7 @@ async def run(job: CaptureJob, log: EventLog, report: Report) -> None:
 async def _tell(facts: Facts, report: Report) -> None:
     while True:
         await report(facts.report())
-        try:
-            async with asyncio.timeout(_REPORT_EVERY):
-                await facts.changed.wait()
-        except TimeoutError:
-            pass
+        await clock.signalled(facts.changed, timeout=_REPORT_EVERY)
         facts.changed.clear()
 
 

@@ -293,8 +293,7 @@ class PostgresLog:
                 left = deadline - clock.monotonic()
                 if left <= 0:
                     return []
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), min(left, _POLL))
+                await clock.signalled(woken, timeout=min(left, _POLL))
 
     async def _check_retained(
         self, conn: postgres.Connection, known: _Known, topic: str, partition: int, position: int
@@ -472,8 +471,7 @@ class PostgresSubscription:
         for topic in self._topics.values():
             self._log._waiting.setdefault(topic, set()).add(woken)
         try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), min(_POLL, self._lease / 3))
+            await clock.signalled(woken, timeout=min(_POLL, self._lease / 3))
         finally:
             for topic in self._topics.values():
                 self._log._waiting[topic].discard(woken)

@@ -94,9 +94,7 @@ class Eye:
     async def _pause(self) -> None:
         pause = QUICK if self._quick() and self.error is None else STEADY
         self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
+        await clock.signalled(self._wake, timeout=pause)
 
 
 async def watch(dsn: str) -> postgres.Connection:

@@ -54,6 +54,19 @@ async def until(
         pause = min(pause * 1.5, at_most)
 
 
+async def signalled(event: asyncio.Event, *, timeout: float) -> bool:
+    """Wait for ``event`` for at most ``timeout`` seconds; whether it was set.
+
+    Not ``asyncio.wait_for``: in Python 3.11 it answers instead of being cancelled when both fall together, and whoever
+    asked its task to end waits for ever (CPython issue 86296).
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 def block(seconds: float) -> None:
     """Sleep in a thread that has no event loop, between two looks at a condition with a deadline."""
     time.sleep(seconds)  # noqa: TID251  the one place

@@ -214,7 +214,7 @@ async def test_serving_until_stopped(sides: Sides) -> None:
     task = tasks.spawn(
         shadow.serve_shadow("127.0.0.1", sides.port, [context], sides.control, ready=ready.set), name="shadow"
     )
-    await asyncio.wait_for(ready.wait(), 10)
+    assert await clock.signalled(ready, timeout=10)
     await sides.mirror("/a")
     await tasks.stop(task)
     assert (await sides.counted(1)).errors == 1

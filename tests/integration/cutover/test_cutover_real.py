@@ -518,7 +518,7 @@ async def test_the_fence_server_gives_up_for_a_controller_that_stands_still(esta
     async with estate.traffic():
         estate.on_append = stand_still
         zombie = asyncio.ensure_future(estate.cut_over("forward"))
-        await asyncio.wait_for(stopped.wait(), 10)
+        assert await clock.signalled(stopped, timeout=10)
         assert await estate.row("monolith") == ("fenced", 1)
         estate.gate.settings = impatient
         with pytest.raises(FigError) as busy:

@@ -47,7 +47,8 @@ async def test_websocket(estate: Estates) -> None:
 async def test_streams_as_they_come(estate: Estates) -> None:
     estate.monolith.gate.clear()
     async with estate.client.get(estate.url + "/stream") as answer:
-        assert await asyncio.wait_for(answer.content.readline(), 5) == b"first\n"
+        async with asyncio.timeout(5):
+            assert await answer.content.readline() == b"first\n"
         estate.monolith.gate.set()
         assert await answer.content.readline() == b"last\n"
 
