@@ -27,9 +27,6 @@ RULES = {
 }
 """Which access-log lines a KPI of a stage is about, and whether it judges their time."""
 
-SETTLED = 5
-"""Seconds after which nothing is added any more to what the comparator counted."""
-
 
 def rules(place: Place, kpis: tuple[Kpi, ...]) -> list[Rule]:
     """The rules for the KPIs of a place."""
@@ -53,7 +50,6 @@ class Observer:
         self._access = AccessLog(parts.envoy.access_log)
         self._points = Points(context)
         self._lags = {direction: Cumulated() for direction in Direction}
-        self._caught_up = dict.fromkeys(Direction, False)
         self._event_position = -1
         self._shadow_seen = 0.0
         self._conn: postgres.Connection | None = None
@@ -98,10 +94,6 @@ class Observer:
         for direction, name in ((Direction.FORWARD, "cdc_latency"), (Direction.REVERSE, "reverse_lag")):
             flow = flows.get(direction)
             added = self._lags[direction].new(flow.sync.get("latency_histogram") or []) if flow else {}
-            if flow is not None and not self._caught_up[direction]:
-                # What was written while the copy was made arrives late by its nature; it says nothing about the stream.
-                self._caught_up[direction] = _is_caught_up(flow)
-                continue
             kpi = kpis.get(name)
             if kpi is not None and kpi.limit is not None:
                 lag_samples(samples, name, clock.epoch(), added, kpi.limit)
@@ -111,14 +103,18 @@ class Observer:
         assert self._conn is not None
         since = max(self._shadow_seen, self._entered[1])
         # A mismatch is asked about again before it counts, and then counts in the second of its first answer.
-        until = float(int(clock.epoch()) - SETTLED)
-        if until <= since:
+        until = await postgres.value(
+            self._conn,
+            "SELECT extract(epoch FROM until)::float8 FROM fig.shadow_settled WHERE context = %s",
+            (self._context,),
+        )
+        if until is None or until <= since:
             return
         span = {"context": self._context, "since": _time(since), "until": _time(until)}
         rows = await postgres.fetch(
             self._conn,
             "SELECT extract(epoch FROM at)::float8, compared, mismatched FROM fig.shadow"
-            " WHERE context = %(context)s AND at > %(since)s AND at <= %(until)s",
+            " WHERE context = %(context)s AND at >= %(since)s AND at < %(until)s",
             span,
         )
         for at, compared, mismatched in rows:
@@ -128,7 +124,7 @@ class Observer:
             pairs = await postgres.fetch(
                 self._conn,
                 "SELECT extract(epoch FROM at)::float8, monolith_us, service_us FROM fig.shadow_latency"
-                " WHERE context = %(context)s AND at > %(since)s AND at <= %(until)s",
+                " WHERE context = %(context)s AND at >= %(since)s AND at < %(until)s",
                 span,
             )
             for at, theirs, ours in pairs:
@@ -177,12 +173,6 @@ class Observer:
                     "step": standing.place.step,
                 },
             )
-
-
-def _is_caught_up(flow: Flow) -> bool:
-    behind = int(flow.sync.get("log_end") or 0) - int(flow.sync.get("log_position") or 0)
-    copied = bool(flow.sync.get("snapshot_done")) or not flow.snapshot
-    return flow.sync.get("state") == "applying" and copied and behind <= 1
 
 
 def _lag(flow: Flow) -> float | None:

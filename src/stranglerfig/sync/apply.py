@@ -71,11 +71,14 @@ class _Progress:
         self.applied = applied
         now = clock.epoch()
         here = Histogram()
+        # What was written while the copy was made arrives late by its nature; it says nothing about the stream.
+        copied = applied.snapshot_ended_at.timestamp() * 1e6 if applied.snapshot_ended_at else 0.0
         for unit in units:
             item = unit.item
             if isinstance(item, Transaction) and item.end:
-                here.add(max(0.0, now * 1000 - item.committed_at / 1000))
-        self.transactions += here.count
+                self.transactions += 1
+                if item.committed_at > copied:
+                    here.add(max(0.0, now * 1000 - item.committed_at / 1000))
         if here.count:
             self.latencies.merge(here)
             self.window.merge(int(now), here)

@@ -38,3 +38,9 @@ CREATE TABLE fig.shadow_latency (
     service_us  int[] NOT NULL,
     PRIMARY KEY (context, at)
 );
+
+-- Before this second nothing is added to the counts any more: a difference is asked about again before it counts.
+CREATE TABLE fig.shadow_settled (
+    context     text PRIMARY KEY,
+    until       timestamptz NOT NULL
+);

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -150,8 +150,11 @@ class Findings:
         elif (place := random.randrange(seen)) < PAIRS_PER_SECOND:  # noqa: S311  a sample, no secret
             kept[place] = (monolith_us, service_us)
 
-    async def flush(self, conn: Connection, keep: Mapping[str, int]) -> None:
-        """Write all, in one transaction; what could not be written is kept, within bounds."""
+    async def flush(self, conn: Connection, keep: Mapping[str, int], settled: Mapping[str, int]) -> None:
+        """Write all, in one transaction; what could not be written is kept, within bounds.
+
+        ``settled`` is per context the second before which nothing is added any more.
+        """
         counts, samples, latencies = dict(self.counts), self.samples, self.latencies
         self.counts, self.samples, self.latencies, self._pairs_seen = defaultdict(Counts), [], {}, {}
         try:
@@ -170,6 +173,7 @@ class Findings:
                         for (c, at), pairs in latencies.items()
                     ],
                 )
+                await cursor.executemany(_sql.settle, [{"context": c, "until": at} for c, at in settled.items()])
         except BaseException:
             oldest = clock.epoch() - UNWRITTEN
             for (context, route, at), each in counts.items():
@@ -193,6 +197,7 @@ class Comparator:
         self._queue: asyncio.Queue[Copy] = asyncio.Queue(context.settings.queue)
         self._again = 0
         self._second = (0, 0)
+        self._unsettled: Counter[int] = Counter()
 
     def offer(self, copy: Copy) -> None:
         """Take a copy, or count it as dropped."""
@@ -206,19 +211,37 @@ class Comparator:
             self._queue.put_nowait(copy)
         except asyncio.QueueFull:
             self._findings.count(self.context.context, copy, "dropped")
+        else:
+            self._unsettled[int(copy.at)] += 1
+
+    @property
+    def settled(self) -> int:
+        """The second (since 1970) before which all verdicts are counted: none comes later for those."""
+        return min(self._unsettled, default=int(clock.epoch()))
 
     async def run(self) -> None:
-        """Work the queue until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.settings.concurrency):
-                group.create_task(self._work(group))
+        """Work the queue until cancelled; what was under way when it ends counts as dropped."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.settings.concurrency):
+                    group.create_task(self._work(group))
+        finally:
+            while not self._queue.empty():
+                self._count(self._queue.get_nowait(), "dropped")
+            self._unsettled.clear()
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
         while True:
             copy = await self._queue.get()
             verdict = await self._first(copy, group)
             if verdict is not None:
-                self._findings.count(self.context.context, copy, verdict)
+                self._count(copy, verdict)
+
+    def _count(self, copy: Copy, verdict: Verdict) -> None:
+        self._findings.count(self.context.context, copy, verdict)
+        self._unsettled[int(copy.at)] -= 1
+        if not self._unsettled[int(copy.at)]:
+            del self._unsettled[int(copy.at)]
 
     async def _first(self, copy: Copy, group: asyncio.TaskGroup) -> Verdict | None:
         """The verdict on a copy; None when the sides must be asked again, which goes on beside the queue."""
@@ -246,7 +269,7 @@ class Comparator:
             verdict, pair, found = await self._settle(copy, pair, found)
         finally:
             self._again -= 1
-            self._findings.count(self.context.context, copy, verdict)
+            self._count(copy, verdict)
         if verdict == "mismatched":
             self._sample(copy, verdict, pair, found)
 
@@ -431,7 +454,8 @@ class ShadowServer:
             if self._conn is None or self._conn.closed:
                 self._conn = await postgres.connect(self._control, what="shadow")
             keep = {context.context: context.settings.samples for context in self._contexts}
-            await self.findings.flush(self._conn, keep)
+            settled = {name: comparator.settled for name, comparator in self.comparators.items()}
+            await self.findings.flush(self._conn, keep, settled)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             conn, self._conn = self._conn, None
             if conn is not None:

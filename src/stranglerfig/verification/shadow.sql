@@ -43,5 +43,9 @@ WHERE l.context = %(context)s AND l.at >= %(since)s
 SELECT route, at, verdict, request_id, path, differences, monolith, service
 FROM fig.shadow_sample WHERE context = %(context)s ORDER BY id DESC LIMIT %(most)s
 
+-- name: settle
+INSERT INTO fig.shadow_settled (context, until) VALUES (%(context)s, to_timestamp(%(until)s))
+ON CONFLICT (context) DO UPDATE SET until = greatest(shadow_settled.until, excluded.until)
+
 -- name: forget
 DELETE FROM fig.shadow WHERE at < now() - interval '90 days'
