@@ -347,9 +347,9 @@ class Demo:
         until(self.no_writer, 60, "the guards to see no other writer", stage)
         self.reach("writes")
         estate.steer(mix=WRITING)
-        self.dwell(5 if self.options.quick else 15)
+        self.dwell(3 if self.options.quick else 15)
         fig("rollback", CONTEXT, "--reason", "to show the way back")
-        self.dwell(3 if self.options.quick else 10)
+        self.dwell(2 if self.options.quick else 10)
         self.reach("writes")
 
     def act_5(self) -> None:
@@ -386,7 +386,6 @@ class Demo:
         estate.deploy_monolith(code=code)
         stage.say("The team deploys the monolith without its inventory module")
         self.reach("decommission, report")
-        self.proof = fig("verify", CONTEXT)
         fig("decommission", "drop", CONTEXT, "--confirm", CONTEXT)
         self.dwell(2)
 

@@ -6,14 +6,11 @@ imports the other.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from stranglerfig.changes.model import Direction
@@ -45,30 +42,15 @@ class Flows:
 
     def __init__(self, dsn: str, *, keep: bool = False) -> None:
         self._dsn = dsn
-        self._keep = keep
-        self._kept: postgres.Connection | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._kept = postgres.Kept(dsn, what="flows") if keep else None
 
     async def close(self) -> None:
         """End the kept session."""
         if self._kept is not None:
             await self._kept.close()
-            self._kept = None
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[postgres.Connection]:
-        if not self._keep:
-            async with postgres.session(self._dsn, what="flows") as conn:
-                yield conn
-            return
-        async with self._one_at_a_time:
-            if self._kept is None or self._kept.closed:
-                self._kept = await postgres.connect(self._dsn, what="flows")
-            try:
-                yield self._kept
-            except psycopg.OperationalError as error:
-                await self.close()
-                raise postgres.unreachable(self._dsn, error) from error
+    def _session(self) -> AbstractAsyncContextManager[postgres.Connection]:
+        return self._kept.session() if self._kept is not None else postgres.session(self._dsn, what="flows")
 
     async def migrate(self) -> None:
         """Create or bring forward the table."""

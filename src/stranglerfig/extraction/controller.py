@@ -15,7 +15,7 @@ from typing import Any
 from stranglerfig.extraction import steps
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
-from stranglerfig.extraction.parts import Parts
+from stranglerfig.extraction.parts import Parts, Progress
 from stranglerfig.extraction.stages import Place, Stage, ahead, behind
 from stranglerfig.extraction.steps import Steps
 from stranglerfig.extraction.store import Command, Standing, Store
@@ -33,33 +33,38 @@ COOL_DOWN = 60.0
 async def run(parts: Parts) -> None:
     """Control the estate until cancelled; waits while another controller leads."""
     store = await Store.open(parts.control_dsn)
+    evidence = EvidenceStore(parts.control_dsn)
     try:
         await parts.flows.migrate()
-        await EvidenceStore(parts.control_dsn).migrate()
+        await evidence.migrate()
         await clock.until(store.lead, timeout=float("inf"), what="the lead", every=0.5)
         log.info("leading", extra={"action": "controller_leads"})
-        controller = Controller(parts, store)
+        controller = Controller(parts, store, evidence)
         await controller.recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:
+        await evidence.close()
         await store.close()
 
 
 class Controller:
     """One leading controller. ``store`` is used by the command loop; each watch has one of its own."""
 
-    def __init__(self, parts: Parts, store: Store) -> None:
+    def __init__(self, parts: Parts, store: Store, evidence: EvidenceStore) -> None:
         self._parts = parts
         self._store = store
         self._history = History(parts)
-        self._evidence = EvidenceStore(parts.control_dsn)
+        self._evidence = evidence
         self._verdicts: dict[str, tuple[int, GateVerdict]] = {}
         self._locks = {context: asyncio.Lock() for context in parts.contexts}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._last_back: dict[str, float] = {}
+
+    def _steps(self, context: str, store: Store, progress: Progress, *, seconds: float | None = None) -> Steps:
+        return Steps(self._parts, store, self._evidence, context, progress, seconds=seconds)
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -71,7 +76,7 @@ class Controller:
 
     async def _recover(self, context: str) -> None:
         standing = await self._store.standing(context)
-        await Steps(self._parts, self._store, context, _quiet).recover(standing)
+        await self._steps(context, self._store, _quiet).recover(standing)
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
@@ -123,7 +128,7 @@ class Controller:
         async def progress(text: str, data: Mapping[str, Any]) -> None:
             await store.tell(command.id, "progress" if data else "note", text, data)
 
-        work = Steps(self._parts, store, command.context, progress, seconds=command.args.get("seconds"))
+        work = self._steps(command.context, store, progress, seconds=command.args.get("seconds"))
         standing = await store.standing(command.context)
         dry = bool(command.args.get("dry_run"))
         match command.verb:
@@ -356,7 +361,7 @@ class Controller:
         if gate.verdict is Verdict.FAIL and not self._locks[context].locked():
             await self._breach(context, standing, gate, store)
         if not self._locks[context].locked():
-            await Steps(self._parts, store, context, _quiet).tend(standing)
+            await self._steps(context, store, _quiet).tend(standing)
 
     async def _breach(self, context: str, standing: Standing, gate: GateVerdict, store: Store) -> None:
         """A switch whose KPIs are confirmed bad is taken back without asking, and loudly."""
@@ -366,7 +371,7 @@ class Controller:
         if not switched or not sampled:
             return
         cause = "; ".join(f"{kpi.name} {kpi.says}: {kpi.reason}" for kpi in sampled)
-        work = Steps(self._parts, store, context, _quiet)
+        work = self._steps(context, store, _quiet)
         if place.stage is Stage.WRITES and not await self._may_go_back(context, work):
             await store.learn(context, warnings=[f"a breach that is not taken back by itself: {cause}"])
             return

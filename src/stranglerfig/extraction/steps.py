@@ -53,14 +53,21 @@ class Steps:
     """The effects of one context's steps."""
 
     def __init__(
-        self, parts: Parts, store: Store, context: str, progress: Progress, *, seconds: float | None = None
+        self,
+        parts: Parts,
+        store: Store,
+        evidence: EvidenceStore,
+        context: str,
+        progress: Progress,
+        *,
+        seconds: float | None = None,
     ) -> None:
         self.parts = parts
         self.store = store
         self.context: ContextParts = parts.contexts[context]
         self.settings = self.context.settings
         self._progress = progress
-        self._evidence = EvidenceStore(parts.control_dsn)
+        self._evidence = evidence
         self._seconds = seconds
         self._switch = Switch(parts, self.context, store, progress)
 

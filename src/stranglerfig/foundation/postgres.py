@@ -6,6 +6,7 @@ Every session of ours has ``application_name = fig:<what>``, so that an operator
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -73,6 +74,41 @@ async def session(dsn: str, *, what: str, autocommit: bool = True, **options: An
         yield conn
     finally:
         await conn.close()
+
+
+class Kept:
+    """A session that stays from call to call, one user at a time, and is made anew when the server was away.
+
+    For who asks every second or more often: connecting costs the server more than most questions do.
+    """
+
+    def __init__(self, dsn: str, *, what: str) -> None:
+        self._dsn = dsn
+        self._what = what
+        self._conn: Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """The session, in autocommit.
+
+        Raises:
+            FigError: ``database_unreachable``, also when the server goes while the block runs.
+        """
+        async with self._one_at_a_time:
+            if self._conn is None or self._conn.closed:
+                self._conn = await connect(self._dsn, what=self._what)
+            try:
+                yield self._conn
+            except psycopg.OperationalError as error:
+                await self.close()
+                raise unreachable(self._dsn, error) from error
+
+    async def close(self) -> None:
+        """End the session; the next call makes another."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await conn.close()
 
 
 async def fetch(conn: Connection, query: str, params: Any = None) -> list[TupleRow]:

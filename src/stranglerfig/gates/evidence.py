@@ -83,19 +83,23 @@ class Samples:
 
 
 class EvidenceStore:
-    """The control database's evidence. One session per call: callers are few and slow (once a second)."""
+    """The control database's evidence; one session is kept, :meth:`close` ends it."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._kept = postgres.Kept(dsn, what="gates")
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._kept.close()
 
     async def migrate(self) -> None:
         """Create or bring forward the tables."""
-        async with postgres.session(self._dsn, what="gates") as conn:
+        async with self._kept.session() as conn:
             await postgres.migrate(conn, "gates", __package__ or "", ["tables.sql"])
 
     async def offset(self, source: str) -> int:
         """How far ``source`` was read; 0 when never."""
-        async with postgres.session(self._dsn, what="gates") as conn:
+        async with self._kept.session() as conn:
             found = await postgres.value(conn, "SELECT position FROM fig.evidence_offset WHERE source = %s", (source,))
         return int(found or 0)
 
@@ -107,7 +111,7 @@ class EvidenceStore:
         Raises:
             FigError: ``evidence_elsewhere`` when another has stored from ``begin`` on; read again from ``offset``.
         """
-        async with postgres.session(self._dsn, what="gates", autocommit=False) as conn, conn.transaction():
+        async with self._kept.session() as conn, conn.transaction():
             if source is not None:
                 stands = int(await postgres.value(conn, _queries.claim_offset, {"source": source}))
                 if stands != begin:
@@ -136,12 +140,12 @@ class EvidenceStore:
     ) -> None:
         """Store a fact or a value; the last one counts."""
         values = {"context": context, "visit": visit, "kpi": kpi, "fact": fact, "value": value, "detail": detail}
-        async with postgres.session(self._dsn, what="gates") as conn:
+        async with self._kept.session() as conn:
             await conn.execute(_queries.note_fact, values)
 
     async def read(self, context: str, visit: int, kpis: Sequence[Kpi], *, since: float = 0) -> dict[str, Evidence]:
         """The evidence for ``kpis`` cumulated in ``visit``, from ``since`` (epoch seconds) on; a KPI may be missing."""
-        async with postgres.session(self._dsn, what="gates", autocommit=False) as conn, conn.transaction():
+        async with self._kept.session() as conn, conn.transaction():
             return await self._read(conn, context, visit, kpis, int(since))
 
     async def _read(
@@ -172,7 +176,7 @@ class EvidenceStore:
     ) -> tuple[Counter[int], Counter[int]]:
         """All latencies of a KPI, the service's and the monolith's, for pictures."""
         values = {"context": context, "visit": visit, "kpi": kpi, "since": int(since)}
-        async with postgres.session(self._dsn, what="gates") as conn:
+        async with self._kept.session() as conn:
             blocks = _merged(await postgres.fetch(conn, _queries.histograms, values), 1)
         ours: Counter[int] = Counter()
         theirs: Counter[int] = Counter()
@@ -196,7 +200,7 @@ class EvidenceStore:
         With ``guard_samples`` it is a step's guard (``model.judge_guard``), else a gate. The verdict goes into the
         history when a KPI's verdict is another than before.
         """
-        async with postgres.session(self._dsn, what="gates", autocommit=False) as conn, conn.transaction():
+        async with self._kept.session() as conn, conn.transaction():
             key = {"context": context, "visit": visit, "scope": scope}
             known = {name: Looks.from_dict(looks) for name, looks in await postgres.fetch(conn, _queries.looks, key)}
             evidence = await self._read(conn, context, visit, kpis, int(since))
@@ -219,7 +223,7 @@ class EvidenceStore:
     ) -> list[tuple[datetime, str, dict[str, Any]]]:
         """The history of a visit's verdicts as (when, scope, gate), newest first."""
         values = {"context": context, "visit": visit, "most": most}
-        async with postgres.session(self._dsn, what="gates") as conn:
+        async with self._kept.session() as conn:
             return [(at, scope, gate) for at, scope, gate in await postgres.fetch(conn, _queries.verdicts, values)]
 
 

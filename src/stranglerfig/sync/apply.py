@@ -189,13 +189,14 @@ async def _decision(job: SyncJob, parked: int) -> None:
 async def _reports(progress: _Progress, log: EventLog, report: Report) -> None:
     """Tell how it goes; a report that cannot be delivered is tried again with the next."""
     job = progress.job
+    kept = postgres.Kept(job.dsn, what="sync report")
     try:
         while True:
             try:
                 topic = await log.topic(job.topic)
                 progress.log_end = topic.next_positions[0] if topic and topic.next_positions else None
                 if progress.state in ("applying", "snapshot", "stopped"):
-                    async with postgres.session(job.dsn, what="sync report") as conn:
+                    async with kept.session() as conn:
                         row = await postgres.one(conn, _sql.count_parked, (job.context, job.direction))
                         progress.parked = sum(row) if row else 0
             except (FigError, psycopg.Error, OSError):
@@ -203,6 +204,7 @@ async def _reports(progress: _Progress, log: EventLog, report: Report) -> None:
             await _deliver(progress, report)
             await asyncio.sleep(REPORT_SECONDS)
     finally:
+        await kept.close()
         await _deliver(progress, report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +21,12 @@ SIGNED = Kpi("model_signed", Kind.STATE, 1)
 
 
 @pytest.fixture
-async def store(postgres: Server) -> EvidenceStore:
+async def store(postgres: Server) -> AsyncIterator[EvidenceStore]:
     store = EvidenceStore(postgres.database())
     await store.migrate()
     await store.migrate()
-    return store
+    yield store
+    await store.close()
 
 
 async def test_samples_of_one_second_add_up(store: EvidenceStore) -> None:
