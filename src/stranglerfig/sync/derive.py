@@ -8,9 +8,8 @@ one of the two sides publishes. A snapshot's rows give one opening balance each.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -44,7 +43,8 @@ from stranglerfig.sync.model import chunk_rows, copy_line, position_of, remainin
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 
 _sql = load(__package__ or "")
-_APPEND = 2_000
+SLICE = 500
+"""Changes that are worked on at a time: rows are applied beside us by the same process, and shall not wait for long."""
 _log = logging.getLogger(__name__)
 
 
@@ -116,20 +116,17 @@ def check_values(rule: DerivedEvent, fact: Fact) -> None:
         )
 
 
-def facts_of(item: Item, tables: frozenset[str], time: datetime) -> list[Fact]:
+def facts_of(item: Item, tables: frozenset[str], time: datetime) -> Iterator[Fact]:
     """The changes of ``item`` in ``tables``; ``time`` is for rows of a snapshot, which have none of their own."""
-    if isinstance(item, SnapshotEdge):
-        return []
     if isinstance(item, SnapshotChunk):
-        if item.relation.qualified not in tables:
-            return []
-        return [Fact(p.change, p.at, p.row, time) for p in chunk_rows(item)]
-    committed = datetime.fromtimestamp(item.committed_at / 1e6, UTC)
-    return [
-        Fact(_filled(part), SourcePosition(item.lsn, ordinal), 0, committed)
-        for ordinal, part in enumerate(item.items, start=item.first)
-        if isinstance(part, Change) and part.op != "t" and part.relation.qualified in tables
-    ]
+        if item.relation.qualified in tables:
+            for placed in chunk_rows(item):
+                yield Fact(placed.change, placed.at, placed.row, time)
+    elif not isinstance(item, SnapshotEdge):
+        committed = datetime.fromtimestamp(item.committed_at / 1e6, UTC)
+        for ordinal, part in enumerate(item.items, start=item.first):
+            if isinstance(part, Change) and part.op != "t" and part.relation.qualified in tables:
+                yield Fact(_filled(part), SourcePosition(item.lsn, ordinal), 0, committed)
 
 
 def _filled(change: Change) -> Change:
@@ -277,20 +274,27 @@ async def _follow(
                 seen = position_of(rest)
                 if isinstance(rest, SnapshotEdge) and rest.begins:
                     generation = rest.generation
-                facts += facts_of(rest, tables, record.event.time)
-        events = await scratch.events(job, facts) if facts else []
-        for start in itertools.count(step=_APPEND):
-            if start >= len(events):
-                break
-            await log.append(job.events, events[start : start + _APPEND])
+                for fact in facts_of(rest, tables, record.event.time):
+                    facts.append(fact)
+                    if len(facts) == SLICE:
+                        count += await _publish(job, log, scratch, facts)
+                        facts = []
+        count += await _publish(job, log, scratch, facts)
         if records:
             place = records[-1].position + 1
-            count += len(events)
             await conn.execute(_sql.advance_derived, (generation, *seen, place, count, job.context))
         if clock.monotonic() >= next_report:
             next_report = clock.monotonic() + 0.5
             told |= {"state": "deriving", "error": None, "events": count, "lsn": lsn_text(seen.lsn), "position": place}
             await report(dict(told))
+
+
+async def _publish(job: DeriveJob, log: EventLog, scratch: Scratch, facts: Sequence[Fact]) -> int:
+    """Append the events that ``facts`` give; how many."""
+    events = await scratch.events(job, facts) if facts else []
+    if events:
+        await log.append(job.events, events)
+    return len(events)
 
 
 async def _read(log: EventLog, topic: str, position: int) -> list[Record]:
