@@ -19,6 +19,7 @@ LEVEL = """json_build_object('item_id', item_id, 'sku', sku, 'name', name, 'on_h
 READ = f"SELECT {LEVEL}::text FROM inventory WHERE item_id = %s"
 
 # One statement, one transaction: the key's answer if it was given before, else the change with the key beside it.
+# The message says in the change stream to which trace the transaction belongs (none is written for null).
 # Two requests with one key at once: the later one fails on the key, changes nothing, and is asked again.
 ADJUST = f"""
 WITH known AS (SELECT response FROM inventory_requests WHERE key = %(key)s),
@@ -30,7 +31,9 @@ changed AS (
     INSERT INTO inventory_requests (key, kind, item_id, delta, response)
     SELECT %(key)s, 'adjust', item_id, %(delta)s, level::jsonb FROM changed RETURNING response
 )
-SELECT response::text FROM known UNION ALL SELECT response::text FROM remembered
+SELECT response::text, NULL FROM known
+UNION ALL
+SELECT response::text, pg_logical_emit_message(true, 'traceparent', %(trace)s::text)::text FROM remembered
 """
 
 RESERVE = f"""
@@ -47,7 +50,9 @@ changed AS (
     SELECT %(key)s, 'reserve', item_id, %(qty)s, level::jsonb || jsonb_build_object('reservation_id', held.id)
     FROM changed, held RETURNING response
 )
-SELECT response::text FROM known UNION ALL SELECT response::text FROM remembered
+SELECT response::text, NULL FROM known
+UNION ALL
+SELECT response::text, pg_logical_emit_message(true, 'traceparent', %(trace)s::text)::text FROM remembered
 """
 
 RELEASE = f"""
@@ -65,7 +70,9 @@ freed AS (
     SELECT %(key)s, 'release', item_id, -qty, level::jsonb || jsonb_build_object('reservation_id', reservation_id)
     FROM changed RETURNING response
 )
-SELECT response::text FROM known UNION ALL SELECT response::text FROM remembered
+SELECT response::text, NULL FROM known
+UNION ALL
+SELECT response::text, pg_logical_emit_message(true, 'traceparent', %(trace)s::text)::text FROM remembered
 """
 
 
@@ -89,7 +96,8 @@ class Inventory:
         level = await self._pool.value(READ, (item_id,))
         return rendered(level) if level else refusal("unknown_item", 404, item_id=item_id)
 
-    async def _once(self, statement: str, params: dict[str, Any]) -> str | None:
+    async def _once(self, request: Request, statement: str, params: dict[str, Any]) -> str | None:
+        params |= {"trace": request.headers.get("traceparent")}
         try:
             return await self._pool.value(statement, params)
         except psycopg.errors.UniqueViolation:
@@ -99,7 +107,8 @@ class Inventory:
         """Change what is on hand by ``delta``, never below what is reserved."""
         content = await body(request)
         item_id, delta = integer(content, "item_id"), integer(content, "delta")
-        done = await self._once(ADJUST, {"key": idempotency_key(request), "item_id": item_id, "delta": delta})
+        params = {"key": idempotency_key(request), "item_id": item_id, "delta": delta}
+        done = await self._once(request, ADJUST, params)
         return rendered(done) if done else await self._refused(item_id)
 
     async def reserve(self, request: Request) -> Response:
@@ -108,13 +117,14 @@ class Inventory:
         item_id, qty = integer(content, "item_id"), integer(content, "qty", least=1)
         order_id = content.get("order_id")
         params = {"key": idempotency_key(request), "item_id": item_id, "qty": qty, "order_id": order_id}
-        done = await self._once(RESERVE, params)
+        done = await self._once(request, RESERVE, params)
         return rendered(done) if done else await self._refused(item_id)
 
     async def release(self, request: Request) -> Response:
         """Give a reservation back."""
         reservation_id = integer(await body(request), "reservation_id")
-        done = await self._once(RELEASE, {"key": idempotency_key(request), "reservation_id": reservation_id})
+        params = {"key": idempotency_key(request), "reservation_id": reservation_id}
+        done = await self._once(request, RELEASE, params)
         if done:
             return rendered(done)
         known = await self._pool.value("SELECT 1 FROM reservations WHERE id = %s", (reservation_id,))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from stranglerfig.capture.model import Drift, compare
 from stranglerfig.changes.model import (
+    TRACE,
     UNCHANGED,
     Change,
     Column,
@@ -202,6 +203,7 @@ class Decoder:
         self._items: list[Change | Message] = []
         self._rows_aside: list[dict[str, Value]] = []
         self._size = 0
+        self._trace: str | None = None
 
     def feed(self, messages: Iterable[bytes]) -> list[Outcome]:
         """What these messages complete, in order.
@@ -240,6 +242,7 @@ class Decoder:
         self._items = []
         self._rows_aside = []
         self._size = 0
+        self._trace = None
 
     def _commit(self, data: bytes) -> None:
         if not self.open:
@@ -255,7 +258,7 @@ class Decoder:
         self.acknowledge = end
 
     def _cut(self, *, end: bool) -> None:
-        part = Transaction(self._lsn, self._xid, self._committed_at, self._first, tuple(self._items), end)
+        part = Transaction(self._lsn, self._xid, self._committed_at, self._first, tuple(self._items), end, self._trace)
         self._out.append(Part(part, self._size))
         self._items = []
         self._first = self._ordinal + 1
@@ -286,7 +289,10 @@ class Decoder:
         if table.kind == _ASIDE:
             if kind == 73 and after is not None:
                 names = (column.name for column in table.relation.columns)
-                self._rows_aside.append(dict(zip(names, after, strict=True)))
+                row = dict(zip(names, after, strict=True))
+                self._rows_aside.append(row)
+                if isinstance(trace := row.get(TRACE), str):
+                    self._trace = trace
             return
         op = "c" if kind == 73 else "u" if kind == 85 else "d"
         self._add(
@@ -396,5 +402,7 @@ class Decoder:
             raise ValueError("a transactional message outside transactions")
         elif not self._skip:
             content = body.decode(errors="replace")
-            if self._keep_message(prefix, content):
+            if prefix == TRACE:
+                self._trace = content
+            elif self._keep_message(prefix, content):
                 self._add(Message(prefix, content), len(data))

@@ -12,7 +12,7 @@ import orjson
 
 from stranglerfig.capture.decode import Loose, Part
 from stranglerfig.changes import frames
-from stranglerfig.changes.model import Direction, SnapshotChunk, SnapshotEdge, Transaction
+from stranglerfig.changes.model import Direction, Message, SnapshotChunk, SnapshotEdge, Transaction
 from stranglerfig.eventlog.model import Event
 
 MOST_CHANGES = 5000
@@ -48,10 +48,19 @@ def pack(parts: Iterable[Part], *, source: str, generation: int) -> list[Event]:
 
 
 def _frame(group: list[Transaction], source: str, generation: int) -> Event:
+    """A record; its subject is ``urgent`` when somebody waits for a message in it."""
     first, last = group[0], group[-1]
     until = last.first + len(last.items) - 1
     number = f"{generation}-{first.lsn:x}-{first.first}-{last.lsn:x}-{until}{'' if last.end else '-part'}"
-    return Event(number, source, "fig.Changes", at(last.committed_at), frames.encode(group), frames.STREAM)
+    urgent = frames.URGENT if any(messages(transaction) for transaction in group) else None
+    return Event(
+        number, source, "fig.Changes", at(last.committed_at), frames.encode(group), frames.STREAM, subject=urgent
+    )
+
+
+def messages(transaction: Transaction) -> bool:
+    """Whether there is a marker or an activation in it."""
+    return any([type(item) is Message for item in transaction.items])
 
 
 def chunk(found: SnapshotChunk, *, source: str, generation: int, now: datetime) -> Event:

@@ -19,9 +19,10 @@ from stranglerfig.capture.decode import EPOCH_2000, Aside, Decoder, Drifted, Loo
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory
 from stranglerfig.capture.model import Drift, State
-from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, names
+from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, lsn_text, names
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ _FEEDBACK = struct.Struct("!cqqqqb").pack
 class Pace:
     """How often things are done that cost something; seconds, and bytes of WAL."""
 
+    linger: float = 0.0
+    """Between two appends, so that what commits meanwhile travels in one record; markers do not wait."""
     look: float = 1.0
     heartbeat: float = 10.0
     acknowledge: float = 5.0
@@ -52,6 +55,7 @@ class _Batch:
     size: int = 0
     acknowledge: int = 0
     oldest: int = 0
+    urgent: bool = False
 
 
 class Stream:
@@ -95,6 +99,7 @@ class Stream:
         self._flying: _Batch | None = None
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
+        self._due = asyncio.Event()
         self._hurry = asyncio.Event()
         self._durable = facts.lsn = state.acknowledged
         self._received = 0
@@ -185,11 +190,14 @@ class Stream:
                 batch.outcomes.append(outcome)
                 if isinstance(outcome, Part):
                     batch.size += outcome.size
+                    batch.urgent = batch.urgent or pack.messages(outcome.transaction)
                     batch.oldest = batch.oldest or outcome.transaction.committed_at
                     self._last_commit = outcome.transaction.committed_at
             batch.acknowledge = self._decoder.acknowledge
             if batch.outcomes or batch.acknowledge > self._durable:
                 self._filled.set()
+            if batch.urgent or batch.size > pack.MOST_BYTES:
+                self._due.set()
         if keepalive and not self._decoder.open and not self._waiting:
             # Only now: a keepalive's position lies beyond changes that were received and are not durable yet.
             self._durable = max(self._durable, keepalive)
@@ -209,6 +217,7 @@ class Stream:
         """Let everything before the change of shape become durable, then stop."""
         self._batch.acknowledge = self._decoder.acknowledge
         self._filled.set()
+        self._due.set()
         while self._waiting:
             self._emptied.clear()
             await self._emptied.wait()
@@ -217,9 +226,14 @@ class Stream:
     # Writing
 
     async def _write(self) -> None:
+        begun = clock.monotonic()
         while True:
             await self._filled.wait()
+            if (left := self._pace.linger - (clock.monotonic() - begun)) > 0:
+                await clock.signalled(self._due, timeout=left)
+            begun = clock.monotonic()
             self._filled.clear()
+            self._due.clear()
             batch, self._batch = self._batch, _Batch(acknowledge=self._batch.acknowledge)
             self._flying = batch
             shapes = dict(self._decoder.baseline)
@@ -254,6 +268,10 @@ class Stream:
             await memory.log.append(memory.topic, frames)
             self._facts.transactions += sum(part.transaction.end for part in parts)
             self._facts.changes += sum(len(part.transaction.items) for part in parts)
+            now = clock.epoch()
+            for made in (part.transaction for part in parts):
+                if made.trace is not None and made.end:
+                    traces.record(self._what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
 
     # Acknowledging
 

@@ -29,10 +29,12 @@ from stranglerfig.foundation.errors import FigError
 STREAM = "application/vnd.stranglerfig.changes+json"
 CHUNK = "application/vnd.stranglerfig.copy"
 EDGE = "application/vnd.stranglerfig.snapshot+json"
+URGENT = "urgent"
+"""Subject of a record with a marker or an activation in it: somebody waits for it."""
 
 
 def encode(items: Sequence[Transaction]) -> bytes:
-    """A frame of transactions. An unchanged value is ``false``; a message is ``["m", prefix, content]``."""
+    """A frame. An unchanged value is ``false``, a message ``["m", prefix, content]``; a transaction's trace is last."""
     relations: dict[Relation, int] = {}
     transactions = []
     for item in items:
@@ -43,7 +45,8 @@ def encode(items: Sequence[Transaction]) -> bytes:
             else:
                 number = relations.setdefault(change.relation, len(relations))
                 changes.append([change.op, number, _pack(change.before), _pack(change.after)])
-        transactions.append([item.lsn, item.xid, item.committed_at, item.first, item.end, changes])
+        packed: list[Any] = [item.lsn, item.xid, item.committed_at, item.first, item.end, changes]
+        transactions.append(packed if item.trace is None else [*packed, item.trace])
     return orjson.dumps(
         {
             "relations": [[r.schema, r.name, [[c.name, c.type, c.key] for c in r.columns]] for r in relations],
@@ -130,7 +133,7 @@ def _decode_stream(data: bytes) -> list[Item]:
     body = orjson.loads(data)
     relations = [_relation(packed) for packed in body["relations"]]
     items: list[Item] = []
-    for lsn, xid, committed_at, first, end, packed in body["transactions"]:
+    for lsn, xid, committed_at, first, end, packed, *trace in body["transactions"]:
         changes: list[Change | Message] = []
         for entry in packed:
             if entry[0] == "m":
@@ -138,5 +141,5 @@ def _decode_stream(data: bytes) -> list[Item]:
             else:
                 op, number, before, after = entry
                 changes.append(Change(op, relations[number], _unpack(before), _unpack(after)))
-        items.append(Transaction(lsn, xid, committed_at, first, tuple(changes), end))
+        items.append(Transaction(lsn, xid, committed_at, first, tuple(changes), end, *trace))
     return items

@@ -101,6 +101,10 @@ class Change(NamedTuple):
     after: Row | None
 
 
+TRACE: Final = "traceparent"
+"""Prefix of the logical message by which a transaction says to which trace it belongs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A logical message in the change stream (a marker, an activation); ``content`` is JSON text."""
@@ -119,6 +123,8 @@ class Transaction(NamedTuple):
         first: ordinal of the first item here (1 unless an earlier part went before).
         items: changes and messages in order; the n-th has ordinal ``first + n``.
         end: whether the transaction ends with this part.
+        trace: the W3C ``traceparent`` of the request that made it, when its author said so: by a transactional
+            logical message with the prefix :data:`TRACE`, or in its outbox row.
     """
 
     lsn: int
@@ -127,6 +133,7 @@ class Transaction(NamedTuple):
     first: int
     items: tuple[Change | Message, ...]
     end: bool = True
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

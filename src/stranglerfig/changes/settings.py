@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)\s*$")
+
+
+def milliseconds(found: Any) -> Any:
+    """``50ms``, ``1s``, ``1.5m`` → milliseconds.
+
+    Raises:
+        ValueError: anything else, a bare number included: it would not say its unit.
+    """
+    if isinstance(found, str) and (match := _DURATION.match(found)):
+        return float(match[1]) * _UNITS[match[2]]
+    raise ValueError(f"{found!r} is not a duration; write it with its unit, such as 50ms, 1s or 2m")
+
+
+Milliseconds = Annotated[float, BeforeValidator(milliseconds)]
+"""A duration with its unit, in milliseconds."""
 
 
 class Settings(BaseModel):

@@ -7,25 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from stranglerfig.changes.settings import Settings
+from stranglerfig.changes.settings import Milliseconds, Settings
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.bounds import samples_needed
 from stranglerfig.gates.model import Kind, Kpi, percent
 
-_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)\s*$")
 _PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
-
-
-def milliseconds(found: Any) -> Any:
-    """``50ms``, ``1s``, ``1.5m`` → milliseconds.
-
-    Raises:
-        ValueError: anything else, a bare number included: it would not say its unit.
-    """
-    if isinstance(found, str) and (match := _DURATION.match(found)):
-        return float(match[1]) * _UNITS[match[2]]
-    raise ValueError(f"{found!r} is not a duration; write it with its unit, such as 50ms, 1s or 2m")
 
 
 def share(found: Any) -> Any:
@@ -35,7 +22,6 @@ def share(found: Any) -> Any:
     return found
 
 
-Milliseconds = Annotated[float, BeforeValidator(milliseconds)]
 Share = Annotated[float, BeforeValidator(share), Field(gt=0, lt=1)]
 Alpha = Annotated[float, Field(gt=0, lt=0.5)]
 

@@ -352,6 +352,7 @@ def sync(role: Role) -> None:
                 await run_sync(job, log_, report)
                 return
             derived: dict[str, Any] = {}
+            urgent = asyncio.Event()
 
             async def with_derived(said: dict[str, Any]) -> None:
                 await report({**said, "derive": dict(derived)})
@@ -360,8 +361,8 @@ def sync(role: Role) -> None:
                 derived.update(said)
 
             async with asyncio.TaskGroup() as group:
-                group.create_task(run_sync(job, log_, with_derived))
-                group.create_task(run_derive(facts, governed, keep))
+                group.create_task(run_sync(job, log_, with_derived, urgent=urgent))
+                group.create_task(run_derive(facts, governed, keep, urgent=urgent))
 
         try:
             await log_.migrate()

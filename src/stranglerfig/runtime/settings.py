@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from psycopg import ProgrammingError, conninfo
 from pydantic import Field, field_validator
 
-from stranglerfig.changes.settings import DatabaseReference, Settings
+from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Settings
 from stranglerfig.facade.settings import FacadeSettings
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.errors import FigError
@@ -106,6 +106,12 @@ class Estate(Settings):
     log: str = Field(
         default="postgres",
         description="The event log: 'postgres' (in the control database) or postgresql://… of its own.",
+    )
+    linger: Milliseconds = Field(
+        default=5.0,
+        description="How long a change may wait for others to travel with it: fewer, larger records cost less.",
+        ge=0,
+        le=1000,
     )
     control: DatabaseReference | None = Field(
         default=None,

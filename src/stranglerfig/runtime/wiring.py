@@ -85,11 +85,13 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     Once the monolith's tables are dropped nobody needs the service's rows any more: its outbox stays.
     """
     from stranglerfig.capture.capture import CaptureJob
+    from stranglerfig.capture.stream import Pace
 
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD
     done = await _extraction(control, flow.context, "stage = 'done'")
     return CaptureJob(
+        pace=Pace(linger=project.estate.linger / 1000),
         context=flow.context,
         direction=flow.direction,
         dsn=project.reveal(project.estate.monolith.database) if forward else found.service_dsn,

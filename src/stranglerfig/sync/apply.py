@@ -34,6 +34,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
 from stranglerfig.sync.model import BOUNDS, Histogram, Window, position_of, remaining
 from stranglerfig.sync.target import Applied, Stopped, SyncJob, Target, Unit, is_about_data, open_target, prepare
+from stranglerfig.telemetry import traces
 
 __all__ = ["BOUNDS", "SyncJob", "prepare", "retry", "run", "skip"]
 
@@ -55,6 +56,7 @@ class _Progress:
     """What the reports say."""
 
     job: SyncJob
+    urgent: asyncio.Event
     state: str = "starting"
     error: FigError | None = None
     applied: Applied = field(default_factory=Applied)
@@ -79,6 +81,9 @@ class _Progress:
                 self.transactions += 1
                 if item.committed_at > copied:
                     here.add(max(0.0, now * 1000 - item.committed_at / 1000))
+                if item.trace is not None:
+                    name = f"apply {self.job.context} {self.job.direction}"
+                    traces.record(name, item.trace, item.committed_at / 1e6, now, lsn=lsn_text(item.lsn))
         if here.count:
             self.latencies.merge(here)
             self.window.merge(int(now), here)
@@ -122,13 +127,13 @@ class _Progress:
         }
 
 
-async def run(job: SyncJob, log: EventLog, report: Report) -> None:
+async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Event | None = None) -> None:
     """Apply the change topic to the target until cancelled; survives the target's and the log's restarts.
 
     ``report`` is called at most twice a second; ``latency_histogram`` is ``[upper bound in ms, transactions]`` pairs
-    since this call, on the fixed bounds :data:`BOUNDS`.
+    since this call, on the fixed bounds :data:`BOUNDS`. ``urgent`` is set when a marker is read.
     """
-    progress = _Progress(job)
+    progress = _Progress(job, urgent or asyncio.Event())
     reporter = tasks.spawn(_reports(progress, log, report), name=f"sync report {job.context} {job.direction}")
     pause = 0.05
     try:
@@ -252,6 +257,8 @@ async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progre
                         return
                     raise records
                 for record in records:
+                    if record.event.subject == frames.URGENT:
+                        progress.urgent.set()
                     await _take(record, batch)
                 if queue.empty():  # never linger: what has arrived is applied now
                     await batch.flush()

@@ -43,6 +43,8 @@ from stranglerfig.sync.model import chunk_rows, copy_line, position_of, remainin
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 
 _sql = load(__package__ or "")
+PAUSE = 0.05
+"""Seconds between two rounds: nobody waits for a derived event but for those before a marker."""
 SLICE = 500
 """Changes that are worked on at a time: rows are applied beside us by the same process, and shall not wait for long."""
 _log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class Fact(NamedTuple):
     at: SourcePosition
     row: int
     time: datetime
+    trace: str | None = None
 
 
 def event_id(fact: Fact, event: str) -> str:
@@ -126,7 +129,7 @@ def facts_of(item: Item, tables: frozenset[str], time: datetime) -> Iterator[Fac
         committed = datetime.fromtimestamp(item.committed_at / 1e6, UTC)
         for ordinal, part in enumerate(item.items, start=item.first):
             if isinstance(part, Change) and part.op != "t" and part.relation.qualified in tables:
-                yield Fact(_filled(part), SourcePosition(item.lsn, ordinal), 0, committed)
+                yield Fact(_filled(part), SourcePosition(item.lsn, ordinal), 0, committed, item.trace)
 
 
 def _filled(change: Change) -> Change:
@@ -226,19 +229,27 @@ def _event(job: DeriveJob, rule: DerivedEvent, fact: Fact, key: str, data: str) 
         subject=key,
         partitionkey=key,
         dataschema=job.schemas.get(rule.event),
+        traceparent=fact.trace,
     )
 
 
-async def run(job: DeriveJob, log: EventLog, report: Report) -> None:
-    """Derive until cancelled; a mistake in a rule is reported and tried again, in case it was corrected."""
+async def run(job: DeriveJob, log: EventLog, report: Report, *, urgent: asyncio.Event | None = None) -> None:
+    """Derive until cancelled; a mistake in a rule is reported and tried again, in case it was corrected.
+
+    ``urgent`` ends the pause between two rounds: somebody waits for what comes next.
+    """
+    urgent = urgent or asyncio.Event()
     told: dict[str, Any] = {"state": "starting", "error": None, "events": 0}
     pause = 0.1
     while True:
         begun = clock.monotonic()
         try:
-            async with postgres.session(job.scratch_dsn, what=f"derive {job.context}") as conn:
+            # A place that a crash takes back is derived again, under the same ids: no commit need wait for the disk.
+            async with postgres.session(
+                job.scratch_dsn, what=f"derive {job.context}", options="-c synchronous_commit=off"
+            ) as conn:
                 await postgres.migrate(conn, "sync_derived", __package__ or "", ["derived.sql"])
-                await _follow(job, log, conn, told, report)
+                await _follow(job, log, conn, told, report, urgent)
         except (FigError, psycopg.Error, OSError) as error:
             _log.warning("derivation starts again: %s", error, extra={"action": "derive_restart"})
             known = error if isinstance(error, FigError) else postgres.unreachable(job.scratch_dsn, error)
@@ -252,7 +263,12 @@ async def run(job: DeriveJob, log: EventLog, report: Report) -> None:
 
 
 async def _follow(
-    job: DeriveJob, log: EventLog, conn: postgres.Connection, told: dict[str, Any], report: Report
+    job: DeriveJob,
+    log: EventLog,
+    conn: postgres.Connection,
+    told: dict[str, Any],
+    report: Report,
+    urgent: asyncio.Event,
 ) -> None:
     await conn.execute(_sql.begin_derived, (job.context,))
     row = await postgres.one(conn, _sql.read_derived, (job.context,))
@@ -264,6 +280,7 @@ async def _follow(
     await log.create_topic(job.events)
     next_report = 0.0
     while True:
+        urgent.clear()
         records = await _read(log, job.changes, place)
         facts: list[Fact] = []
         for record in records:
@@ -287,6 +304,8 @@ async def _follow(
             next_report = clock.monotonic() + 0.5
             told |= {"state": "deriving", "error": None, "events": count, "lsn": lsn_text(seen.lsn), "position": place}
             await report(dict(told))
+        if records and records[-1].event.subject != frames.URGENT:
+            await clock.signalled(urgent, timeout=PAUSE)
 
 
 async def _publish(job: DeriveJob, log: EventLog, scratch: Scratch, facts: Sequence[Fact]) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -89,6 +90,24 @@ def close() -> None:
         _provider = None
 
 
+def record(name: str, traceparent: str, began: float, ended: float, **attributes: str | int | float | bool) -> None:
+    """A span that is over; its times are seconds since 1970. Nothing without an endpoint, or when not sampled."""
+    if _provider is None or (parent := parse(traceparent)) is None or not parent.sampled:
+        return
+    made = _provider.get_tracer("stranglerfig").start_span(
+        name, context=_within(parent), attributes=attributes, start_time=int(began * 1e9)
+    )
+    made.end(int(ended * 1e9))
+
+
+def _within(parent: TraceContext) -> Context:
+    from opentelemetry import trace
+
+    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if parent.sampled else 0)
+    remote = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(trace.NonRecordingSpan(remote))
+
+
 @contextmanager
 def span(name: str, *, traceparent: str | None = None, **attributes: str | int | float | bool) -> Iterator[str | None]:
     """A span for the length of a block; gives the ``traceparent`` to hand on.
@@ -98,14 +117,8 @@ def span(name: str, *, traceparent: str | None = None, **attributes: str | int |
     if _provider is None:
         yield traceparent
         return
-    from opentelemetry import trace
-
     parent = parse(traceparent)
-    context = None
-    if parent is not None:
-        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if parent.sampled else 0)
-        remote = trace.SpanContext(int(parent.trace, 16), int(parent.span, 16), is_remote=True, trace_flags=flags)
-        context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
+    context = _within(parent) if parent is not None else None
     tracer = _provider.get_tracer("stranglerfig")
     with tracer.start_as_current_span(name, context=context, attributes=attributes) as current:
         found = current.get_span_context()

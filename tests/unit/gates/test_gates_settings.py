@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from stranglerfig.changes.settings import milliseconds
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.model import Kind
-from stranglerfig.gates.settings import Custom, GateSettings, milliseconds
+from stranglerfig.gates.settings import Custom, GateSettings
 
 
 def test_the_file_of_the_scenario() -> None:
