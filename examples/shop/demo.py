@@ -33,8 +33,11 @@ from stranglerfig.eventlog import open_log
 from stranglerfig.foundation import clock
 
 CONTEXT = "inventory"
-READING = {"reads": 80, "writes": 14, "orders": 6}
-WRITING = {"reads": 15, "writes": 80, "orders": 5}
+# The load follows what a stage has to show: evidence about changes, about reads (the cheapest, so some more), about
+# writes.
+SYNCING = {"reads": 65, "writes": 25, "orders": 10}
+READING = {"reads": 90, "writes": 6, "orders": 4}
+WRITING = {"reads": 10, "writes": 85, "orders": 5}
 
 # Full: what the scenario asserts. Quick: smaller evidence; what is loosened shows as such in the report.
 FULL = {
@@ -47,7 +50,7 @@ FULL = {
     "latency_samples": 5_000,
     "lag_samples": 2_000,
     "no_worse_samples": 2_000,
-    "guard_samples": 100,
+    "guard_samples": 30,
     "quiet_seconds": 15,
     "brownout_seconds": 5,
     "watch_seconds": 5,
@@ -297,7 +300,7 @@ class Demo:
             f"  fig is up after {up['seconds']:.1f} s: " + ", ".join(f"{k} {v}" for k, v in up["addresses"].items())
         )
         self.addresses = up["addresses"]
-        estate.start_load(rate=self.options.rate, mix=READING)
+        estate.start_load(rate=self.options.rate, mix=SYNCING)
         until(lambda: estate.load_status().get("requests", 0) > 100, 30, "the first traffic", stage)
         stage.follow(self.fig.start("watch", CONTEXT, "--every", "1"))
 
@@ -320,6 +323,8 @@ class Demo:
         """Reads, with a bad release on the way."""
         estate, stage = self.estate, self.stage
         stage.act(3, "Reads: shadow, 1 %, 10 %; a bad release is caught and taken back by itself; then 100 %")
+        self.reach("reads, shadow")
+        estate.steer(mix=READING, rate=1.25 * self.options.rate)
         self.reach("reads at 10 %")
         stage.say("The team deploys a bad release of the service: wrong answers, and 100 ms slower, for some items")
         estate.deploy_service("bad")
@@ -346,7 +351,7 @@ class Demo:
         stage.say("The team switches the monolith: its orders now reserve through the API")
         until(self.no_writer, 60, "the guards to see no other writer", stage)
         self.reach("writes")
-        estate.steer(mix=WRITING)
+        estate.steer(mix=WRITING, rate=1.1 * self.options.rate)
         self.dwell(3 if self.options.quick else 15)
         fig("rollback", CONTEXT, "--reason", "to show the way back")
         self.dwell(2 if self.options.quick else 10)
@@ -507,13 +512,13 @@ def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="at most two and a half minutes, with smaller evidence")
-    parser.add_argument("--rate", type=float, default=None, help="requests a second (300; quick: 160)")
+    parser.add_argument("--rate", type=float, default=None, help="requests a second (240; quick: 160)")
     parser.add_argument("--items", type=int, default=None, help="items in the catalogue (100,000; quick: 20,000)")
     parser.add_argument("--seed", type=int, default=1, help="what everything random follows from")
     parser.add_argument("--report", default="demo-report", help="folder of report.json and report.html")
     parser.add_argument("--keep", action="store_true", help="keep the data directory for a look afterwards")
     options = parser.parse_args()
-    options.rate = options.rate or (160 if options.quick else 300)
+    options.rate = options.rate or (160 if options.quick else 240)
     options.items = options.items or (20_000 if options.quick else 100_000)
     # Below /tmp, which the account that runs PostgreSQL may pass; a checkout below /root it may not.
     root = Path(tempfile.mkdtemp(prefix="stranglerfig-demo-"))
