@@ -243,14 +243,14 @@ class Refused(Exception):
         self.context = error.get("context", {})
 
 
-def until(condition: Callable[[], Any], timeout: float, what: str, stage: Stage) -> Any:
-    """Wait for something with a deadline."""
+def until(condition: Callable[[], Any], timeout: float, what: str, stage: Stage, *, every: float = 0.5) -> Any:
+    """Wait for something with a deadline; look ``every`` so many seconds."""
     deadline = clock.monotonic() + timeout
     while not (found := condition()):
         if clock.monotonic() > deadline:
             raise Failed(f"waited {timeout:g} s for {what}, in vain")
         stage.progress(f"waiting for {what}")
-        clock.block(0.5)
+        clock.block(every)
     return found
 
 
@@ -324,7 +324,7 @@ class Demo:
         estate, stage = self.estate, self.stage
         stage.act(3, "Reads: shadow, 1 %, 10 %; a bad release is caught and taken back by itself; then 100 %")
         self.reach("reads, shadow")
-        estate.steer(mix=READING, rate=1.25 * self.options.rate)
+        estate.steer(mix=READING, rate=1.1 * self.options.rate)
         self.reach("reads at 10 %")
         stage.say("The team deploys a bad release of the service: wrong answers, and 100 ms slower, for some items")
         estate.deploy_service("bad")
@@ -349,7 +349,7 @@ class Demo:
             raise Failed("orders still write the table, and fig did not say so")
         estate.deploy_monolith(reserve="api")
         stage.say("The team switches the monolith: its orders now reserve through the API")
-        until(self.no_writer, 60, "the guards to see no other writer", stage)
+        until(self.no_writer, 60, "the guards to see no other writer", stage, every=3)
         self.reach("writes")
         estate.steer(mix=WRITING, rate=1.1 * self.options.rate)
         self.dwell(3 if self.options.quick else 15)

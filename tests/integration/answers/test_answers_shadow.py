@@ -168,6 +168,28 @@ async def test_a_hung_side_drops_copies_and_counts_them(sides: Sides) -> None:
     assert (await sides.counted(12)).equal == 5
 
 
+async def test_counts_are_settled_up_to_the_oldest_copy_without_a_verdict(sides: Sides) -> None:
+    await sides.start()
+    asked = clock.epoch()
+    await sides.mirror("/hang")
+    await sides.mirror("/x")
+    await sides.counted(1)
+    async with postgres.session(sides.control, what="test") as conn:
+
+        async def settled() -> float:
+            until = await postgres.value(conn, "SELECT extract(epoch FROM until)::float8 FROM fig.shadow_settled")
+            return float(until)
+
+        assert await settled() <= asked
+        sides.hung.set()
+        await sides.counted(2)
+
+        async def passed() -> bool:
+            return await settled() > asked
+
+        await clock.until(passed, timeout=10, what="the copy that hung to be settled")
+
+
 async def test_a_budget_per_second(sides: Sides) -> None:
     await sides.start(most_per_second=2)
     await sides.mirror("/a", times=30)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -525,6 +526,26 @@ async def test_markers_of_this_context_pass_refusals_and_outbox_go_their_own_way
             return (await row.fetchone() or (1,))[0] == 0
 
         await clock.until(deleted, timeout=10, what="published rows to be deleted")
+
+
+async def test_changes_linger_a_marker_takes_them_along_and_a_trace_travels(postgres: Any) -> None:
+    pace = replace(QUICK, linger=3600.0)
+    async with captured(postgres.database(), ITEM, pace=pace) as (running, conn):
+        await running.streaming()
+        context = running.job.context
+
+        async def write(number: int) -> None:
+            async with conn.transaction():
+                await conn.execute("SELECT pg_logical_emit_message(true, 'traceparent', %s)", (f"00-{number}",))
+                await conn.execute("INSERT INTO item VALUES (%s)", (number,))
+
+        for number in range(3):
+            await write(number)
+        content = orjson.dumps({"context": context}).decode()
+        await conn.execute("SELECT pg_logical_emit_message(true, 'fig.marker', %s)", (content,))
+        await running.until(lambda r: r["transactions"] == 4, "what lingered, with the marker")
+        found = [item for item in await running.items() if isinstance(item, Transaction)]
+        assert [transaction.trace for transaction in found] == ["00-0", "00-1", "00-2", None]
 
 
 async def test_partitions_come_as_their_root(postgres: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import sync_scenario as s
 
 from stranglerfig.changes.mapping import Mapping
-from stranglerfig.changes.model import UNCHANGED, Change
+from stranglerfig.changes.model import UNCHANGED, Change, Transaction
 from stranglerfig.changes.settings import DerivedEvent
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.sync import derive
@@ -97,6 +97,16 @@ async def test_events_in_order_and_once(postgres: Server) -> None:
         await flow.stream([s.update(s.INVENTORY, s.item(2, 7), s.item(2, 6))])
         again = await events(flow, 6)
     assert again[:5] == found and again[5][2] == {"item_id": 2, "on_hand": 7, "was": 6}
+
+
+async def test_an_event_is_of_the_trace_of_its_change(postgres: Server) -> None:
+    flow, job = flow_and_job(postgres.database(), LEVEL)
+    changed = (s.update(s.INVENTORY, s.item(1, 9), s.item(1, 5)),)
+    await flow.transactions(Transaction(50, 1, 1, 1, changed, trace="00-a"), Transaction(60, 2, 1, 1, changed))
+    async with running(flow, job):
+        await events(flow, 2)
+    records = await flow.log.read("events.inventory", 0, 0)
+    assert [record.event.traceparent for record in records] == ["00-a", None]
 
 
 async def test_values_that_are_not_sent(postgres: Server) -> None:

@@ -95,6 +95,17 @@ def test_the_outbox_comes_out_aside_and_takes_no_ordinal() -> None:
     assert [len(t.items) for t in transactions(found)] == [1]
 
 
+def test_a_transaction_s_trace_is_a_message_or_its_event_s_and_no_item() -> None:
+    stated = [begin(100), R, message("traceparent", "00-a"), *(insert(1, str(n), "a") for n in range(3)), commit(100)]
+    parts = transactions(decoder(most_changes=2).feed(stated))
+    assert [(part.first, len(part.items), part.trace) for part in parts] == [(1, 2, "00-a"), (3, 1, "00-a")]
+    outbox = relation(2, "outbox", ID, ("traceparent", 25, -1, False))
+    it = decoder(aside="public.outbox")
+    found = transactions(it.feed([begin(100), R, outbox, insert(2, "7", "00-b"), insert(1, "1", "a"), commit(100)]))
+    after = transactions(it.feed([begin(200), insert(2, "8", None), insert(1, "2", "a"), commit(200)]))
+    assert [part.trace for part in found + after] == ["00-b", None]
+
+
 def test_a_large_transaction_comes_in_parts_of_which_only_the_last_ends() -> None:
     stream = [begin(100), R, *(insert(1, str(n), "a") for n in range(10)), commit(100)]
     parts = transactions(decoder(most_changes=5).feed(stream))

@@ -49,6 +49,7 @@ TRANSACTIONS = st.builds(
     st.integers(1, 10**9),
     st.lists(changes() | st.builds(Message, TEXT, TEXT), max_size=4).map(tuple),
     st.booleans(),
+    st.none() | TEXT,
 )
 
 

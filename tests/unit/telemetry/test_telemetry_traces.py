@@ -73,6 +73,18 @@ def test_a_span_continues_its_callers_trace(exporter: InMemorySpanExporter) -> N
     assert spans["apply"].parent is not None and spans["inner"].parent is not None
 
 
+def test_what_is_over_is_recorded_with_its_own_times(exporter: InMemorySpanExporter) -> None:
+    traces.record("apply", PARENT, 1.5, 2.0, rows=3)
+    traces.record("not sampled", PARENT[:-2] + "00", 1.5, 2.0)
+    traces.record("nonsense", "", 1.5, 2.0)
+    assert traces._provider is not None
+    traces._provider.force_flush()
+    [span] = exporter.get_finished_spans()
+    assert (span.name, span.start_time, span.end_time) == ("apply", 1_500_000_000, 2_000_000_000)
+    assert span.parent is not None and span.context is not None and span.attributes == {"rows": 3}
+    assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (PARENT[3:35], PARENT[36:52])
+
+
 def test_an_endpoint_is_an_otlp_exporters() -> None:
     traces.install("test", "http://127.0.0.1:1/")
     assert traces._provider is not None
