@@ -19,16 +19,29 @@ import psycopg
 
 from bench.context import Context, Spent, until
 from stranglerfig.capture.capture import CaptureJob
+from stranglerfig.capture.stream import Pace
 from stranglerfig.changes.mapping import Mapping, compile_mapping
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.changes.settings import TableMapping
-from stranglerfig.databases import catalogue
+from stranglerfig.databases import catalogue, ownership
 from stranglerfig.foundation import postgres
 from stranglerfig.sync.target import SyncJob
 
 REPOSITORY = Path(__file__).parents[1]
 CONTEXT = "bench"
 OURS = names(CONTEXT, Direction.FORWARD)
+
+
+PACE = Pace(linger=0.005)
+"""As ``linger`` of ``fig.yaml`` is where nobody sets it."""
+
+
+async def _guard(dsn: str, mapping: Mapping) -> None:
+    """The target's ownership row and guards, as entering *sync* makes them."""
+    async with postgres.session(dsn, what="bench") as conn:
+        await ownership.install(
+            conn, CONTEXT, side="service", owner=False, tables=mapping.outputs(Direction.FORWARD), enforcing=True
+        )
 
 
 def compiled(source: str, target: str, tables: Sequence[dict[str, Any]]) -> Mapping:
@@ -64,7 +77,7 @@ class Flow:
     def jobs(self) -> dict[str, Any]:
         tables = tuple(sorted({entry.source for entry in self.mapping.forward}))
         return {
-            "capture": CaptureJob(CONTEXT, Direction.FORWARD, self.source, tables, snapshot=self.snapshot),
+            "capture": CaptureJob(CONTEXT, Direction.FORWARD, self.source, tables, snapshot=self.snapshot, pace=PACE),
             "sync": SyncJob(CONTEXT, Direction.FORWARD, self.target, OURS.topic, OURS.origin, self.mapping),
         }
 
@@ -172,7 +185,9 @@ def flow(
 ) -> Iterator[Flow]:
     """A flow whose processes have not been started; they are ended and the source's slot is dropped afterwards."""
     with context.folder("flow") as folder:
-        made = Flow(context, folder, name, source, target, log, compiled(source, target, tables), **options)
+        mapping = compiled(source, target, tables)
+        asyncio.run(_guard(target, mapping))
+        made = Flow(context, folder, name, source, target, log, mapping, **options)
         try:
             yield made
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ class PostgresLog:
         self._slots = asyncio.Semaphore(connections)
         self._known: dict[str, _Known] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        # How often each topic was said to have grown, and how often that was when a reader last had all of it.
+        self._news: Counter[str] = Counter()
+        self._ends: dict[tuple[str, int], tuple[int, int]] = {}
         self._listener: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -280,15 +284,22 @@ class PostgresLog:
             "bytes": max_bytes,
         }
         deadline = clock.monotonic() + wait
+        place = (topic, partition)
         with self._waiter(topic, wait) as woken:
+            if wait > 0 and self._ends.get(place) == (position, self._news[topic]):
+                # Whoever asks here had all of it, and was told of nothing since: the question can wait as well.
+                await clock.signalled(woken, timeout=min(wait, _POLL))
             while True:
                 woken.clear()
+                news = self._news[topic]
                 async with self._session() as conn:
                     cursor = await conn.cursor(binary=True).execute(_queries.read, parameters)
                     rows = await cursor.fetchall()
                     if not rows or rows[0][0] != position:
                         await self._check_retained(conn, known, topic, partition, position)
                 if rows:
+                    if len(rows) < max_records and sum(len(row[-1]) for row in rows) < max_bytes:
+                        self._ends[place] = (rows[-1][0] + 1, news)
                     return [_record(topic, partition, row) for row in rows]
                 left = deadline - clock.monotonic()
                 if left <= 0:
@@ -329,6 +340,7 @@ class PostgresLog:
                 for woken in waiting:
                     woken.set()
             async for notification in conn.notifies():
+                self._news[notification.payload] += 1
                 for woken in self._waiting.get(notification.payload, ()):
                     woken.set()
 

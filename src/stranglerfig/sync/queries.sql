@@ -27,6 +27,11 @@ SELECT 1 / count(*) FROM moved
 -- Locked: nobody becomes owner between this look and our commit.
 SELECT state, epoch FROM fig.ownership WHERE context = %s FOR SHARE
 
+-- name: still
+-- Fails (22012) when the ownership row is no longer what it was when the batch was planned.
+WITH here AS (SELECT state, epoch FROM fig.ownership WHERE context = %s FOR SHARE)
+SELECT 1 / (coalesce((SELECT state FROM here), 'standby') = %s AND coalesce((SELECT epoch FROM here), 0) = %s)::int
+
 -- name: may_replicate
 SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
             THEN has_parameter_privilege('session_replication_role', 'SET')

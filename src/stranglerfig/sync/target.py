@@ -1,7 +1,8 @@
 """A session into the target database: changes become rows, position and markers in the same commit, under an origin.
 
-What it is asked to apply it applies whole or not at all. In bulk first; when the database refuses, in halves, then in
-the source's own order, so that the one change that cannot be applied is found and named.
+What it is asked to apply it applies whole or not at all. A few rows go in one exchange with the server, more through a
+stage; when the database refuses, in halves, then in the source's own order, so that the one change that cannot be
+applied is found and named.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from stranglerfig.changes.model import (
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
-from stranglerfig.sync import statements
+from stranglerfig.sync import inline, statements
 from stranglerfig.sync.model import (
     Folded,
     NeedsOrder,
@@ -211,6 +212,8 @@ class Target:
         self._numbers = itertools.count()
         self._skips: frozenset[tuple[int, int, int]] = frozenset()
         self._ownership = False
+        self._seen: tuple[str, int] | None = None
+        self._types: dict[Relation, list[str]] = {}
         self._replica = False
         self._open: Work | None = None
         self._last_statement = ""
@@ -252,7 +255,8 @@ class Target:
         if not self._ownership:
             return "standby", 0
         row = await postgres.one(self._conn, _sql.ownership, (self.job.context,))
-        return (row[0], row[1]) if row is not None else ("standby", 0)
+        self._seen = (row[0], row[1]) if row is not None else ("standby", 0)
+        return self._seen
 
     # -- transactions
 
@@ -264,7 +268,8 @@ class Target:
             Stopped: when a change cannot be applied; what came before it is in.
         """
         try:
-            await self._transaction(units, careful=False)
+            if not await self._in_one_exchange(units):
+                await self._transaction(units, careful=False)
         except Exception as error:
             await self._roll_back()
             if not is_about_data(error) or _final(error):
@@ -290,6 +295,41 @@ class Target:
         work = plan((u.item for u in units), self.job.context, state, epoch, self.applied.activated, self._skips)
         await self._steps(work.steps, careful=careful, last=True)
         await self._finish(work, units)
+
+    async def _in_one_exchange(self, units: Sequence[Unit]) -> bool:
+        """Apply a few ordinary rows, which nearly every commit is, without waiting for the server in between.
+
+        The ownership is taken to be what it was last, and the exchange fails where it is not. False: these units want
+        more, or the server refused something; nothing is done then.
+        """
+        if self._seen is None or not all(type(unit.item) is Transaction for unit in units):
+            return False
+        work = plan((u.item for u in units), self.job.context, *self._seen, self.applied.activated, self._skips)
+        changes = inline.changes_of(work.steps)
+        batch = inline.folded(changes, self._by_source) if changes is not None else None
+        if batch is None:
+            return False
+        types = {here.relation: await self._types_of(here.relation) for here in batch}
+        wanted = inline.plan(batch, self._by_target, types)
+        if wanted is None:
+            return False
+        after = self._after(work, units)
+        try:
+            async with self._conn.pipeline():
+                await self._conn.execute("BEGIN")
+                await self._conn.execute(_sql.still, (self.job.context, *self._seen))
+                for statement, arrays in wanted:
+                    await self._conn.execute(statement, arrays)
+                await self._record(work)
+                await self._advance(after)
+                await self._conn.execute("COMMIT")
+        except psycopg.Error as error:
+            if not is_about_data(error):
+                raise
+            await self._roll_back()
+            return False
+        self.applied = after
+        return True
 
     async def _finish(self, work: Work, units: Sequence[Unit]) -> None:
         after = self._after(work, units)
@@ -608,15 +648,22 @@ class Target:
 
     # -- rows
 
-    async def _clean_stage(self, relation: Relation) -> _Stage:
-        stage = self._stages.get(relation)
-        if stage is None:
-            stage = _Stage(f"fig_stage_{next(self._numbers)}")
+    async def _types_of(self, relation: Relation) -> list[str]:
+        """The types of a relation's columns, as far as they are read and this server knows them."""
+        if (types := self._types.get(relation)) is None:
             wanted = {n for e in self._by_source[relation.qualified] for n in e.needs}
             names = [c.type if c.name in wanted else "text" for c in relation.columns]
             known = await postgres.value(self._conn, _sql.known_types, (names,))
             # A type that only the source has travels as text; the expression says what becomes of it.
             types = [name if there else "text" for name, there in zip(names, known, strict=True)]
+            self._types[relation] = types
+        return types
+
+    async def _clean_stage(self, relation: Relation) -> _Stage:
+        stage = self._stages.get(relation)
+        if stage is None:
+            stage = _Stage(f"fig_stage_{next(self._numbers)}")
+            types = await self._types_of(relation)
             await self._execute(statements.create_stage(stage.name, relation, types))
             self._stages[relation] = stage
         if stage.dirty:

@@ -28,7 +28,7 @@ from stranglerfig.changes.model import (
     Row as Row,
 )
 from stranglerfig.changes.settings import TableMapping
-from stranglerfig.databases import catalogue
+from stranglerfig.databases import catalogue, ownership
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.eventlog.model import Event
 from stranglerfig.foundation import clock, tasks
@@ -173,6 +173,8 @@ async def databases(source_dsn: str, target_dsn: str, *, tables: list[TableMappi
     ):
         await source.execute(MONOLITH)
         await target.execute(SERVICE)
+        for side in (source, target):
+            await ownership.migrate(side)
         return await compiled(source, target, tables)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import sync_scenario as s
@@ -21,6 +22,7 @@ from stranglerfig.changes.model import (
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync import apply
+from stranglerfig.sync.target import Target
 from tests.conftest import Server
 
 ITEMS = "SELECT item_id, sku, name FROM inventory_item ORDER BY 1"
@@ -218,13 +220,16 @@ async def test_a_snapshot_whose_rows_refer_to_nothing(postgres: Server, postgres
         assert (await flow.stopped())["code"] == "snapshot_orphans"
 
 
-OWNERSHIP = "CREATE TABLE fig.ownership (context text PRIMARY KEY, state text, epoch bigint)"
+OWNED = (
+    "INSERT INTO fig.ownership (context, side, state, epoch, admitted)"
+    " VALUES ('inventory', 'service', 'owner', 3, '{}')"
+)
 
 
 async def test_ownership_decides(postgres: Server, postgres_b: Server) -> None:
     flow = await forward(postgres, postgres_b)
     dsn = flow.job.dsn
-    await s.run_sql(dsn, "CREATE SCHEMA fig", OWNERSHIP, "INSERT INTO fig.ownership VALUES ('inventory', 'owner', 3)")
+    await s.run_sql(dsn, OWNED)
     marker = Message(MARKER, '{"context": "inventory", "direction": "forward", "nonce": "n1"}')
     other = Message(MARKER, '{"context": "orders", "direction": "forward", "nonce": "n2"}')
     strange = Message(MARKER, "not json")
@@ -254,7 +259,7 @@ async def test_ownership_decides(postgres: Server, postgres_b: Server) -> None:
 async def test_a_snapshot_never_overwrites_an_owner(postgres: Server, postgres_b: Server) -> None:
     flow = await forward(postgres, postgres_b)
     dsn = flow.job.dsn
-    await s.run_sql(dsn, "CREATE SCHEMA fig", OWNERSHIP, "INSERT INTO fig.ownership VALUES ('inventory', 'owner', 3)")
+    await s.run_sql(dsn, OWNED)
     await s.run_sql(dsn, "INSERT INTO inventory_item VALUES (1, 'a', 'b', 0)")
     await flow.snapshot((s.INVENTORY, [s.item(7)]))
     async with flow.running():
@@ -383,6 +388,81 @@ async def test_a_table_that_is_copied_column_by_column(postgres: Server, postgre
         await flow.applied()
     found = await s.rows(flow.job.dsn, "SELECT key, kind, delta FROM processed_request ORDER BY key")
     assert found == [("a\\b", "x\ny\tz", 4), ("c", None, None)]
+
+
+TYPES = {
+    "bigint": "9223372036854775807",
+    "numeric(10,2)": "-0.10",
+    "double precision": "1e-07",
+    "boolean": "t",
+    "text": 'a "quoted" \\N, {brace}\n\ttab \\',
+    "character varying(9)": "é€𝄞",
+    "character(5)": "ab   ",
+    '"char"': "x",
+    "name": "n",
+    "bytea": "\\x00ff",
+    "date": "0044-03-15 BC",
+    "timestamp(3) with time zone": "2026-01-01 12:00:00.5+00",
+    "time without time zone": "24:00:00",
+    "interval": "1 year 2 mons -3 days",
+    "uuid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+    "jsonb": '{"a": "NULL"}',
+    "inet": "10.0.0.1/8",
+    "bit(3)": "101",
+    "point": "(1,2)",
+    "int4range": "[1,5)",
+    "tsvector": "'cat':3 'fat':2",
+    "text[]": '{a,NULL,"\\"{},"}',
+    "integer[]": "{{1,2},{3,4}}",
+    "mood": "sad",
+    "addr": '("x, y",1)',
+    "addr[]": '{"(x,1)"}',
+    "posint": "5",
+}
+
+
+async def test_rows_that_travel_with_their_statement_arrive_as_through_a_stage(
+    postgres: Server, postgres_b: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged: list[int] = []
+    long_way = Target._transaction
+
+    async def counted(self: Target, units: Any, *, careful: bool) -> None:
+        staged.append(len(units))
+        await long_way(self, units, careful=careful)
+
+    monkeypatch.setattr(Target, "_transaction", counted)
+    source, target = postgres.database(), postgres_b.database()
+    columns = {f"c{n}": kind for n, kind in enumerate(TYPES)}
+    made = (
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE TYPE addr AS (street text, number int)",
+        "CREATE DOMAIN posint AS int CHECK (VALUE > 0)",
+        f"CREATE TABLE anything (id bigint PRIMARY KEY, {', '.join(f'{n} {kind}' for n, kind in columns.items())})",
+    )
+    for dsn in (source, target):
+        await s.run_sql(dsn, *made)
+    every = s.TableMapping.model_validate(
+        {"from": "public.anything", "to": "anything", "key": {"id": "id"}, "columns": {name: name for name in columns}}
+    )
+    flow = s.Flow(await s.databases(source, target, tables=[every]), target)
+    anything = s.relation("anything", ("id", "bigint"), *columns.items())
+    full, empty = tuple(TYPES.values()), (None,) * len(TYPES)
+    async with flow.running():
+        await flow.stream([s.create(anything, ("1", *full)), s.create(anything, ("2", *empty))])
+        await flow.applied()
+        await flow.stream([s.create(anything, ("3", *full)), s.create(anything, ("4", *empty))])
+        await flow.applied()
+        await flow.stream([s.delete(anything, ("2", *empty)), s.update(anything, ("4", *full))])
+        await flow.applied()
+    assert staged == [1], "only the first goes through a stage"
+    as_text = ", ".join(f"{name}::text" for name in columns)
+    found = {row[0]: row[1:] for row in await s.rows(target, f"SELECT id, {as_text} FROM anything")}
+    assert set(found) == {1, 3, 4}
+    assert found[1] == found[3] == found[4]
+    shown = dict(zip(columns.values(), found[1], strict=True))
+    changed = {"boolean": "true", "timestamp(3) with time zone": "2026-01-01 12:00:00.5+00", "character(5)": "ab"}
+    assert shown == TYPES | changed
 
 
 FILTERED = [
