@@ -35,9 +35,10 @@ from stranglerfig.foundation import clock
 CONTEXT = "inventory"
 # The load follows what a stage has to show: evidence about changes, about reads (the cheapest, so some more), about
 # writes.
-SYNCING = {"reads": 65, "writes": 25, "orders": 10}
+SYNCING = {"reads": 50, "writes": 40, "orders": 10}
 READING = {"reads": 90, "writes": 6, "orders": 4}
 WRITING = {"reads": 10, "writes": 85, "orders": 5}
+LEAVING = {"reads": 60, "writes": 30, "orders": 10}
 
 # Full: what the scenario asserts. Quick: smaller evidence; what is loosened shows as such in the report.
 FULL = {
@@ -51,7 +52,7 @@ FULL = {
     "lag_samples": 2_000,
     "no_worse_samples": 2_000,
     "guard_samples": 30,
-    "quiet_seconds": 15,
+    "quiet_seconds": 11,
     "brownout_seconds": 5,
     "watch_seconds": 5,
 }
@@ -351,10 +352,10 @@ class Demo:
         stage.say("The team switches the monolith: its orders now reserve through the API")
         until(self.no_writer, 60, "the guards to see no other writer", stage, every=3)
         self.reach("writes")
-        estate.steer(mix=WRITING, rate=1.1 * self.options.rate)
-        self.dwell(3 if self.options.quick else 15)
+        estate.steer(mix=WRITING, rate=self.options.rate)
+        self.dwell(3 if self.options.quick else 10)
         fig("rollback", CONTEXT, "--reason", "to show the way back")
-        self.dwell(2 if self.options.quick else 10)
+        self.dwell(2 if self.options.quick else 5)
         self.reach("writes")
 
     def act_5(self) -> None:
@@ -386,6 +387,9 @@ class Demo:
         """Decommission."""
         fig, estate, stage = self.fig, self.estate, self.stage
         stage.act(6, "Decommission: watched, browned out, retired, reported, dropped; the monolith goes on")
+        self.reach("decommission, watch")
+        # From here the same two cores also run the monolith's tests, compare whole tables and write the archive.
+        estate.steer(mix=LEAVING, rate=self.options.rate / 2)
         self.reach("decommission, retire")
         code = estate.reduced_monolith()
         estate.deploy_monolith(code=code)

@@ -22,6 +22,8 @@ from stranglerfig.eventlog.postgres import PostgresLog
 
 TOPIC = "events.inventory"
 GROUP = "low-stock"
+PAUSE = 0.25
+"""Seconds between two batches: an alert has no hurry, and a few large commits cost less than many small ones."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS level (item_id INTEGER PRIMARY KEY, available INTEGER NOT NULL, low INTEGER NOT NULL);
@@ -88,6 +90,7 @@ async def consume(log: EventLog, low_stock: LowStock) -> None:
         async for batch in subscription.batches():
             low_stock.handle(batch)
             await subscription.commit(batch[-1])
+            await asyncio.sleep(PAUSE)
     finally:
         await subscription.close()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 import orjson
@@ -110,8 +113,7 @@ async def run_checks(checks: Sequence[Checks], project: Path, log: Path, progres
     for check in checks:
         await progress(f"running {check.run}", {})
         with log.open("ab") as out:
-            process = await asyncio.create_subprocess_shell(check.run, cwd=project, stdout=out, stderr=out)
-            status = await process.wait()
+            status = await _ran(check.run, project, out)
         if status:
             return (False, None, f"'{check.run}' ended with {status}: {_last_line(log)} (see {log})"), (None, None, "")
         if check.coverage:
@@ -122,6 +124,19 @@ async def run_checks(checks: Sequence[Checks], project: Path, log: Path, progres
     if not shares:
         return (True, None, "all passed"), (None, None, "no coverage report is configured")
     return (True, None, f"{len(checks)} passed"), (None, min(shares), "coverage.py's report")
+
+
+async def _ran(command: str, folder: Path, out: IO[bytes]) -> int:
+    """Run a shell command to its end; behind the traffic, which may share the machine, and ended with whoever waits."""
+    process = await asyncio.create_subprocess_exec(
+        *("nice", "-n", "10", "/bin/sh", "-c", command), cwd=folder, stdout=out, stderr=out, start_new_session=True
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _last_line(log: Path) -> str:
