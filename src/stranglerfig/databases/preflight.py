@@ -428,12 +428,11 @@ async def _emptiness(conn: Connection, found: Mapping[str, Table]) -> list[Findi
 
 
 def constraint_findings(
-    source: Mapping[str, Table], target: Mapping[str, Table], pairs: Sequence[Pair], declared: Sequence[str] = ()
+    source: Mapping[str, Table], target: Mapping[str, Table], pairs: Sequence[Pair]
 ) -> list[Finding]:
     """What the source's tables enforce and the target's do not: the way back would jam on the first row that breaks it.
 
-    Checks are compared by their text, through the columns that are mapped as they are. ``declared`` (labels
-    ``schema.table.name``) are those the user knows to be kept otherwise.
+    Checks are compared by their text, through the columns that are mapped as they are.
     """
     findings: list[Finding] = []
     lacking: dict[str, tuple[str, str]] = {}
@@ -449,13 +448,13 @@ def constraint_findings(
             else:
                 lacking.setdefault(label, (what, pair.target))
     for label, (what, where) in lacking.items():
-        if label not in kept and label not in declared:
+        if label not in kept:
             findings.append(
                 Finding(
                     "target_lacks_constraint",
                     "warn",
                     f"{where} does not enforce {what}: a row that breaks it could not come back",
-                    f"Add the constraint to {where}, or declare it as kept by the service: {label}",
+                    f"Add the constraint to {where}, or see to it that the service keeps it.",
                     {"constraint": label, "target": where},
                 )
             )

@@ -16,7 +16,9 @@ import aiohttp
 import orjson
 import yaml
 
-from stranglerfig.databases import preflight
+from stranglerfig.changes.mapping import plain_column
+from stranglerfig.changes.settings import TableMapping
+from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.settings import Checks
@@ -44,8 +46,20 @@ async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list
         # The way back is checked before the way there is taken.
         found += await preflight.source_findings(service, settings.targets, "reverse")
         found += await preflight.target_findings(source, settings.sources, "reverse", must_be_empty=False)
+        here, there = (
+            await catalogue.tables(source, settings.sources),
+            await catalogue.tables(service, settings.targets),
+        )
+        pairs = [preflight.Pair(table.source, table.target, _plain(table)) for table in settings.tables]
+        found += preflight.constraint_findings(here, there, pairs)
     unique = {(f.code, f.message): f for f in found}
     return [_known(finding, settings.accepted_foreign_keys, settings.accepted_findings) for finding in unique.values()]
+
+
+def _plain(table: TableMapping) -> dict[str, str]:
+    """Target column → source column, where the mapping does no more than name it."""
+    columns = ((column, plain_column(expression)) for column, expression in (table.key | table.columns).items())
+    return {column: name for column, name in columns if name is not None}
 
 
 def _known(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> Finding:
