@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -183,10 +183,9 @@ async def activate(
     epoch: int,
     nonce: str,
     direction: str,
-    also: Sequence[str] = (),
     lock_timeout: float = 2.0,
 ) -> Ownership:
-    """W: become ``owner(epoch)``, say so in the change stream, and run ``also`` (SQL), in one transaction.
+    """W: become ``owner(epoch)``, and say so in the change stream, in one transaction.
 
     Only who has read ``ceded(epoch)`` in L may call it. ``direction`` is that of the stream whose marker ``nonce``
     must be applied here (``forward`` when W is the service).
@@ -195,8 +194,6 @@ async def activate(
         parameters = {"context": context, "epoch": epoch, "nonce": nonce, "direction": direction}
         ownership = await _changed(conn, context, await postgres.one(conn, _sql.activate, parameters))
         await conn.execute(_sql.announce, parameters)
-        for statement in also:
-            await conn.execute(sql.SQL(_own(statement)))
         return ownership
 
 
@@ -206,7 +203,7 @@ async def abort(conn: Connection, context: str, *, epoch: int, lock_timeout: flo
 
 
 async def _transition(
-    conn: Connection, context: str, statement: LiteralString, parameters: dict[str, Any], lock_timeout: float
+    conn: Connection, context: str, statement: parameters: dict[str, Any], lock_timeout: float
 ) -> Ownership:
     async with durable(conn, context, lock_timeout=lock_timeout):
         return await _changed(conn, context, await postgres.one(conn, statement, {"context": context} | parameters))
@@ -253,10 +250,6 @@ async def durable(conn: Connection, context: str, *, lock_timeout: float = 2.0) 
         ) from error
 
 
-def _own(statement: str) -> LiteralString:
-    return statement  # SQL of ours or of the extraction's author, never of a client
-
-
 def _identifier(table: str) -> sql.Identifier:
     return sql.Identifier(*split_name(table))
 
@@ -294,7 +287,7 @@ async def _guard(conn: Connection, context: str, table: str, admitted: Sequence[
 
 
 def _create(
-    table: str, name: str, events: LiteralString, level: LiteralString, call: sql.Composed
+    table: str, name: str, events: level: call: sql.Composed
 ) -> list[sql.Composed]:
     trigger, target = sql.Identifier(name), _identifier(table)
     return [

@@ -406,7 +406,6 @@ class _Run:
             epoch=ceded.epoch,
             nonce=ceded.nonce or "",
             direction=plan.stream,
-            also=plan.also.get(plan.direction, ()),
         )
         self._activated = clock.monotonic()
         self.seen = replace(self.seen, winner=_known(row))

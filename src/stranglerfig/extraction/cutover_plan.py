@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from stranglerfig.changes.model import Direction
@@ -33,8 +33,6 @@ class CutoverPlan:
         canary: seconds that a marker may take to go the way round, once in each direction.
         sequences: pairs whose values must never be given out twice.
         margin: how far beyond the loser's value the winner's sequence is set, besides what sessions may have cached.
-        also: SQL that runs in W's activation, by direction (opening balances into the outbox).
-        unexplained_writers: who else was seen writing L's tables; any refuses.
         takeover: seconds after which a controller that holds the lock and does nothing counts as stopped.
     """
 
@@ -50,8 +48,6 @@ class CutoverPlan:
     canary: float = 10.0
     sequences: tuple[SequencePair, ...] = ()
     margin: int = 1000
-    also: Mapping[CutoverDirection, Sequence[str]] = field(default_factory=dict)
-    unexplained_writers: tuple[str, ...] = ()
     takeover: float = 10.0
 
     @property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import psycopg
-
 from stranglerfig.changes.model import Direction
 from stranglerfig.databases import catalogue, markers, ownership
 from stranglerfig.extraction.cutover_plan import CutoverPlan
@@ -20,23 +18,14 @@ async def rehearse(plan: CutoverPlan, ports: Ports, loser: Connection, winner: C
     """Refuse what would fail later; afterwards the guards of both sides refuse.
 
     Raises:
-        FigError: ``unexplained_writers``, ``guard_missing``, ``stream_not_live``, ``changes_parked``,
-            ``lag_too_large``, ``transaction_too_old``, ``activation_sql_fails``, ``marker_not_applied``, or what the
+        FigError: ``guard_missing``, ``stream_not_live``, ``changes_parked``,
+            ``lag_too_large``, ``transaction_too_old``, ``marker_not_applied``, or what the
             proof says.
     """
-    if plan.unexplained_writers:
-        raise FigError(
-            "unexplained_writers",
-            f"others than the façade's requests write the tables of the {plan.loser}: "
-            + ", ".join(plan.unexplained_writers),
-            "Let them call the API (fig.owner says who owns), or accept them by name in extraction.yaml.",
-            writers=list(plan.unexplained_writers),
-        )
     await _guards(plan, loser, winner)
     for direction in Direction:
         await _stream(plan, ports.flows, direction)
     await _old_transactions(plan, loser)
-    await _activation_sql(plan, winner)
     await ports.proof.rehearse()
     await _canary(plan, loser, winner)
 
@@ -96,21 +85,6 @@ async def _old_transactions(plan: CutoverPlan, loser: Connection) -> None:
             "Let it end, or end it, then try again.",
             transactions=[dict(zip(("pid", "application", "seconds"), row, strict=True)) for row in rows],
         )
-
-
-async def _activation_sql(plan: CutoverPlan, winner: Connection) -> None:
-    """Tried and rolled back: a statement that failed in the activation would leave the writes without an owner."""
-    for statement in plan.also.get(plan.direction, ()):
-        try:
-            async with winner.transaction(force_rollback=True):
-                await winner.execute(statement)
-        except psycopg.Error as error:
-            raise FigError(
-                "activation_sql_fails",
-                f"a statement that runs when the {plan.winner} becomes the owner fails: {error}",
-                "Correct it; nothing has been held.",
-                statement=statement,
-            ) from error
 
 
 async def _canary(plan: CutoverPlan, loser: Connection, winner: Connection) -> None:
