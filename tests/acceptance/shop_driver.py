@@ -37,6 +37,7 @@ VALUES = {
     "lag_samples": 300,
     "no_worse_samples": 10,
     "guard_samples": 5,
+    "shadow_share": 100,
     "quiet_seconds": 11,
     "brownout_seconds": 1,
     "watch_seconds": 1,
@@ -188,7 +189,6 @@ class Shop:
         # YAML 1.1, which the library speaks, takes the key `on` for a truth; quoted it is a word.
         settings = yaml.safe_load(self.file.read_text().replace(" on:", ' "on":'))
         settings["gates"] = json.loads(json.dumps(GATES))
-        settings["facade"]["shadow_share"] = 100
         settings["service"]["checks"] = [{"run": "true", "coverage": "coverage.json"}]
         (self.estate.project / "coverage.json").write_text('{"totals": {"percent_covered": 95}}')
         if change is not None:
