@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -203,7 +203,7 @@ async def abort(conn: Connection, context: str, *, epoch: int, lock_timeout: flo
 
 
 async def _transition(
-    conn: Connection, context: str, statement: parameters: dict[str, Any], lock_timeout: float
+    conn: Connection, context: str, statement: LiteralString, parameters: dict[str, Any], lock_timeout: float
 ) -> Ownership:
     async with durable(conn, context, lock_timeout=lock_timeout):
         return await _changed(conn, context, await postgres.one(conn, statement, {"context": context} | parameters))
@@ -287,7 +287,7 @@ async def _guard(conn: Connection, context: str, table: str, admitted: Sequence[
 
 
 def _create(
-    table: str, name: str, events: level: call: sql.Composed
+    table: str, name: str, events: LiteralString, level: LiteralString, call: sql.Composed
 ) -> list[sql.Composed]:
     trigger, target = sql.Identifier(name), _identifier(table)
     return [

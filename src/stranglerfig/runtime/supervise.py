@@ -13,6 +13,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stranglerfig.foundation import clock, postgres, tasks
@@ -164,24 +165,25 @@ class Supervisor:
                 raise self._why_not(role)
 
     def _why_not(self, role: str) -> FigError:
-        facts = {"role": role, "log": str(self._data.log_file(role))}
         if (refused := self._data.refusal(role)) is not None:
             return FigError(
                 refused["code"],
                 f"the role {role} does not start: {refused['message']}",
                 refused["remedy"],
-                **refused["context"] | facts,
+                **refused["context"] | {"role": role, "log": str(self._data.log_file(role))},
             )
-        message = f"the role {role} does not start: {self._last_words(role)}"
-        return FigError("role_failed", message, f"Look at {facts['log']}.", **facts)
+        said, file = self._last_words(role)
+        message = f"the role {role} does not start: {said}"
+        return FigError("role_failed", message, f"Look at {file}.", role=role, log=str(file))
 
-    def _last_words(self, role: str) -> str:
-        try:
-            lines = self._data.log_file(role).read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return "it has written nothing"
-        refusals = [line.removeprefix("fig: ") for line in lines if line.startswith("fig: ")]
-        return ([*refusals[-1:], *lines[-1:]] or ["it has written nothing"])[0][-600:]
+    def _last_words(self, role: str) -> tuple[str, Path]:
+        """What the role's log says last, and its file; the nursery's where the role was never born."""
+        for file in (self._data.log_file(role), self._data.log_file("nursery")):
+            lines = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
+            refusals = [line.removeprefix("fig: ") for line in lines if line.startswith("fig: ")]
+            if said := [*refusals[-1:], *lines[-1:]]:
+                return said[0][-600:], file
+        return "it has written nothing", self._data.log_file(role)
 
     async def _keep(self, child: Child) -> None:
         """Run a role's process again and again."""
