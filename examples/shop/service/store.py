@@ -23,6 +23,9 @@ SQL = load("examples.shop.service")
 EVENTS = uuid.UUID("6f0b7a52-6d0c-4b43-9a53-3f9c7f2f4a10")
 
 
+Session = psycopg.AsyncConnection[Any]
+
+
 class Unknown(Exception):
     """There is no such item or reservation."""
 
@@ -36,7 +39,7 @@ class Store:
 
     def __init__(self, dsn: str, size: int = 10) -> None:
         self._dsn = dsn
-        self._idle: asyncio.LifoQueue[psycopg.AsyncConnection[Any] | None] = asyncio.LifoQueue()
+        self._idle: asyncio.LifoQueue[Session | None] = asyncio.LifoQueue()
         self._size = size
 
     async def open(self) -> None:
@@ -45,7 +48,7 @@ class Store:
             self._idle.put_nowait(None)
         self._idle.put_nowait(await self._connect())
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+    async def _connect(self) -> Session:
         conn = await psycopg.AsyncConnection.connect(
             self._dsn, autocommit=True, application_name="inventory:api", connect_timeout=5
         )
@@ -59,7 +62,7 @@ class Store:
                 await conn.close()
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def _session(self) -> AsyncIterator[Session]:
         conn = await self._idle.get()
         try:
             if conn is None or conn.closed:
@@ -72,7 +75,7 @@ class Store:
     async def row(self, statement: Any, params: Any = None) -> Any:
         """The first row of a statement, or None."""
         async with self._session() as conn:
-            return await (await conn.execute(statement, params)).fetchone()
+            return await _row(conn, statement, params)
 
     async def read(self, item_id: int) -> str:
         """One item as JSON text.
@@ -88,8 +91,8 @@ class Store:
     async def adjust(self, key: str, item_id: int, delta: int, reason: str, trace: str | None) -> str:
         """Change what is on hand; returns the answer's JSON text, the same for a repeated key."""
 
-        async def load_level() -> tuple[str | None, StockLevel | None, dict[str, Any]]:
-            known, *level = await self.row(SQL.level, {"key": key, "item_id": item_id})
+        async def load_level(conn: Session) -> tuple[str | None, StockLevel | None, dict[str, Any]]:
+            known, *level = await _row(conn, SQL.level, {"key": key, "item_id": item_id})
             return known, StockLevel(*level) if level[0] is not None else None, {"delta": delta}
 
         return await self._decide(SQL.adjust, key, trace, load_level, lambda level, _: level.adjust(delta, reason))
@@ -97,8 +100,8 @@ class Store:
     async def reserve(self, key: str, item_id: int, quantity: int, order_ref: int | None, trace: str | None) -> str:
         """Promise pieces; the answer has ``reservation_id``."""
 
-        async def load_level() -> tuple[str | None, StockLevel | None, dict[str, Any]]:
-            known, *level = await self.row(SQL.level, {"key": key, "item_id": item_id})
+        async def load_level(conn: Session) -> tuple[str | None, StockLevel | None, dict[str, Any]]:
+            known, *level = await _row(conn, SQL.level, {"key": key, "item_id": item_id})
             facts = {"delta": quantity, "quantity": quantity, "order_ref": order_ref}
             return known, StockLevel(*level) if level[0] is not None else None, facts
 
@@ -109,9 +112,9 @@ class Store:
     async def release(self, key: str, reservation_id: int, trace: str | None) -> str:
         """Take a promise back."""
 
-        async def load_level() -> tuple[str | None, StockLevel | None, dict[str, Any]]:
+        async def load_level(conn: Session) -> tuple[str | None, StockLevel | None, dict[str, Any]]:
             params = {"key": key, "reservation_id": reservation_id}
-            known, item_id, on_hand, reserved, quantity, state = await self.row(SQL.reservation, params)
+            known, item_id, on_hand, reserved, quantity, state = await _row(conn, SQL.reservation, params)
             facts = {"delta": -(quantity or 0), "quantity": quantity, "state": state, "reservation_id": reservation_id}
             return known, StockLevel(item_id, on_hand, reserved) if item_id is not None else None, facts
 
@@ -128,40 +131,48 @@ class Store:
         statement: Any,
         key: str,
         trace: str | None,
-        load_level: Callable[[], Any],
+        load_level: Callable[[Session], Any],
         decide: Callable[[StockLevel, dict[str, Any]], Event],
     ) -> str:
         """Read, decide, write; again when somebody else was faster.
+
+        All on one session: waiting for another one between reading and writing would make what was read old, and what
+        is old has to be done again, the more so the more there is to do.
 
         Raises:
             Refused: a rule says no.
             Unknown: there is nothing to decide on.
         """
-        while True:
-            known, level, facts = await load_level()
-            if known is not None:
-                return str(known)
-            if level is None:
-                raise Unknown("unknown_reservation" if "state" in facts else "unknown_item")
-            event = decide(level, facts)
-            params = facts | {
-                "key": key,
-                "item_id": level.item_id,
-                "old_on_hand": level.on_hand,
-                "old_reserved": level.reserved,
-                "on_hand": event.on_hand,
-                "reserved": event.reserved,
-                "event_id": uuid.uuid5(EVENTS, key),
-                "type": f"inventory.{type(event).__name__}",
-                "event": orjson.dumps(asdict(event)).decode(),
-                "traceparent": trace,
-            }
-            try:
-                done = await self.row(statement, params)
-            except psycopg.errors.UniqueViolation:
-                continue  # the same key, at the same time: its answer is there now
-            if done is not None:
-                return str(done[0])
+        async with self._session() as conn:
+            while True:
+                known, level, facts = await load_level(conn)
+                if known is not None:
+                    return str(known)
+                if level is None:
+                    raise Unknown("unknown_reservation" if "state" in facts else "unknown_item")
+                event = decide(level, facts)
+                params = facts | {
+                    "key": key,
+                    "item_id": level.item_id,
+                    "old_on_hand": level.on_hand,
+                    "old_reserved": level.reserved,
+                    "on_hand": event.on_hand,
+                    "reserved": event.reserved,
+                    "event_id": uuid.uuid5(EVENTS, key),
+                    "type": f"inventory.{type(event).__name__}",
+                    "event": orjson.dumps(asdict(event)).decode(),
+                    "traceparent": trace,
+                }
+                try:
+                    done = await _row(conn, statement, params)
+                except psycopg.errors.UniqueViolation:
+                    continue  # the same key, at the same time: its answer is there now
+                if done is not None:
+                    return str(done[0])
+
+
+async def _row(conn: Session, statement: Any, params: Any = None) -> Any:
+    return await (await conn.execute(statement, params)).fetchone()
 
 
 __all__ = ["Refused", "Store", "Unknown"]
