@@ -68,7 +68,7 @@ QUICK = {
     "lag_samples": 300,
     "no_worse_samples": 240,
     "guard_samples": 5,
-    "shadow_share": 25,
+    "shadow_share": 50,
     "quiet_seconds": 11,
     "brownout_seconds": 2,
     "watch_seconds": 2,
@@ -118,6 +118,16 @@ class Stage:
                 self._status = found[0] if found else {}
 
         threading.Thread(target=read, daemon=True).start()
+
+    def gate_passes(self) -> bool:
+        """Whether ``fig watch`` says that the evidence of the reads at 100 % is there."""
+        here = (self._status.get("stage"), self._status.get("step")) == ("reads", "100")
+        return here and (self._status.get("gate") or {}).get("verdict") == "pass"
+
+    def evidence(self) -> str:
+        """How far the KPIs are that are not judged yet."""
+        kpis = [k for k in (self._status.get("gate") or {}).get("kpis", []) if k["verdict"] != "pass"]
+        return "".join(f", {k['name']} {k['samples']:,} of {k['samples'] + k['needed']:,}" for k in kpis)
 
     def act(self, number: int, title: str) -> None:
         """A new act begins."""
@@ -246,13 +256,21 @@ class Refused(Exception):
         self.context = error.get("context", {})
 
 
-def until(condition: Callable[[], Any], timeout: float, what: str, stage: Stage, *, every: float = 0.5) -> Any:
-    """Wait for something with a deadline; look ``every`` so many seconds."""
+def until(
+    condition: Callable[[], Any],
+    timeout: float,
+    what: str,
+    stage: Stage,
+    *,
+    every: float = 0.5,
+    seen: Callable[[], str] = str,
+) -> Any:
+    """Wait for something with a deadline; look ``every`` so many seconds, and tell what is ``seen`` so far."""
     deadline = clock.monotonic() + timeout
     while not (found := condition()):
         if clock.monotonic() > deadline:
             raise Failed(f"waited {timeout:g} s for {what}, in vain")
-        stage.progress(f"waiting for {what}")
+        stage.progress(f"waiting for {what}{seen()}")
         clock.block(every)
     return found
 
@@ -342,6 +360,7 @@ class Demo:
         """Writes: over, back, over again."""
         fig, estate, stage = self.fig, self.estate, self.stage
         stage.act(4, "Writes: the cut-over under load, back, and over again")
+        until(stage.gate_passes, float(self.wait), "the reads to be judged", stage, every=1, seen=stage.evidence)
         try:
             fig("advance", CONTEXT)
         except Refused as refused:
