@@ -390,9 +390,13 @@ class Steps:
         await self._await_quiet(self.context.service_dsn)
         await capture.remove(parts.monolith_dsn, context, Direction.FORWARD)
         await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
-        async with postgres.session(self.context.service_dsn, what="uninstall") as conn:
-            found = await ownership.read(conn, context)
-            if found is not None and found.state == "standby":
+        async with (
+            postgres.session(parts.monolith_dsn, what="uninstall") as monolith,
+            postgres.session(self.context.service_dsn, what="uninstall") as conn,
+        ):
+            owner, copy = await ownership.read(monolith, context), await ownership.read(conn, context)
+            # "ceded": it has owned, and given back.
+            if owner is not None and owner.state == "owner" and copy is not None and copy.state in ("standby", "ceded"):
                 await conn.execute(
                     sql.SQL("TRUNCATE {}").format(
                         sql.SQL(", ").join(sql.Identifier(*t.split(".", 1)) for t in settings.targets)

@@ -52,6 +52,8 @@ def test_writes_do_not_go_where_they_could_not_come_back(shop: Shop, change: Any
         assert shop.owner() == "monolith"
     finally:
         restarted(shop, None)
+    # What was applied meanwhile was applied as the mapping said.
+    shop.fig("verify", CONTEXT, "--repair")
     shop.go(WRITES)
     shop.sound("service")
 
