@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+
+
+def _ended(conn: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether an idle session is over: its server has said something, and to an idle session that is goodbye."""
+    return conn.closed or bool(select.select([conn.fileno()], [], [], 0)[0])
 
 
 class Pool:
@@ -37,7 +43,7 @@ class Pool:
         """Borrow a session; one that broke is replaced the next time."""
         conn = await self._idle.get()
         try:
-            if conn is None or conn.closed:
+            if conn is None or _ended(conn):
                 conn = None
                 conn = await self._connect()
             yield conn

@@ -7,6 +7,7 @@ idempotency key with its answer, and the event for the log: all or nothing.
 from __future__ import annotations
 
 import asyncio
+import select
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +33,11 @@ class Unknown(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+def _ended(conn: Session) -> bool:
+    """Whether an idle session is over: its server has said something, and to an idle session that is goodbye."""
+    return conn.closed or bool(select.select([conn.fileno()], [], [], 0)[0])
 
 
 class Store:
@@ -65,7 +71,7 @@ class Store:
     async def _session(self) -> AsyncIterator[Session]:
         conn = await self._idle.get()
         try:
-            if conn is None or conn.closed:
+            if conn is None or _ended(conn):
                 conn = None
                 conn = await self._connect()
             yield conn
