@@ -21,8 +21,8 @@ from stranglerfig.foundation import clock
 from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import logs, processes
-from stranglerfig.runtime.datadir import DataDirectory
-from stranglerfig.runtime.embedded import EmbeddedPostgres
+from stranglerfig.runtime.datadir import DataDirectory, port_is_free
+from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.settings import Project, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
@@ -116,7 +116,7 @@ def run(name: str, directory: Path) -> None:
         ready=lambda: data.say_ready(name),
     )
     log.info("role begins", extra={"action": "role_begins", "role": name, "pid": os.getpid()})
-    stop_metrics = metrics.serve(role.ports[f"metrics_{name}"]) if f"metrics_{name}" in role.ports else None
+    stop_metrics = _serve_metrics(role, alone=parent is None)
     if name in MEASURED:
         traces.install(f"{project.estate.name}-{name}", traces_endpoint(project))
     try:
@@ -131,6 +131,18 @@ def run(name: str, directory: Path) -> None:
         if stop_metrics is not None:
             stop_metrics()
     log.info("role ends", extra={"action": "role_ends", "role": name})
+
+
+def _serve_metrics(role: Role, *, alone: bool) -> Callable[[], None] | None:
+    """On the role's port; where ``fig up``'s own one of that name has it, and this one was started beside it, on a free
+    one."""
+    port = role.ports.get(f"metrics_{role.name}")
+    if port is None:
+        return None
+    if alone and not port_is_free("127.0.0.1", port):
+        port = free_port()
+        log.warning("metrics are on port %d: another %s has the usual one", port, role.name, extra={"action": "port"})
+    return metrics.serve(port)
 
 
 async def _await_control(dsn: str) -> None:
