@@ -26,6 +26,13 @@ VALUES: dict[str, float] = QUICK | {
 }
 
 
+def _refusal(said: str) -> str:
+    try:
+        return str(json.loads(said)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return said.strip()[-800:]
+
+
 class Fig:
     """The installed command; its last line as data."""
 
@@ -50,7 +57,7 @@ class Fig:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"fig {' '.join(arguments)}: {done.stderr.strip()[-800:]}")
+            raise RuntimeError(f"fig {' '.join(arguments)}: {_refusal(done.stderr)}")
         found: Any = {}
         for text in (done.stdout, *done.stdout.strip().splitlines()[-1:]):
             with suppress(ValueError):

@@ -43,8 +43,10 @@ class Pool:
         """Borrow a session; one that broke is replaced the next time."""
         conn = await self._idle.get()
         try:
-            if conn is None or _ended(conn):
+            if conn is not None and _ended(conn):
+                await conn.close()
                 conn = None
+            if conn is None:
                 conn = await self._connect()
             yield conn
         finally:

@@ -71,8 +71,10 @@ class Store:
     async def _session(self) -> AsyncIterator[Session]:
         conn = await self._idle.get()
         try:
-            if conn is None or _ended(conn):
+            if conn is not None and _ended(conn):
+                await conn.close()
                 conn = None
+            if conn is None:
                 conn = await self._connect()
             yield conn
         finally:
