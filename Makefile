@@ -29,7 +29,7 @@ test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage run -m pytest --ignore=tests/acceptance/faults $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
-faults: setup  ## Kill each process and controller at each step, on a running shop (about half an hour, a quiet machine)
+faults: setup  ## Kill each process and controller at each step, on a running shop (a quarter of an hour)
 	@$(BIN)/pytest tests/acceptance/faults $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell

@@ -35,7 +35,9 @@ def held(context: Context) -> list[Result]:
             ("advance", CONTEXT, "--wait", "120"),
         ):
             context.say(f"cutover_hold: fig {command[0]} at {RATE} requests/s")
-            fig(*command)
+            reached = fig(*command)["place"]
+            if reached.partition(",")[0] not in ("writes", "reads at 100 %"):
+                raise RuntimeError(f"fig {command[0]} led to {reached}")
             time.sleep(3)
         after = estate.load_status()
         _memory(context, up)

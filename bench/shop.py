@@ -22,6 +22,8 @@ VALUES: dict[str, float] = QUICK | {
     "shadow_samples": 100,
     "shadow_below": 0.1,
     "latency_samples": 400,
+    "latency_share": 0.05,
+    "margin": 10.0,
     "lag_samples": 400,
 }
 
