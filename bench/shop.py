@@ -28,6 +28,10 @@ VALUES: dict[str, float] = QUICK | {
 }
 
 
+class Refused(RuntimeError):
+    """A command was refused."""
+
+
 def _refusal(said: str) -> str:
     try:
         return str(json.loads(said)["error"]["message"])
@@ -47,7 +51,7 @@ class Fig:
         """Run it to its end.
 
         Raises:
-            RuntimeError: with what it was refused with.
+            Refused: with what it was refused with.
         """
         done = subprocess.run(
             [*self._command, *arguments],
@@ -59,7 +63,7 @@ class Fig:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"fig {' '.join(arguments)}: {_refusal(done.stderr)}")
+            raise Refused(f"fig {' '.join(arguments)}: {_refusal(done.stderr)}")
         found: Any = {}
         for text in (done.stdout, *done.stdout.strip().splitlines()[-1:]):
             with suppress(ValueError):
