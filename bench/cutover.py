@@ -10,7 +10,8 @@ from typing import Any
 from bench.context import Context
 from bench.part import peak_megabytes
 from bench.result import Result
-from bench.shop import VALUES, Fig, Refused, shop
+from bench.shop import VALUES, Fig, shop
+from examples.shop.demo import Refused
 from examples.shop.estate import Estate
 
 RATES = (500, 250)

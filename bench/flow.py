@@ -25,6 +25,7 @@ from stranglerfig.changes.model import Direction, names
 from stranglerfig.changes.settings import TableMapping
 from stranglerfig.databases import catalogue, ownership
 from stranglerfig.foundation import postgres
+from stranglerfig.runtime.settings import Estate
 from stranglerfig.sync.target import SyncJob
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,8 +33,8 @@ CONTEXT = "bench"
 OURS = names(CONTEXT, Direction.FORWARD)
 
 
-PACE = Pace(linger=0.005)
-"""As ``linger`` of ``fig.yaml`` is where nobody sets it."""
+PACE = Pace(linger=Estate.model_fields["linger"].default / 1000)
+"""As ``fig up`` runs it where nobody sets ``linger`` in ``fig.yaml``."""
 
 
 async def _guard(dsn: str, mapping: Mapping) -> None:

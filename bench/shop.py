@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.context import Context
-from examples.shop.demo import QUICK
+from examples.shop.demo import QUICK, Refused
 from examples.shop.estate import Estate
 
 # Gates that ask for little: what is measured here is not the evidence.
@@ -26,17 +26,6 @@ VALUES: dict[str, float] = QUICK | {
     "margin": 10.0,
     "lag_samples": 400,
 }
-
-
-class Refused(RuntimeError):
-    """A command was refused."""
-
-
-def _refusal(said: str) -> str:
-    try:
-        return str(json.loads(said)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return said.strip()[-800:]
 
 
 class Fig:
@@ -63,7 +52,7 @@ class Fig:
             check=False,
         )
         if done.returncode:
-            raise Refused(f"fig {' '.join(arguments)}: {_refusal(done.stderr)}")
+            raise Refused(done.returncode, done.stderr, " ".join(arguments))
         found: Any = {}
         for text in (done.stdout, *done.stdout.strip().splitlines()[-1:]):
             with suppress(ValueError):

@@ -119,17 +119,21 @@ class Stage:
 
         threading.Thread(target=read, daemon=True).start()
 
+    def _kpis(self) -> list[dict[str, Any]]:
+        """The KPIs of the gate of the present place, as ``fig watch`` last told."""
+        return list((self._status.get("gate") or {}).get("kpis", []))
+
     def await_evidence(self, stage: str, step: str, timeout: float) -> None:
         """Wait until ``fig watch`` says that a place's KPIs want no more samples."""
 
         def judged() -> bool:
-            kpis = (self._status.get("gate") or {}).get("kpis", [])
+            kpis = self._kpis()
             here = (self._status.get("stage"), self._status.get("step")) == (stage, step)
             return here and bool(kpis) and not any(k["needed"] for k in kpis)
 
         def seen() -> str:
-            kpis = [k for k in (self._status.get("gate") or {}).get("kpis", []) if k["needed"]]
-            return "".join(f", {k['name']} {k['samples']:,} of {k['samples'] + k['needed']:,}" for k in kpis)
+            wanting = [k for k in self._kpis() if k["needed"]]
+            return "".join(f", {k['name']} {k['samples']:,} of {k['samples'] + k['needed']:,}" for k in wanting)
 
         until(judged, timeout, "the evidence", self, every=1, seen=seen)
 
@@ -169,7 +173,7 @@ class Stage:
             f"{k.split('_')[1]} {now[k]:.0f} ms" for k in ("lag_forward_ms", "lag_reverse_ms") if now.get(k)
         )
         table.add_row("lag p99", lags or "-")
-        for kpi in (status.get("gate") or {}).get("kpis", []):
+        for kpi in self._kpis():
             done, total = kpi["samples"], kpi["samples"] + kpi["needed"]
             share = done / total if total else 1.0
             bar = "█" * round(share * 20) + "░" * (20 - round(share * 20))

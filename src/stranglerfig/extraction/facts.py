@@ -46,10 +46,8 @@ async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list
         # The way back is checked before the way there is taken.
         found += await preflight.source_findings(service, settings.targets, "reverse")
         found += await preflight.target_findings(source, settings.sources, "reverse", must_be_empty=False)
-        here, there = (
-            await catalogue.tables(source, settings.sources),
-            await catalogue.tables(service, settings.targets),
-        )
+        here = await catalogue.tables(source, settings.sources)
+        there = await catalogue.tables(service, settings.targets)
         pairs = [preflight.Pair(table.source, table.target, _plain(table)) for table in settings.tables]
         found += preflight.constraint_findings(here, there, pairs)
     unique = {(f.code, f.message): f for f in found}

@@ -100,7 +100,7 @@ class Kept:
                 self._conn = await connect(self._dsn, what=self._what)
             try:
                 yield self._conn
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 await self.close()
                 raise unreachable(self._dsn, error) from error
 

@@ -46,13 +46,17 @@ def changes_of(steps: Sequence[Step]) -> list[Change] | None:
     return found
 
 
-def folded(changes: Sequence[Change], by_source: Mapping[str, Collection[Entry]]) -> list[Folded] | None:
+def folded(
+    changes: Sequence[Change], keys: dict[str, tuple[str, ...]], by_source: Mapping[str, Collection[Entry]]
+) -> list[Folded] | None:
     """Changes folded per key; None when they want more than rows put in place and rows removed.
+
+    Args:
+        keys: the key columns of each mapped input table, as :func:`~stranglerfig.sync.model.fold` wants them.
 
     Raises:
         FigError: ``incompatible_ddl``.
     """
-    keys = {source: next(iter(entries)).source_key for source, entries in by_source.items()}
     try:
         found = fold(changes, keys)
     except NeedsOrder:

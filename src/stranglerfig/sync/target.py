@@ -306,7 +306,7 @@ class Target:
             return False
         work = plan((u.item for u in units), self.job.context, *self._seen, self.applied.activated, self._skips)
         changes = inline.changes_of(work.steps)
-        batch = inline.folded(changes, self._by_source) if changes is not None else None
+        batch = inline.folded(changes, self._keys, self._by_source) if changes is not None else None
         if batch is None:
             return False
         types = {here.relation: await self._types_of(here.relation) for here in batch}

@@ -385,8 +385,7 @@ class ShadowServer:
         self.findings = Findings()
         self.comparators: dict[str, Comparator] = {}
         self._contexts = contexts
-        self._control = control_dsn
-        self._conn: Connection | None = None
+        self._kept = postgres.Kept(control_dsn, what="shadow")
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
         self._work: list[asyncio.Task[None]] = []
@@ -397,7 +396,7 @@ class ShadowServer:
         Raises:
             FigError: ``database_unreachable``.
         """
-        async with postgres.session(self._control, what="shadow") as conn:
+        async with self._kept.session() as conn:
             await migrate(conn)
             await conn.execute(_sql.forget)
         self._session = aiohttp.ClientSession(
@@ -427,9 +426,7 @@ class ShadowServer:
             with suppress(FigError, psycopg.Error):
                 await self.flush()
             await self._session.close()
-        if self._conn is not None:
-            await self._conn.close()
-            self._conn = None
+        await self._kept.close()
 
     async def _copy(self, request: web.Request) -> web.Response:
         route = request.headers.get(ROUTE, "")
@@ -450,17 +447,10 @@ class ShadowServer:
         Raises:
             FigError: ``database_unreachable``; the counts are kept.
         """
-        try:
-            if self._conn is None or self._conn.closed:
-                self._conn = await postgres.connect(self._control, what="shadow")
-            keep = {context.context: context.settings.samples for context in self._contexts}
+        keep = {context.context: context.settings.samples for context in self._contexts}
+        async with self._kept.session() as conn:
             settled = {name: comparator.settled for name, comparator in self.comparators.items()}
-            await self.findings.flush(self._conn, keep, settled)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            conn, self._conn = self._conn, None
-            if conn is not None:
-                await conn.close()
-            raise postgres.unreachable(self._control, error) from error
+            await self.findings.flush(conn, keep, settled)
 
 
 async def serve_shadow(

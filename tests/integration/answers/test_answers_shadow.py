@@ -219,14 +219,14 @@ async def test_counts_outlive_a_control_database_that_is_away(sides: Sides) -> N
     await sides.start()
     assert sides.server is not None
     server = sides.server
-    dsn, server._control = server._control, "postgresql://nobody@127.0.0.1:1/nothing"
-    if server._conn is not None:
-        await server._conn.close()
+    kept = server._kept
+    dsn, kept._dsn = kept._dsn, "postgresql://nobody@127.0.0.1:1/nothing"
+    await kept.close()
     await sides.mirror("/a", times=3)
     with pytest.raises(FigError) as caught:
         await server.flush()
     assert caught.value.code == "database_unreachable"
-    server._control = dsn
+    kept._dsn = dsn
     assert (await sides.counted(3)).equal == 3
 
 

@@ -17,11 +17,12 @@ ID = Assignment("id", "bigint", "id", frozenset({"id"}))
 TAGS = Assignment("tags", "text[]", "tags", frozenset({"tags"}))
 PERCENT = Assignment("share", "text", "rest || '%'", frozenset({"rest"}))
 WHOLE = Entry("public.r", "public.t", (ID,), (TAGS, PERCENT))
+KEYS = {"public.r": ("id",), "public.s": ("id",)}
 TYPES = {R: ["bigint", "text[]", "text"]}
 
 
 def planned(*changes: Change, entries: tuple[Entry, ...] = (WHOLE,)) -> list[inline.Inline] | None:
-    batch = inline.folded(changes, {"public.r": entries})
+    batch = inline.folded(changes, KEYS, {"public.r": entries})
     assert batch is not None
     by_target: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -47,7 +48,7 @@ def test_rows_come_as_one_array_per_column_deletions_first() -> None:
 def test_a_row_of_several_tables_is_made_elsewhere_but_changed_here() -> None:
     other = Entry("public.s", "public.t", (ID,), (), anchor=True)
     part = Entry("public.r", "public.t", (ID,), (TAGS,), anchor=False)
-    batch = inline.folded([Change("u", R, None, ("1", "{a}", None))], {"public.r": (part,), "public.s": (other,)})
+    batch = inline.folded([Change("u", R, None, ("1", "{a}", None))], KEYS, {"public.r": (part,), "public.s": (other,)})
     assert batch is not None
     found = inline.plan(batch, {"public.t": [other, part]}, TYPES)
     assert found is not None
@@ -65,13 +66,13 @@ def test_a_row_of_several_tables_is_made_elsewhere_but_changed_here() -> None:
     ],
 )
 def test_what_wants_more_than_rows_in_place_goes_the_long_way(change: Change, entry: Entry) -> None:
-    assert inline.folded([change], {"public.r": (entry,)}) is None
+    assert inline.folded([change], KEYS, {"public.r": (entry,)}) is None
 
 
 def test_a_column_that_is_gone_is_refused() -> None:
     shorter = Relation("public", "r", R.columns[:2])
     with pytest.raises(FigError) as caught:
-        inline.folded([Change("c", shorter, None, ("1", None))], {"public.r": (WHOLE,)})
+        inline.folded([Change("c", shorter, None, ("1", None))], KEYS, {"public.r": (WHOLE,)})
     assert caught.value.code == "incompatible_ddl"
 
 
