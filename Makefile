@@ -46,7 +46,7 @@ docs: setup  ## Regenerate the reference (CI fails when it drifts)
 	@$(BIN)/python -m stranglerfig.cli.reference docs/reference
 
 lock: setup  ## Refresh requirements.lock from pyproject.toml
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip compile --quiet pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate -o requirements.lock
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip compile --quiet pyproject.toml --group dev --extra all --generate-hashes --universal --no-header --no-annotate -o requirements.lock
 
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out

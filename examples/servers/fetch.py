@@ -1,0 +1,137 @@
+"""Getting servers from where their makers publish them: Maven Central, Debian, the Go module proxy."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+ROOT = Path(__file__).parents[2] / ".servers"
+
+
+class Missing(RuntimeError):
+    """A server cannot be had here; says why."""
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One process fetches, others wait."""
+    ROOT.mkdir(exist_ok=True)
+    with (ROOT / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def maven(name: str, coordinates: Sequence[str]) -> Path:
+    """A folder with the jars of ``group:artifact:version`` and all that they need at run time.
+
+    A trailing ``!`` leaves out what an artifact needs (a plugin whose parent has it).
+    """
+    wanted = "\n".join(sorted(coordinates))
+    folder = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    with _alone(name):
+        if folder.is_dir():
+            return folder
+        command = _installed("mvn", "maven")
+        print(f"fetching {name} from Maven Central", flush=True)
+        making = folder.with_suffix(".making")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        (making / "pom.xml").write_text(_pom(coordinates))
+        _run(
+            [command, "-q", "-B", "-f", str(making / "pom.xml"), "dependency:copy-dependencies"]
+            + [f"-DoutputDirectory={making}", "-DincludeScope=runtime"]
+        )
+        making.rename(folder)
+    return folder
+
+
+def _pom(coordinates: Sequence[str]) -> str:
+    dependencies = ""
+    for one in coordinates:
+        group, artifact, version = one.rstrip("!").split(":")
+        alone = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+        dependencies += (
+            f"<dependency><groupId>{escape(group)}</groupId><artifactId>{escape(artifact)}</artifactId>"
+            f"<version>{escape(version)}</version>{alone if one.endswith('!') else ''}</dependency>\n"
+        )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>fetch</groupId><artifactId>fetch</artifactId><version>1</version><packaging>pom</packaging>"
+        f"<dependencies>{dependencies}</dependencies></project>"
+    )
+
+
+def debian(program: str, *packages: str, search: Sequence[str] = ("/usr/sbin", "/usr/lib/rabbitmq/bin")) -> str:
+    """The path of ``program``, installed from Debian's packages when it is not there.
+
+    The package's own service is neither started nor enabled: what runs is what a test or the demonstration starts.
+    """
+    with _alone("debian"):
+        path = os.pathsep.join([os.environ.get("PATH", ""), *search])
+        if (found := shutil.which(program, path=path)) is not None:
+            return found
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise Missing(f"{program} is not here; install {' '.join(packages)}")
+        print(f"installing {' '.join(packages)}", flush=True)
+        policy = Path("/usr/sbin/policy-rc.d")  # Debian's way to say: do not start services (invoke-rc.d(8))
+        ours = not policy.exists()
+        if ours:
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+        try:
+            _run(["apt-get", "update", "-qq"])
+            _run(
+                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+                {"DEBIAN_FRONTEND": "noninteractive"},
+            )
+        finally:
+            if ours:
+                policy.unlink()
+        found = shutil.which(program, path=path)
+        if found is None:
+            raise Missing(f"{' '.join(packages)} brought no {program}")
+        return found
+
+
+def _installed(program: str, package: str) -> str:
+    return shutil.which(program) or debian(program, package)
+
+
+def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] = ()) -> Path:
+    """The program that ``source`` (the text of a ``main.go``) makes with the modules ``requires`` (``path@version``)."""
+    wanted = "\n".join([source, *sorted(requires), *replaces])
+    program = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    with _alone(name):
+        if program.exists():
+            return program
+        command = _installed("go", "golang")
+        print(f"building {name} (Go)", flush=True)
+        folder = ROOT / f"{name}.making"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / "main.go").write_text(source)
+        (folder / "go.mod").write_text(
+            f"module {name}\n\ngo 1.22\n\n" + "".join(f"require {one.replace('@', ' ')}\n" for one in requires)
+            + "".join(f"replace {one}\n" for one in replaces)
+        )  # fmt: skip
+        _run([command, "mod", "tidy"], {"GOFLAGS": "-mod=mod"}, folder)
+        _run([command, "build", "-o", str(folder / "program"), "."], {"GOFLAGS": "-mod=mod"}, folder)
+        (folder / "program").rename(program)
+        shutil.rmtree(folder)
+    return program
+
+
+def _run(command: Sequence[str], environment: dict[str, str] | None = None, folder: Path | None = None) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **(environment or {})}, cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        raise Missing(f"{' '.join(command[:4])}… ended with status {done.returncode}:\n{said}")
