@@ -45,8 +45,16 @@ def maven(name: str, coordinates: Sequence[str]) -> Path:
         making.mkdir()
         (making / "pom.xml").write_text(_pom(coordinates))
         _run(
-            [command, "-q", "-B", "-f", str(making / "pom.xml"), "dependency:copy-dependencies"]
-            + [f"-DoutputDirectory={making}", "-DincludeScope=runtime"]
+            [
+                command,
+                "-q",
+                "-B",
+                "-f",
+                str(making / "pom.xml"),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={making}",
+                "-DincludeScope=runtime",
+            ]
         )
         making.rename(folder)
     return folder
@@ -105,7 +113,7 @@ def _installed(program: str, package: str) -> str:
 
 
 def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] = ()) -> Path:
-    """The program that ``source`` (the text of a ``main.go``) makes with the modules ``requires`` (``path@version``)."""
+    """The program that ``source`` (a ``main.go``'s text) makes with the modules ``requires`` (``path@version``)."""
     wanted = "\n".join([source, *sorted(requires), *replaces])
     program = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     with _alone(name):

@@ -169,8 +169,15 @@ class Connect:
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self.directory / "log4j.properties").write_text(_QUIET)
         self._child.start(
-            ["java", "-Xmx768m", f"-Dlog4j.configuration=file:{self.directory}/log4j.properties", "-cp", f"{jars}/*"]
-            + ["org.apache.kafka.connect.cli.ConnectDistributed", str(properties)],
+            [
+                "java",
+                "-Xmx768m",
+                f"-Dlog4j.configuration=file:{self.directory}/log4j.properties",
+                "-cp",
+                f"{jars}/*",
+                "org.apache.kafka.connect.cli.ConnectDistributed",
+                str(properties),
+            ],
             self._answers,
             timeout=120,
         )
