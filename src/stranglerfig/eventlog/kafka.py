@@ -359,6 +359,7 @@ class KafkaLog:
                 topic,
                 partition,
                 patience=self._patience,
+                end=lambda: self._offset(topic, partition, _LATEST),
                 gone=lambda: self._forget(topic),
             )
             for old in list(self._readers)[: max(0, len(self._readers) + 1 - _READERS)]:
@@ -389,13 +390,13 @@ class KafkaLog:
         return await self._call(self._offset_at, topic, partition, milliseconds)
 
     def _offset_at(self, topic: str, partition: int, milliseconds: int) -> int:
-        place = TopicPartition(topic, partition)
-        for spec in (OffsetSpec.for_timestamp(milliseconds), _LATEST):
-            futures = self._admin.list_offsets({place: spec}, request_timeout=self._patience)
-            found = int(next(iter(futures.values())).result(self._patience).offset)
-            if found >= 0:  # none is at or after that time: the next one will be
-                break
-        return found
+        found = self._offset(topic, partition, OffsetSpec.for_timestamp(milliseconds))
+        # None is at or after that time: the next one will be.
+        return found if found >= 0 else self._offset(topic, partition, _LATEST)
+
+    def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
+        [answer] = self._admin.list_offsets({TopicPartition(topic, partition): spec}).values()
+        return int(answer.result(self._patience).offset)
 
     # Groups
 

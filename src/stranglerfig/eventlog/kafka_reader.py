@@ -77,14 +77,23 @@ class Reader:
 
     Args:
         patience: seconds that a broker may take to answer.
+        end: asks where the partition ends; not over this consumer's connection, whose fetches wait for what is to come.
         gone: called when there is no such topic any more.
     """
 
     def __init__(
-        self, settings: dict[str, Any], topic: str, partition: int, *, patience: float, gone: Callable[[], None]
+        self,
+        settings: dict[str, Any],
+        topic: str,
+        partition: int,
+        *,
+        patience: float,
+        end: Callable[[], int],
+        gone: Callable[[], None],
     ) -> None:
         self._consumer = Consumer(settings)
         self._patience = patience
+        self._end = end
         self._gone = gone
         self._topic = topic
         self._partition = partition
@@ -120,10 +129,6 @@ class Reader:
             raise model.position_expired(self._topic, self._partition, position, low)
         # Beyond the end Kafka answers with an error: such a reader begins at the end, and drops what is below.
         self._consumer.assign([TopicPartition(self._topic, self._partition, min(position, high))])
-
-    def _end(self) -> int:
-        place = TopicPartition(self._topic, self._partition)
-        return int(self._consumer.get_watermark_offsets(place, timeout=self._patience)[1])
 
     def _fetch(self, most: int, timeout: float) -> None:
         """Whatever has arrived, else the first that does in ``timeout`` seconds: ``consume`` would wait for all."""
