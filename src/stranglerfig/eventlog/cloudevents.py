@@ -16,18 +16,19 @@ _OPTIONAL = ("subject", "dataschema", "partitionkey", "traceparent", "correlatio
 
 def attributes(event: Event) -> list[tuple[str, str]]:
     """The context attributes of ``event`` without a prefix; its content type is the binding's own affair."""
-    found = [
+    return [
         ("specversion", "1.0"),
         ("id", event.id),
         ("source", event.source),
         ("type", event.type),
         ("time", event.time.isoformat()),
+        *optional(event),
     ]
-    for name in _OPTIONAL:
-        value = getattr(event, name)
-        if value is not None:
-            found.append((name, value))
-    return found
+
+
+def optional(event: Event) -> list[tuple[str, str]]:
+    """Those of the attributes that an event need not have, and this one has."""
+    return [(name, value) for name in _OPTIONAL if (value := getattr(event, name)) is not None]
 
 
 def event(
