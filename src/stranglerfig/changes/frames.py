@@ -8,7 +8,6 @@ can read it; a chunk is a JSON header line followed by COPY text as PostgreSQL w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -134,8 +133,7 @@ def split(event: Event, limit: int) -> list[Event]:
         return [event]
     pieces = [event.data[start : start + limit] for start in range(0, len(event.data), limit)]
     return [
-        replace(
-            event,
+        event._replace(
             id=f"{event.id}.{number}",
             data=piece,
             datacontenttype=f"{event.datacontenttype}{PART}{number}/{len(pieces)}",

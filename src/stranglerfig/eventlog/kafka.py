@@ -418,8 +418,6 @@ class KafkaLog:
         self._readers.clear()
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(self._threads, reader.close) for reader in readers))
-        if self._made_producer is not None:
-            await loop.run_in_executor(self._threads, self._made_producer.close)
         self._threads.shutdown(wait=False)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,15 +11,16 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stranglerfig.eventlog import cloudevents
 from stranglerfig.eventlog.model import Event
+from stranglerfig.foundation import tasks
 
-_FULL = 0.005
-"""Seconds to wait when the client's queue is full."""
+_PAUSE = 0.001
+"""Seconds between two looks at what was delivered."""
 
 Headers = list[tuple[str, str | bytes | None]]
 
 
 class Producing:
-    """A producer, and the thread that hears of its deliveries.
+    """A producer, and what hears of its deliveries.
 
     Args:
         settings: librdkafka's.
@@ -45,13 +43,8 @@ class Producing:
                 **settings,
             }
         )
-        self._closing = False
-        self._polling = threading.Thread(target=self._poll, name="kafka deliveries", daemon=True)
-        self._polling.start()
-
-    def _poll(self) -> None:
-        while not self._closing:
-            self._producer.poll(0.1)
+        self._flying = 0
+        self._hearing: asyncio.Task[None] | None = None
 
     async def append(self, topic: str, events: Sequence[Event], partition: int | None) -> list[int]:
         """Produce ``events``; their offsets, once all of them are durable.
@@ -61,61 +54,59 @@ class Producing:
         Raises:
             KafkaException: one of them is not in.
         """
-        loop = asyncio.get_running_loop()
-        batch = _Batch(len(events), loop, loop.create_future())
+        batch = _Batch(len(events))
         produce, told = self._producer.produce, batch.told
-        for number, event in enumerate(events):
-            key = event.partitionkey
-            to = partition if partition is not None else (0 if key is None else -1)
-            while True:
-                try:
-                    produce(topic, event.data, key, to, partial(told, number), None, 0, headers(event))
-                    break
-                except BufferError:  # what is in the client's queue has to go first
-                    await asyncio.sleep(_FULL)
-                except KafkaException as error:
-                    batch.told(number, error.args[0], None)
-                    break
-        await batch.done
+        self._flying += 1
+        try:
+            for number, event in enumerate(events):
+                key = event.partitionkey
+                to = partition if partition is not None else (0 if key is None else -1)
+                while True:
+                    try:
+                        produce(topic, event.data, key, to, partial(told, number), None, 0, headers(event))
+                        break
+                    except BufferError:  # what is in the client's queue has to go first
+                        self._producer.poll(0)
+                        await asyncio.sleep(_PAUSE)
+            if self._hearing is None or self._hearing.done():
+                self._hearing = tasks.spawn(self._hear(), name="kafka deliveries")
+            await batch.done
+        finally:
+            self._flying -= 1
         return batch.positions
 
-    def close(self) -> None:
-        """End the thread; what is on its way is not waited for, as its append is not."""
-        self._closing = True
-        self._polling.join()
+    async def _hear(self) -> None:
+        """Hear of deliveries while there is something on its way.
+
+        On the loop, not in a thread: a thread that is called back for each message and a loop that produces the next
+        ones wait for each other's interpreter lock, which took more time than all the rest.
+        """
+        while self._flying:
+            self._producer.poll(0)
+            await asyncio.sleep(_PAUSE)
 
 
-@dataclass(slots=True)
 class _Batch:
     """Events of one append that are on their way."""
 
-    left: int
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-    positions: list[int] = field(default_factory=list)
-    error: KafkaError | None = None
+    def __init__(self, count: int) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.positions = [0] * count
+        self._left = count
+        self._error: KafkaError | None = None
 
-    def __post_init__(self) -> None:
-        self.positions = [0] * self.left
-
-    def told(self, number: int, error: KafkaError | None, message: Message | None) -> None:
-        """The ``number``-th event is in, or is not; called in the thread that hears of it."""
-        if error is None and message is not None:
+    def told(self, number: int, error: KafkaError | None, message: Message) -> None:
+        """The ``number``-th event is in, or is not."""
+        if error is None:
             self.positions[number] = message.offset() or 0
         else:
-            self.error = self.error or error
-        self.left -= 1
-        if not self.left:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self.loop.call_soon_threadsafe(self._finish)
-
-    def _finish(self) -> None:
-        if self.done.done():
-            return
-        if self.error is not None:
-            self.done.set_exception(KafkaException(self.error))
-        else:
-            self.done.set_result(None)
+            self._error = self._error or error
+        self._left -= 1
+        if not self._left and not self.done.done():
+            if self._error is not None:
+                self.done.set_exception(KafkaException(self._error))
+            else:
+                self.done.set_result(None)
 
 
 def headers(event: Event) -> Headers:
@@ -125,7 +116,7 @@ def headers(event: Event) -> Headers:
         ("ce_id", event.id),
         ("ce_source", event.source),
         ("ce_type", event.type),
-        ("ce_time", event.time.isoformat()),
+        ("ce_time", cloudevents.instant(event.time)),
         (cloudevents.CONTENT_TYPE, event.datacontenttype),
     ]
     for name, value in cloudevents.optional(event):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -43,30 +44,24 @@ GONE_OVER: Final = frozenset(
 
 
 _SLICE: Final = 0.2
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 def record(message: Message) -> Record:
     """The record that a message is; one that is no CloudEvent included."""
     topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
     kind, milliseconds = message.timestamp()
-    at = datetime.fromtimestamp(0 if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000, UTC)
-    found: dict[str, str] = {}
-    content_type = None
-    for name, value in cast("list[tuple[str, str | bytes | None]]", message.headers() or []):
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else value.decode(errors="replace")
-        if name.startswith("ce_"):
-            found[name[3:]] = text
-        elif name == cloudevents.CONTENT_TYPE:
-            content_type = text
+    at = _EPOCH if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    found = {name: value.decode(errors="replace") for name, value in headers if value is not None}
     key = message.key()
     event = cloudevents.event(
         found,
         message.value() or b"",
-        content_type=content_type,
-        key=key.decode(errors="replace") if isinstance(key, bytes) else key,
-        otherwise=f"{topic}-{partition}-{offset}",
+        prefix="ce_",
+        content_type=found.get(cloudevents.CONTENT_TYPE),
+        key=None if key is None else key.decode(errors="replace"),
+        otherwise=(topic, partition, offset),
         at=at,
     )
     return Record(topic, partition, offset, event, at)
@@ -99,7 +94,7 @@ class Reader:
         self._partition = partition
         self._lock = threading.Lock()
         self._next = -1
-        self._ahead: list[Record] = []
+        self._ahead: deque[Record] = deque()
         self._closed = False
 
     def read(self, position: int, max_records: int, max_bytes: int, wait: float) -> list[Record]:
@@ -120,7 +115,7 @@ class Reader:
             return self._page(max_records, max_bytes)
 
     def _begin(self, position: int) -> None:
-        self._ahead = []
+        self._ahead.clear()
         self._next = position
         place = TopicPartition(self._topic, self._partition)
         low, high = self._consumer.get_watermark_offsets(place, timeout=self._patience)
@@ -155,13 +150,11 @@ class Reader:
             raise KafkaException(error)
 
     def _page(self, max_records: int, max_bytes: int) -> list[Record]:
-        size = count = 0
-        for one in self._ahead[:max_records]:
-            if count and size >= max_bytes:
-                break
-            count += 1
-            size += len(one.event.data)
-        page, self._ahead = self._ahead[:count], self._ahead[count:]
+        page: list[Record] = []
+        size = 0
+        while self._ahead and len(page) < max_records and (not page or size < max_bytes):
+            page.append(self._ahead.popleft())
+            size += len(page[-1].event.data)
         if page:
             self._next = page[-1].position + 1
         return page
