@@ -10,11 +10,13 @@ from typing import Any
 import fastavro
 import jsonschema
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from hypothesis import assume, event, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from stranglerfig.schemas.avro.model import parsing_form
 from stranglerfig.schemas.formats import Format, Level, Text, problems
+
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # --- Avro: a schema, a change of it, data written by the one and read by the other
 
@@ -124,7 +126,7 @@ def parsed(schema: Any) -> Any:
         return None
 
 
-@settings(max_examples=400, deadline=None)
+@QUICK
 @given(st.data())
 def test_what_avro_lets_through_can_be_read(data: st.DataObject) -> None:
     old = data.draw(avro())
@@ -141,7 +143,7 @@ def test_what_avro_lets_through_can_be_read(data: st.DataObject) -> None:
         fastavro.schemaless_reader(stream, writer, reader)
 
 
-@settings(max_examples=200, deadline=None)
+@QUICK
 @given(avro())
 def test_the_parsing_form_is_fastavros(schema: Any) -> None:
     assume(parsed(schema) is not None)
@@ -279,7 +281,7 @@ def _tolerant(schema: Any) -> Any:
     return [_tolerant(part) for part in schema] if isinstance(schema, list) else schema
 
 
-@settings(max_examples=500, deadline=None)
+@QUICK
 @given(st.data())
 def test_what_json_lets_through_is_accepted(data: st.DataObject) -> None:
     old = data.draw(schemas())
@@ -358,7 +360,7 @@ def plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-@settings(max_examples=300, deadline=None)
+@QUICK
 @given(st.data())
 def test_what_protobuf_lets_through_keeps_its_values(data: st.DataObject) -> None:
     old = data.draw(shapes())

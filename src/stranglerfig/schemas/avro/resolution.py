@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stranglerfig.schemas.avro.model import NAMED, NO_DEFAULT, Field, Schema, described, said_logical
+from stranglerfig.schemas.avro.model import NAMED, NO_DEFAULT, PRIMITIVES, Field, Schema, described, said_logical
 from stranglerfig.schemas.terms import Problem, Way
 
 PROMOTIONS: dict[str, frozenset[str]] = {
@@ -30,8 +30,8 @@ class Resolution:
 
     def problems(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         """Why ``reader`` cannot read what ``writer`` wrote."""
-        if reader is writer:
-            return
+        if reader is writer or (reader.kind == writer.kind and reader.kind in PRIMITIVES and not reader.extra):
+            return  # without a logical type on the reader's side nothing can be mistaken
         if writer.kind == "union":
             yield from self._written_union(reader, writer, path)
         elif reader.kind == "union":
@@ -72,7 +72,9 @@ class Resolution:
     def _read_union(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         alike: list[Problem] = []
         for branch in reader.branches:
-            found = list(Resolution(self._way, self._under_way).problems(branch, writer, path))
+            # A trial must not leave its marks; of a primitive there are none.
+            trial = self if writer.kind in PRIMITIVES else Resolution(self._way, self._under_way)
+            found = list(trial.problems(branch, writer, path))
             if not found:
                 return
             if branch.kind == writer.kind and (branch.kind not in NAMED or named_alike(branch, writer)):
