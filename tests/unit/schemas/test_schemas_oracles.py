@@ -159,7 +159,11 @@ NAMES = ("a", "b", "c")
 @st.composite
 def schemas(draw: st.DrawFn, depth: int = 2) -> Any:
     kinds = ["text", "whole", "number", "flag", "nothing", "listed", "several"]
-    kind = draw(st.sampled_from(kinds + (["object", "object", "array", "any", "one", "all"] if depth else [])))
+    kind = draw(
+        st.sampled_from(
+            kinds + (["object", "object", "array", "tuple", "any", "one", "all", "other", "linked"] if depth else [])
+        )
+    )
     low = draw(st.integers(0, 3))
     if kind == "text":
         return draw(st.sampled_from([{}, {"minLength": low}, {"maxLength": low}, {"pattern": "^x"}])) | {
@@ -179,6 +183,14 @@ def schemas(draw: st.DrawFn, depth: int = 2) -> Any:
             "type": "array",
             "items": draw(schemas(depth - 1)),
         }
+    if kind == "tuple":
+        rest = draw(st.sampled_from([{}, {"items": False}, {"items": {"type": "integer"}}]))
+        prefix = draw(st.lists(schemas(depth - 1), min_size=1, max_size=2))
+        return {"type": "array", "prefixItems": prefix, **rest, "uniqueItems": draw(st.booleans())}
+    if kind == "other":
+        return {"type": ["string", "integer"], "not": draw(schemas(0))}
+    if kind == "linked":
+        return draw(objects(depth)) | {"dependentRequired": {"a": ["b"]}}
     if kind == "object":
         return draw(objects(depth))
     if kind in ("any", "one", "all"):
@@ -195,6 +207,8 @@ def objects(draw: st.DrawFn, depth: int) -> Any:
     made["required"] = required
     if draw(st.booleans()):
         made["additionalProperties"] = draw(st.sampled_from([False, {"type": "string"}, {"type": "integer"}]))
+    if draw(st.integers(0, 3)) == 0:
+        made["patternProperties"] = {draw(st.sampled_from(["^d", "^[ab]", "c"])): draw(schemas(0))}
     return made
 
 
@@ -207,7 +221,7 @@ def other(draw: st.DrawFn, schema: Any) -> Any:
     for key in list(made):
         if key == "properties":
             made[key] = {name: draw(other(part)) for name, part in made[key].items() if draw(st.integers(0, 5))}
-        elif key == "items":
+        elif key == "items" and isinstance(made[key], dict):
             made[key] = draw(other(made[key]))
         elif key in ("anyOf", "oneOf", "allOf"):
             made[key] = [draw(other(part)) for part in made[key]]
@@ -215,7 +229,11 @@ def other(draw: st.DrawFn, schema: Any) -> Any:
             made[key] = draw(st.integers(0, 3))
         elif key == "required":
             made[key] = [name for name in made[key] if draw(st.integers(0, 3))]
-        elif key in ("maxLength", "additionalProperties", "pattern") and draw(st.booleans()):
+        elif key == "not":
+            made[key] = draw(other(made[key]))
+        elif key in ("prefixItems",) and draw(st.booleans()):
+            made[key] = [draw(other(part)) for part in made[key]]
+        elif key in ("maxLength", "additionalProperties", "pattern", "uniqueItems") and draw(st.booleans()):
             del made[key]
     return made
 
@@ -246,7 +264,9 @@ def _wrote_kind(schema: Any, kind: str) -> st.SearchStrategy[Any]:
         rest = schema.get("additionalProperties")
         return st.tuples(st.just({"d": "x"} if rest == {"type": "string"} else {}), known).map(lambda p: p[0] | p[1])
     if kind == "array":
-        return st.lists(wrote(schema["items"]), max_size=3)
+        items = schema.get("items", True)
+        rest = st.lists(wrote(items) if isinstance(items, dict) else st.integers(0, 2), max_size=2 if items else 0)
+        return st.tuples(st.tuples(*map(wrote, schema.get("prefixItems", []))), rest).map(lambda p: [*p[0], *p[1]])
     plain = {"null": st.none(), "boolean": st.booleans(), "string": st.sampled_from(["", "x", "xy", "xyz", "abcd"])}
     return plain.get(kind, st.integers(-1, 5) if kind == "integer" else st.sampled_from([0, 1, 2.0, 2.5, 3, 4]))
 
@@ -256,19 +276,26 @@ def closed(schema: Any, value: Any) -> bool:
     return bool(jsonschema.Draft202012Validator(_closing(schema)).is_valid(value))
 
 
-def _closing(schema: Any) -> Any:
-    """``unevaluatedProperties: false`` at every place where properties are named is what 'closed' means."""
+def _closing(schema: Any, *, outer: bool = True) -> Any:
+    """``unevaluatedProperties: false`` at every place where properties are named is what 'closed' means.
+
+    Alternatives at one place are closed together, at the outermost schema of the place.
+    """
+    if isinstance(schema, bool):
+        return schema
     made = {key: _closing_part(key, value) for key, value in schema.items()}
-    speaks = "properties" in json.dumps(schema)
-    return made | {"unevaluatedProperties": False} if speaks else made
+    speaks = any(f'"{key}"' in json.dumps(schema) for key in ("properties", "patternProperties"))
+    return made | {"unevaluatedProperties": False} if outer and speaks else made
 
 
 def _closing_part(key: str, value: Any) -> Any:
-    if key == "properties":
+    if key in ("properties", "patternProperties"):
         return {name: _closing(part) for name, part in value.items()}
-    if key in ("items", "additionalProperties") and isinstance(value, dict):
-        return _closing(value)
-    return value  # branches of alternatives are closed together, at the outer place
+    if key in ("anyOf", "oneOf", "allOf"):
+        return [_closing(part, outer=False) for part in value]
+    if key == "prefixItems":
+        return [_closing(part) for part in value]
+    return _closing(value) if key in ("items", "additionalProperties") else value
 
 
 def _tolerant(schema: Any) -> Any:

@@ -35,7 +35,8 @@ def read(text: str) -> File | None:
         found = descriptor_pb2.FileDescriptorProto.FromString(raw)
     except (binascii.Error, DecodeError):
         return None
-    return convert(found)
+    # Many a text is base64 by chance, and some bytes parse by chance; a descriptor has a name.
+    return convert(found) if found.name else None
 
 
 def well_known(path: str) -> File:
