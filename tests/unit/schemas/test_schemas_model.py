@@ -41,6 +41,9 @@ def changed(**properties: Any) -> dict[str, Any]:
         changed(note=None),  # an optional field goes
         changed(reason={"type": "string", "enum": ["count", "loss", "theft"]}),
         changed(reason={"type": "string"}),
+        changed(
+            lines=OLD["properties"]["lines"] | {"items": OLD["properties"]["lines"]["items"] | {"minProperties": 1}}
+        ),
         OLD | {"x-version": 2},
     ],
 )
@@ -54,18 +57,23 @@ def test_compatible(new: dict[str, Any]) -> None:
         (changed(item_id={"type": "string"}), "$.item_id", "from integer to string"),
         (changed(item_id={}), "$.item_id", "from integer to anything"),
         (changed(item_id={"type": ["integer", "null"]}), "$.item_id", "to integer or null"),
-        (changed(item_id=None), "$.item_id", "a required field is removed;"),
+        (changed(item_id=None), "$.item_id", "the required field 'item_id' is removed:"),
         (changed(item_id=None, item={"type": "integer"}), "$.item_id", "renamed to 'item'?"),
         (OLD | {"required": ["item_id", "reason", "at", "note"]}, "$.note", "becomes required"),
         (OLD | {"required": ["item_id", "reason"]}, "$.at", "becomes optional"),
-        (changed(x={"type": "integer"}) | {"required": [*OLD["required"], "x"]}, "$.x", "required field is added"),
+        (
+            changed(x={"type": "integer"}) | {"required": [*OLD["required"], "x"]},
+            "$.x",
+            "the required field 'x' is added",
+        ),
         (changed(reason={"type": "string", "enum": ["count"]}), "$.reason", "no longer allowed: 'loss'"),
         (changed(note={"type": ["string", "null"], "enum": ["a"]}), "$.note", "no longer allowed"),
         (changed(at={"type": "string", "format": "date"}), "$.at", "'format' becomes 'date'"),
         (changed(at={"type": "string"}), "$.at", "'format' 'date-time' goes away"),
         (changed(item_id={"type": "integer", "minimum": 1}), "$.item_id", "'minimum' becomes 1"),
         (changed(lines={"type": "array", "items": {"type": "object", "properties": {}}}), "$.lines[].sku", "removed"),
-        (OLD | {"oneOf": []}, "$", "'oneOf' changes"),
+        (OLD | {"oneOf": [{"required": ["note"]}, {"required": ["lines"]}]}, "$", "now only one of"),
+        (OLD | {"vocabularyOfTheirs": 1}, "$", "'vocabularyOfTheirs' changes, and what that means"),
     ],
 )
 def test_incompatible(new: dict[str, Any], path: str, words: str) -> None:
