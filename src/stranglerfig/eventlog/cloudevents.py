@@ -13,7 +13,9 @@ import orjson
 from stranglerfig.eventlog.model import Event
 
 CONTENT_TYPE = "content-type"
+_REQUIRED = 6
 _OPTIONAL = ("subject", "dataschema", "partitionkey", "traceparent", "correlationid", "causationid")
+_NONE = (None,) * len(_OPTIONAL)
 
 
 def attributes(event: Event) -> list[tuple[str, str]]:
@@ -30,6 +32,8 @@ def attributes(event: Event) -> list[tuple[str, str]]:
 
 def optional(event: Event) -> list[tuple[str, str]]:
     """Those of the attributes that an event need not have, and this one has."""
+    if event[_REQUIRED:] == _NONE:
+        return []
     return [(name, value) for name in _OPTIONAL if (value := getattr(event, name)) is not None]
 
 
