@@ -30,8 +30,8 @@ class Resolution:
 
     def problems(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         """Why ``reader`` cannot read what ``writer`` wrote."""
-        if reader is writer or (reader.kind == writer.kind and reader.kind in PRIMITIVES and not reader.extra):
-            return  # without a logical type on the reader's side nothing can be mistaken
+        if reader is writer or plainly_alike(reader, writer):
+            return
         if writer.kind == "union":
             yield from self._written_union(reader, writer, path)
         elif reader.kind == "union":
@@ -70,6 +70,8 @@ class Resolution:
                 yield from found
 
     def _read_union(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
+        if any(plainly_alike(branch, writer) for branch in reader.branches):
+            return
         alike: list[Problem] = []
         for branch in reader.branches:
             # A trial must not leave its marks; of a primitive there are none.
@@ -136,6 +138,11 @@ class Resolution:
 
     def _problem(self, path: str, words: str, kind: str) -> Problem:
         return Problem(path, f"{words}: {self._way.harm}", kind)
+
+
+def plainly_alike(reader: Schema, writer: Schema) -> bool:
+    """Whether both are one primitive, and the reader makes nothing else of it by a logical type."""
+    return reader.kind == writer.kind and not reader.extra and reader.kind in PRIMITIVES
 
 
 def named_alike(reader: Schema, writer: Schema) -> bool:
