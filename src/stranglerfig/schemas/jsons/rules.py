@@ -54,7 +54,7 @@ _SAME = ("contains", "minContains", "maxContains", "propertyNames")
 _ALTERNATIVES = frozenset({"anyOf", "oneOf", "not", "if", "dependentSchemas", "dependencies"})
 _MAPS = frozenset({"additionalProperties", "patternProperties"})
 _MOST_TOLD = 8
-"""Problems that a failed trial keeps; with all of them, the lists of schemas that name each other double at each turn."""
+"""Problems that a failed trial keeps; with all of them the lists double at each turn of a recursive schema."""
 
 _MOST_CHOICES = 64
 """Combinations of alternatives that are tried for one place."""
