@@ -65,4 +65,6 @@ def incompatibilities(old: Schema, new: Schema) -> list[Problem]:
     """
     before, after = document(dict(old)), document(dict(new))
     found = list(problems(after, before, Way.BACKWARD))
-    return found + [part for part in problems(before, after, Way.FORWARD) if part.kind not in _WIDER]
+    known = {(part.path, part.kind) for part in found}  # what hurts both ways is said once
+    back = problems(before, after, Way.FORWARD)
+    return found + [part for part in back if part.kind not in _WIDER and (part.path, part.kind) not in known]
