@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import ProgrammingError, conninfo
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Settings
 from stranglerfig.facade.settings import FacadeSettings
@@ -27,34 +27,19 @@ if TYPE_CHECKING:
 ESTATE_FILE = "fig.yaml"
 
 
+def host_and_port(listen: str) -> tuple[str, int]:
+    """The parts of ``127.0.0.1:8080`` or ``[::1]:8080``."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
     """The address that ``reference`` stands for.
 
     Raises:
         FigError: ``secret_missing`` with the name of the variable or file; ``bad_address`` (never shown).
     """
-    found = reference.dsn
-    if reference.env is not None:
-        found = environment.get(reference.env)
-        if not found:
-            raise FigError(
-                "secret_missing",
-                f"the environment variable {reference.env}, which the configuration names, is not set",
-                f"Set {reference.env} where fig runs, or name a file: {{file: path}}.",
-                variable=reference.env,
-            )
-    if reference.file is not None:
-        path = directory / reference.file
-        try:
-            found = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise FigError(
-                "secret_missing",
-                f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
-                "Create it with the address in it, readable by the account that fig runs as.",
-                file=str(path),
-            ) from error
-    assert found is not None
+    found = reference.dsn or _secret(reference.env, reference.file, directory, environment)
     try:
         conninfo.conninfo_to_dict(found)
     except ProgrammingError:
@@ -64,6 +49,31 @@ def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[s
             "Write it as postgresql://role@host:5432/database.",
         ) from None
     return found
+
+
+def _secret(env: str | None, file: str | None, directory: Path, environment: Mapping[str, str]) -> str:
+    """What an environment variable or a file holds; one of them is given."""
+    if env is not None:
+        found = environment.get(env)
+        if not found:
+            raise FigError(
+                "secret_missing",
+                f"the environment variable {env}, which the configuration names, is not set",
+                f"Set {env} where fig runs, or name a file: {{file: path}}.",
+                variable=env,
+            )
+        return found
+    assert file is not None
+    path = directory / file
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise FigError(
+            "secret_missing",
+            f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
+            "Create it with what the configuration wants in it, readable by the account that fig runs as.",
+            file=str(path),
+        ) from error
 
 
 def describe(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
@@ -97,6 +107,44 @@ class TelemetrySettings(Settings):
     )
 
 
+class CredentialsReference(Settings):
+    """Where credentials are: never in the file itself."""
+
+    env: str | None = Field(default=None, description="Environment variable that holds user:password.")
+    file: str | None = Field(default=None, description="File that holds user:password, relative to fig.yaml's folder.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> CredentialsReference:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give exactly one of env and file")
+        return self
+
+
+class SchemasSettings(Settings):
+    """The schema registry: our own in the control database, or another one by its URL."""
+
+    url: str | None = Field(
+        default=None,
+        description="Another registry that speaks Confluent's REST dialect; ours is then not started.",
+        pattern=r"^https?://[^\s@]+$",
+    )
+    credentials: CredentialsReference | None = Field(
+        default=None, description="For the other registry, sent as basic authentication."
+    )
+    listen: str | None = Field(
+        default=None,
+        description="Where ours listens; a port of its own on loopback by default. It knows no accounts.",
+        pattern=r"^\S+:\d{1,5}$",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {} if given == "embedded" else {"url": given}
+        return given
+
+
 class Estate(Settings):
     """``fig.yaml``: the estate."""
 
@@ -117,6 +165,9 @@ class Estate(Settings):
         default=None,
         description="The control database, when it is the user's own; else an embedded PostgreSQL is started.",
     )
+    schemas: SchemasSettings = Field(
+        default_factory=SchemasSettings, description="The schema registry: 'embedded', a URL, or more in detail."
+    )
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
 
@@ -130,8 +181,7 @@ class Estate(Settings):
     @property
     def listen(self) -> tuple[str, int]:
         """Host and port of the façade."""
-        host, _, port = str(self.facade.listen).rpartition(":")
-        return host.strip("[]"), int(port)
+        return host_and_port(self.facade.listen)
 
 
 @dataclass(frozen=True)
@@ -182,6 +232,10 @@ class Project:
     def reveal(self, reference: DatabaseReference) -> str:
         """The address that a file's ``database`` stands for (``secret_missing``, ``bad_address``)."""
         return reveal(reference, self.directory, self.environment)
+
+    def secret(self, reference: CredentialsReference) -> str:
+        """What a file's ``credentials`` stand for (``secret_missing``)."""
+        return _secret(reference.env, reference.file, self.directory, self.environment)
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""

@@ -129,7 +129,12 @@ def marked(document: dict[str, Any]) -> dict[str, Any]:
 
 def is_edited(document: dict[str, Any]) -> bool:
     """Whether somebody changed it since it was generated (or wrote it)."""
-    return document.get(MARK) != _hash({key: part for key, part in document.items() if key != MARK})
+    return document.get(MARK) != _hash(unmarked(document))
+
+
+def unmarked(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the hash of itself: what it says."""
+    return {key: part for key, part in document.items() if key != MARK}
 
 
 def _hash(document: dict[str, Any]) -> str:
