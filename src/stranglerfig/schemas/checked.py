@@ -51,12 +51,15 @@ class EventCheck:
             FigError: ``schema_missing``, ``schema_violation`` (with the path of what is wrong).
         """
         too_old = clock.monotonic() - FRESH
+        by_topic = f"{topic}-value" if topic else None
+        if by_topic is not None and self._read.get(by_topic, clock.monotonic()) <= too_old:
+            await self._freshen(by_topic)
         for event in events:
             if self._read.get(event.type, too_old) <= too_old:
                 await self._freshen(event.type)
             if (error := self._judge(event, topic)) is None:
                 continue
-            if not await self._again(event.type, f"{topic}-value" if topic else None):
+            if not await self._again(event.type, by_topic):
                 raise error
             if (error := self._judge(event, topic)) is not None:
                 raise error

@@ -27,6 +27,7 @@ _NUMBERS = {
     "bad_subject": 42208,
     "bad_registry_request": 422,
     "database_unreachable": STORE_FAILED,
+    "registry_busy": 50002,
 }
 # Codes of ours that are two numbers: which one depends on what is spoken of.
 _BY_VERSION = {"schema_soft_deleted": (40404, 40406), "schema_not_soft_deleted": (40405, 40407)}

@@ -35,6 +35,10 @@ INSERT INTO fig.schema_subject (subject, level, mode, normalize)
 VALUES (%(subject)s, %(level)s, %(mode)s, %(normalize)s)
 ON CONFLICT (subject) DO UPDATE SET level = EXCLUDED.level, mode = EXCLUDED.mode, normalize = EXCLUDED.normalize
 
+-- name: wait_at_most
+-- For this transaction.
+SELECT set_config('lock_timeout', %(milliseconds)s, true)
+
 -- name: begin_subject
 INSERT INTO fig.schema_subject (subject) VALUES (%(subject)s) ON CONFLICT DO NOTHING
 

@@ -6,8 +6,11 @@ The rules of formats are elsewhere (``formats``), the dialect in which clients s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
+
+import psycopg
 
 from stranglerfig.foundation import postgres, sql
 from stranglerfig.foundation.errors import FigError
@@ -29,6 +32,8 @@ from stranglerfig.schemas.subjects import (
 
 LATEST = -1
 """A version's number that stands for the newest one in force."""
+BUSY = 10.0
+"""Seconds that a change waits for another one of the same subject."""
 STEPS = ("tables.sql", "subjects.sql")
 
 _queries = sql.load(__package__ or "")
@@ -157,7 +162,7 @@ class SchemaStore:
         Raises:
             FigError: ``registry_closed`` for IMPORT where there are versions: the ids that come could not be kept.
         """
-        async with self._writing.session() as conn, conn.transaction():
+        async with self._changing() as conn:
             await conn.execute(_queries.begin_subject, {"subject": subject})
             await conn.execute(_queries.lock_subject, {"subject": subject})
             before = (await _settings(conn, subject)).own.mode
@@ -198,7 +203,12 @@ class SchemaStore:
         Raises:
             FigError: ``schema_invalid``, ``schema_incompatible``, ``registry_closed``, ``schema_id_differs``.
         """
-        async with self._writing.session() as conn, conn.transaction():
+        if version is None and id is None:
+            # Producers do this at each of their starts: what is there is found without waiting for anybody.
+            known = await self.lookup(subject, schema, normalize=normalize)
+            if known is not None:
+                return known
+        async with self._changing() as conn:
             await conn.execute(_queries.begin_subject, {"subject": subject})
             following = int(await postgres.value(conn, _queries.lock_subject, {"subject": subject}))
             holds = await _settings(conn, subject)
@@ -234,7 +244,7 @@ class SchemaStore:
             FigError: ``unknown_subject``, ``unknown_schema_version``, ``schema_soft_deleted`` (a second time),
                 ``schema_not_soft_deleted`` (for good at once), ``schema_referenced``, ``registry_closed``.
         """
-        async with self._writing.session() as conn, conn.transaction():
+        async with self._changing() as conn:
             await conn.execute(_queries.lock_subject, {"subject": subject})
             _allowed(subject, (await _settings(conn, subject)).mode, importing=None)
             if version == LATEST:
@@ -254,6 +264,21 @@ class SchemaStore:
             return numbers
 
     # --- parts
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[postgres.Connection]:
+        """A transaction that waits for another's for ``BUSY`` seconds at most (``registry_busy``)."""
+        async with self._writing.session() as conn:
+            try:
+                async with conn.transaction():
+                    await conn.execute(_queries.wait_at_most, {"milliseconds": str(int(BUSY * 1000))})
+                    yield conn
+            except psycopg.errors.LockNotAvailable as error:
+                raise FigError(
+                    "registry_busy",
+                    f"another session has held what is to be changed in the registry for {BUSY:g} s",
+                    "Try again; if it stays so, look for an open transaction in the control database.",
+                ) from error
 
     async def _prepared(self, conn: postgres.Connection, schema: Given, normal: bool) -> Given:
         """The schema as it is kept: checked, its references with numbers, in canonical form where that is asked for."""
