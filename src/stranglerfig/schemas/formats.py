@@ -1,132 +1,122 @@
-"""Formats of schemas and their rules (thin version; another branch brings the full one)."""
+"""Schemas in three formats by one set of questions: is it valid, is it the same, may it follow, what changed.
+
+Each format's own rules are in its package; here is only which schemas are compared with which, and in which direction.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-import fastavro
-import jsonschema
-from fastavro.schema import to_parsing_canonical_form
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from stranglerfig.schemas.avro import differences as avro_differences
+from stranglerfig.schemas.avro import model as avro
+from stranglerfig.schemas.avro.resolution import Resolution
+from stranglerfig.schemas.jsons import differences as json_differences
+from stranglerfig.schemas.jsons import documents as jsons
+from stranglerfig.schemas.jsons import rules as json_rules
+from stranglerfig.schemas.protobuf import differences as protobuf_differences
+from stranglerfig.schemas.protobuf import linking as protobuf
+from stranglerfig.schemas.protobuf.model import canonical as protobuf_form
+from stranglerfig.schemas.protobuf.rules import Rules
+from stranglerfig.schemas.terms import Difference, Format, Level, Problem, Reference, Text, Way
 
-from stranglerfig.foundation.errors import FigError
-from stranglerfig.schemas.model import incompatibilities
-
-
-class Format(StrEnum):
-    """What a schema is written in."""
-
-    JSON = "JSON"
-    AVRO = "AVRO"
-    PROTOBUF = "PROTOBUF"
-
-
-class Level(StrEnum):
-    """Which earlier versions a new one must agree with, and in which direction."""
-
-    NONE = "NONE"
-    BACKWARD = "BACKWARD"
-    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"
-    FORWARD = "FORWARD"
-    FORWARD_TRANSITIVE = "FORWARD_TRANSITIVE"
-    FULL = "FULL"
-    FULL_TRANSITIVE = "FULL_TRANSITIVE"
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A schema that another one names, resolved."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A schema with all that it refers to, in order of dependency."""
-
-    format: Format
-    text: str
-    references: tuple[Reference, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a schema cannot follow another."""
-
-    path: str
-    words: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What differs between two schemas."""
-
-    path: str
-    words: str
-
-
-def _avro(schema: Text) -> Any:
-    named: dict[str, Any] = {}
-    for reference in schema.references:
-        fastavro.parse_schema(json.loads(reference.text), named_schemas=named)
-    return fastavro.parse_schema(json.loads(schema.text), named_schemas=named)
+__all__ = [
+    "Difference",
+    "Format",
+    "Level",
+    "Problem",
+    "Reference",
+    "Text",
+    "canonical",
+    "differences",
+    "problems",
+    "validate",
+]
 
 
 def canonical(schema: Text) -> str:
-    """The schema as text, the same for schemas that say the same."""
-    if schema.format is Format.PROTOBUF:
-        return schema.text.strip()
-    return json.dumps(json.loads(schema.text), sort_keys=True, separators=(",", ":"))
+    """The normal form, by which two schemas are the same; what they refer to is part of it.
+
+    Raises:
+        FigError: ``schema_invalid``, saying where and why.
+    """
+    lines = [_own_form(schema)]
+    for index, reference in enumerate(schema.references):
+        lines.append(f"{reference.name} = {_own_form(Text(schema.format, reference.text, schema.references[:index]))}")
+    return "\n".join(lines)
+
+
+def _own_form(schema: Text) -> str:
+    match schema.format:
+        case Format.AVRO:
+            return avro.canonical(schema)
+        case Format.PROTOBUF:
+            return protobuf_form(protobuf.load(schema))
+        case Format.JSON:
+            return jsons.canonical(schema)
 
 
 def validate(schema: Text) -> None:
-    """Refuse what is no schema.
+    """Pass when ``schema`` is valid in its format.
 
     Raises:
-        FigError: ``schema_invalid``.
+        FigError: ``schema_invalid``, saying where and why.
     """
-    try:
-        match schema.format:
-            case Format.JSON:
-                found = json.loads(schema.text)
-                jsonschema.Draft202012Validator.check_schema(found)
-            case Format.AVRO:
-                to_parsing_canonical_form(_avro(schema))
-            case Format.PROTOBUF:
-                FileDescriptorProto.FromString(base64.b64decode(schema.text, validate=True))
-    except Exception as error:
-        raise FigError("schema_invalid", f"the schema is not {schema.format}: {error}", "Mend it.") from error
+    match schema.format:
+        case Format.AVRO:
+            avro.parse(schema)
+        case Format.PROTOBUF:
+            protobuf.load(schema)
+        case Format.JSON:
+            jsons.validate(schema)
 
 
 def problems(new: Text, earlier: Sequence[Text], level: Level) -> list[Problem]:
-    """Why ``new`` cannot follow ``earlier`` (oldest first) at ``level``."""
-    if level is Level.NONE or not earlier:
-        return []
-    compared = earlier if level.endswith("TRANSITIVE") else earlier[-1:]
-    found = []
-    for old in compared:
-        if old.format is not new.format:
-            found.append(Problem("$", f"the format changes from {old.format} to {new.format}", "format"))
-        elif new.format is Format.JSON:
-            for one in incompatibilities(json.loads(old.text), json.loads(new.text)):
-                found.append(Problem(one.path, one.words, "json"))
-        elif new.format is Format.AVRO:
-            before = {f["name"]: f for f in json.loads(old.text).get("fields", [])}
-            for field in json.loads(new.text).get("fields", []):
-                if field["name"] not in before and "default" not in field:
-                    found.append(Problem(f"$.{field['name']}", "a field without a default is added", "avro"))
-                elif field["name"] in before and before[field["name"]]["type"] != field["type"]:
-                    found.append(Problem(f"$.{field['name']}", "its type changes", "avro"))
-    return found
+    """Why ``new`` must not follow ``earlier`` (oldest first) at ``level``; empty when it may.
+
+    Levels that are not transitive look at the last of ``earlier`` only.
+
+    Raises:
+        FigError: ``schema_invalid`` when one of the schemas is not valid.
+    """
+    found: dict[tuple[str, str, Way], Problem] = {}
+    against = earlier if level.transitive else earlier[-1:]
+    for age, old in enumerate(reversed(against)):
+        for way in level.ways:
+            for problem in _problems(new, old, way):
+                said = problem if age == 0 else replace(problem, words=f"{problem.words} (from {age + 1} versions ago)")
+                found.setdefault((problem.path, problem.kind, way), said)
+    return list(found.values())
 
 
 def differences(old: Text, new: Text) -> list[Difference]:
-    """What differs."""
-    return [] if canonical(old) == canonical(new) else [Difference("$", "the schema differs")]
+    """What changed from ``old`` to ``new``, in words, compatible or not.
+
+    Raises:
+        FigError: ``schema_invalid`` when one of the schemas is not valid.
+    """
+    if old.format is not new.format:
+        return [Difference("$", f"the format changes from {old.format} to {new.format}")]
+    match new.format:
+        case Format.AVRO:
+            before, after = avro.parse(old), avro.parse(new)
+            return list(avro_differences.differences(before, after, after.short))
+        case Format.PROTOBUF:
+            return list(protobuf_differences.differences(protobuf.load(old), protobuf.load(new)))
+        case Format.JSON:
+            return list(json_differences.differences(jsons.parse(old), jsons.parse(new)))
+
+
+def _problems(new: Text, old: Text, way: Way) -> Iterable[Problem]:
+    if new.format is not old.format:
+        words = f"the format changes from {old.format} to {new.format}: {way.harm}"
+        return [Problem("$", words, "FORMAT_CHANGED")]
+    reader, writer = (new, old) if way is Way.BACKWARD else (old, new)
+    match new.format:
+        case Format.AVRO:
+            read = avro.parse(reader)
+            return Resolution(way).problems(read, avro.parse(writer), avro.parse(new).short)
+        case Format.PROTOBUF:
+            return Rules(protobuf.load(reader), protobuf.load(writer), way).problems()
+        case Format.JSON:
+            return json_rules.problems(jsons.parse(reader), jsons.parse(writer), way)

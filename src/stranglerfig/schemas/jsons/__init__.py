@@ -1,0 +1,1 @@
+"""JSON Schemas: read with their references, compared by our rule of closed writers and tolerant readers."""
