@@ -17,6 +17,7 @@ import orjson
 
 from stranglerfig.schemas.checking import Checker
 from stranglerfig.schemas.formats import Format, Text
+from stranglerfig.schemas.protobuf.messages import Messages
 
 MAGIC = 0
 HEADER = 5
@@ -89,9 +90,7 @@ def _avro(text: Text) -> Check:
 
 
 def _protobuf(text: Text) -> Check:
-    from stranglerfig.schemas.protobuf.descriptors import messages
-
-    found = messages(text)
+    found = Messages(text)
 
     def judge(data: bytes) -> Found:
         try:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from stranglerfig.schemas import dialect, http
 from stranglerfig.schemas.formats import Format
+from stranglerfig.schemas.protobuf import messages
 from stranglerfig.schemas.store import SchemaStore
 from stranglerfig.schemas.subjects import Deleted, Version, unknown_schema, unknown_subject
 
@@ -140,6 +141,8 @@ class SchemaRoutes:
         """The schema that an id stands for."""
         found = (await self._by_id(request))[0]
         shown = dialect.content(found.schema)
+        if request.query.get("format") == "serialized" and found.schema.format is Format.PROTOBUF:
+            shown["schema"] = messages.serialized(await self._store.text(found.schema))
         if http.flag(request, "fetchMaxId"):
             shown["maxId"] = await self._store.greatest_id()
         return http.answer(shown)

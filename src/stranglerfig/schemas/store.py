@@ -291,7 +291,7 @@ class SchemaStore:
         schema = Given(schema.format, schema.text, pointers)
         text = await self._text(conn, schema)
         formats.validate(text)
-        return Given(schema.format, formats.canonical(text), pointers) if normal else schema
+        return Given(schema.format, formats.normal(text), pointers) if normal else schema
 
     async def _text(self, conn: postgres.Connection, schema: Given, *, deleted: bool = False) -> Text:
         """With what it refers to, each name once, what is referred to before what refers."""
@@ -484,7 +484,7 @@ async def _settings(conn: postgres.Connection, subject: str) -> Effective:
 async def _digest_moved(conn: postgres.Connection) -> None:
     """Give contents that an earlier release had kept their digest: the same schema again finds its id."""
     for id, format, text in await postgres.fetch(conn, _queries.undigested):
-        schema = Given(Format(format), formats.canonical(Text(Format(format), text)))
+        schema = Given(Format(format), formats.normal(Text(Format(format), text)))
         values = {"id": id, "digest": digest(schema), "text": schema.text}
         other = await postgres.value(conn, _queries.content_of, values)
         if other is None:

@@ -113,12 +113,13 @@ async def test_serializers_and_deserializers_work_through_kafka(
     def work() -> bytes:
         # Two clients with caches of their own: what one writes the other must find at the registry.
         url = {"url": f"http://127.0.0.1:{server.port}"}
-        serialize, _, value = make(SchemaRegistryClient(url))
-        _, deserialize, _ = make(SchemaRegistryClient(url))
-        context = SerializationContext(topic, MessageField.VALUE)
-        received = sent_and_received(broker, topic, serialize(value, context))
-        assert deserialize(received, context) == value
-        return received
+        with SchemaRegistryClient(url) as writing, SchemaRegistryClient(url) as reading:
+            serialize, _, value = make(writing)
+            _, deserialize, _ = make(reading)
+            context = SerializationContext(topic, MessageField.VALUE)
+            received = sent_and_received(broker, topic, serialize(value, context))
+            assert str(deserialize(received, context)) == str(value)
+            return received
 
     received = await asyncio.to_thread(work)
     registered = (await store.versions(f"{topic}-value"))[0]
@@ -130,8 +131,7 @@ async def test_serializers_and_deserializers_work_through_kafka(
 
 
 async def test_the_client_finds_its_way(server: RegistryServer) -> None:
-    def work() -> None:
-        client = SchemaRegistryClient({"url": f"http://127.0.0.1:{server.port}"})
+    def work(client: SchemaRegistryClient) -> None:
         money = Schema(record(("cents", "long"), name="shop.Money"), "AVRO")
         id = client.register_schema("money", money)
         to = SchemaReference("shop.Money", "money", 1)
@@ -164,4 +164,5 @@ async def test_the_client_finds_its_way(server: RegistryServer) -> None:
         assert client.delete_subject("a/b 100%", permanent=True) == [1]
         assert client.delete_version("money", 1) == 1
 
-    await asyncio.to_thread(work)
+    with SchemaRegistryClient({"url": f"http://127.0.0.1:{server.port}"}) as client:
+        await asyncio.to_thread(work, client)
