@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -271,8 +271,12 @@ def validate(schema: Text) -> None:
 
 def canonical(schema: Text) -> str:
     """The normal form: keys sorted, no white space, marks of our generator left out."""
-    root = parse(schema).root
-    if isinstance(root, dict):
+    return normal(parse(schema).root)
+
+
+def normal(root: Any) -> str:
+    """The normal form of a schema that is read already."""
+    if isinstance(root, Mapping):
         root = {key: value for key, value in root.items() if key != "x-fig-generated"}
     return plain(root)
 

@@ -211,7 +211,7 @@ class Comparison:
         schema = reader.schema
         must = shape.required()
         for name in schema.get("required", ()):
-            if name not in must:
+            if name not in must or shape.written(name) is None:
                 yield self._missing(name, reader, shape, path)
         own = schema.get("properties", {})
         for name, part in own.items():

@@ -165,7 +165,8 @@ class Shape:
             parts, named = property_of(atom, name)
             known = known or named
             found += parts
-        if not known and not (self.open() and self._may(name)):
+        # To require a property is to name it.
+        if not known and not (self._may(name) and (self.open() or name in self.required())):
             return None
         return None if Shape.of(found).impossible else found
 
