@@ -174,6 +174,11 @@ class MemoryLog:
         count = len(self._find(topic).partitions)
         return tuple(self._claims.get((topic, number, group), _Claim()).position for number in range(count))
 
+    async def groups(self, topic: str) -> list[str]:
+        """The consumer groups that have ever read a topic, by name."""
+        self._find(topic)
+        return sorted({group for name, _, group in self._claims if name == topic})
+
     async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
         """Move ``group`` in all partitions of ``topic``."""
         if (position is None) == (time is None):

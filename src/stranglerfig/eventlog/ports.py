@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stranglerfig.eventlog.model import Capabilities, Event, Record, Topic
 
@@ -91,4 +91,13 @@ class EventLog(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class KnowsGroups(Protocol):
+    """A log that can say who reads it; not every backend's server can."""
+
+    async def groups(self, topic: str) -> list[str]:
+        """The consumer groups that have ever read a topic, by name."""
         ...

@@ -394,6 +394,12 @@ class PostgresLog:
             found = {row[0]: row[1] for row in await postgres.fetch(conn, _queries.committed, (known.id, group))}
         return tuple(found.get(partition, 0) for partition in range(known.partitions))
 
+    async def groups(self, topic: str) -> list[str]:
+        """The consumer groups that have ever read a topic, by name."""
+        known = await self._find(topic)
+        async with self._session() as conn:
+            return [row[0] for row in await postgres.fetch(conn, _queries.groups, (known.id,))]
+
     async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
         """Move ``group`` in all partitions of ``topic``."""
         if (position is None) == (time is None):

@@ -128,6 +128,9 @@ RETURNING position
 -- name: committed
 SELECT partition, position FROM fig.log_group WHERE topic_id = %s AND grp = %s ORDER BY partition
 
+-- name: groups
+SELECT DISTINCT grp FROM fig.log_group WHERE topic_id = %s ORDER BY grp
+
 -- name: seek
 -- Whoever holds the partition loses it, so that it begins again at the new place.
 INSERT INTO fig.log_group (topic_id, partition, grp, position)
