@@ -253,7 +253,7 @@ def _parts(schema: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 
 def validate(schema: Text) -> None:
-    """Pass when it is a JSON Schema by its own draft (2020-12 where it names none).
+    """Pass when it is a JSON Schema by its own draft (2020-12 or 7 where it names none).
 
     Raises:
         FigError: ``schema_invalid`` with the path of the mistake.
@@ -261,12 +261,27 @@ def validate(schema: Text) -> None:
     documents = {"$": parse(schema)}
     for reference in schema.references:
         documents[f"reference {reference.name}: $"] = documents["$"].others[reference.name]
-    for path, document in documents.items():
-        known = validator_for(document.root, default=jsonschema.Draft202012Validator)
-        try:
-            known.check_schema(document.root)
-        except jsonschema.SchemaError as error:
+    for path, known in documents.items():
+        error = _metaschema_error(known.root)
+        if error is not None:
             raise invalid(Format.JSON, path + error.json_path[1:], error.message) from error
+
+
+def _metaschema_error(root: Any) -> jsonschema.SchemaError | None:
+    if isinstance(root, dict) and "$schema" in root:
+        tried: list[Any] = [validator_for(root, default=jsonschema.Draft202012Validator)]
+    else:
+        # Kafka's clients mean draft 7 where they name none; most such schemas are good 2020-12 too.
+        tried = [jsonschema.Draft202012Validator, jsonschema.Draft7Validator]
+    first: jsonschema.SchemaError | None = None
+    for kind in tried:
+        try:
+            kind.check_schema(root)
+        except jsonschema.SchemaError as error:
+            first = first or error
+        else:
+            return None
+    return first
 
 
 def canonical(schema: Text) -> str:

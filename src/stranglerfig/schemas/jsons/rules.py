@@ -17,6 +17,7 @@ from stranglerfig.schemas.jsons.shape import (
     disjoint,
     item_of,
     names_of_dependencies,
+    overlap,
     prefix_of,
     property_of,
     schemas_of_dependencies,
@@ -232,13 +233,17 @@ class Comparison:
         schema = reader.schema
         for name in shape.named():
             if name not in schema.get("properties", {}):
-                for part in property_of(reader, name)[0]:
-                    yield from self.problems(part, shape.written(name) or [], f"{path}.{name}")
-        maps = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
-        rest = [part for part in maps if isinstance(part, dict)]
-        for theirs in shape.unnamed():
-            for value in rest:
-                yield from self.problems(reader.at(value), theirs, path + "{}")
+                for taken in property_of(reader, name)[0]:
+                    yield from self.problems(taken, shape.written(name) or [], f"{path}.{name}")
+        patterns = schema.get("patternProperties", {})
+        rest = schema.get("additionalProperties")
+        for pattern, theirs in shape.unnamed():
+            parts = [part for name, part in patterns.items() if overlap(pattern, name)]
+            # What matches one of the reader's own patterns is not among its additional properties.
+            if pattern not in patterns and isinstance(rest, dict):
+                parts.append(rest)
+            for part in parts:
+                yield from self.problems(reader.at(part), theirs, path + "{}")
 
     def _dependents(self, schema: dict[str, Any], shape: Shape, path: str) -> Iterator[Problem]:
         for name, needed in names_of_dependencies(schema).items():

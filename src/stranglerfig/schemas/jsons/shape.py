@@ -21,6 +21,9 @@ ALL = frozenset(TYPES) - {"integer"}
 _LEADING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "dependencies", "not"})
 """Keywords that lead from a schema to others which hold at the same place."""
 
+_BEGINNING = re.compile(r"\^((?:[\w -](?![*?{+]))*)(?!.*\|)")
+"""The literal beginning of a pattern that has no alternatives."""
+
 
 @dataclass(slots=True, eq=False)
 class Shape:
@@ -29,13 +32,13 @@ class Shape:
     Attributes:
         atoms: schemas whose own keywords all hold; ``$ref`` and ``allOf`` are followed already.
         choices: ``anyOf`` and ``oneOf`` still to be chosen from; the flag says that the others are then excluded.
-        nots: what is known not to hold, as plain text.
+        nots: schemas that are known not to hold, by their text.
         impossible: nothing can be written here.
     """
 
     atoms: list[Node] = field(default_factory=list)
     choices: list[tuple[list[Node], bool]] = field(default_factory=list)
-    nots: set[str] = field(default_factory=set)
+    nots: dict[str, Any] = field(default_factory=dict)
     impossible: bool = False
 
     @classmethod
@@ -49,9 +52,10 @@ class Shape:
     def chosen(self, branch: int) -> Shape:
         """The shape when the first choice falls on ``branch``."""
         (branches, exclusive), *rest = self.choices
-        shape = replace(self, atoms=list(self.atoms), choices=list(rest), nots=set(self.nots))
+        shape = replace(self, atoms=list(self.atoms), choices=list(rest), nots=dict(self.nots))
         if exclusive:
-            shape.nots |= {plain(part.schema) for index, part in enumerate(branches) if index != branch}
+            others = [part.schema for index, part in enumerate(branches) if index != branch]
+            shape.nots |= {plain(schema): schema for schema in others}
         shape._add(branches[branch], set())
         return shape
 
@@ -81,7 +85,7 @@ class Shape:
                 self.choices.append(([node.at(part) for part in schema[key]], key == "oneOf"))
         self._conditions(node)
         if "not" in schema:
-            self.nots.add(plain(schema["not"]))
+            self.nots[plain(schema["not"])] = schema["not"]
 
     def _conditions(self, node: Node) -> None:
         """Either end of a condition may hold; what either names may be written."""
@@ -97,11 +101,15 @@ class Shape:
 
     def types(self) -> frozenset[str]:
         """The types that may occur; ``number`` stands for fractions too, ``integer`` for whole numbers only."""
-        if len(self.atoms) == 1:
+        if len(self.atoms) == 1 and not self.nots:
             return types_of(self.atoms[0].schema)
         found = ALL
         for atom in self.atoms:
             found = both(found, types_of(atom.schema))
+        for schema in self.nots.values():
+            if isinstance(schema, dict) and schema.keys() == {"type"}:
+                gone = types_of(schema)
+                found -= gone | ({"integer"} if "number" in gone else frozenset())
         return found
 
     def values(self) -> list[Any] | None:
@@ -176,16 +184,16 @@ class Shape:
             atom.schema.get("additionalProperties") is False and not property_of(atom, name)[1] for atom in self.atoms
         )
 
-    def unnamed(self) -> list[list[Node]]:
-        """What holds of the values of properties that nothing names, one list for each way they may come about."""
+    def unnamed(self) -> list[tuple[str | None, list[Node]]]:
+        """Ways in which properties that nothing names may come about: (pattern of their names, what holds of them)."""
         if not self.open():
             return []
-        rest = [
-            atom.at(atom.schema["additionalProperties"]) for atom in self.atoms if "additionalProperties" in atom.schema
-        ]
-        patterns = [[atom.at(p)] for atom in self.atoms for p in atom.schema.get("patternProperties", {}).values()]
-        closed = any(part.schema is False for part in rest)
-        return patterns if closed else [*patterns, rest]
+        key = "additionalProperties"
+        rest = [atom.at(atom.schema[key]) for atom in self.atoms if key in atom.schema]
+        found: list[tuple[str | None, list[Node]]] = []
+        for atom in self.atoms:
+            found += [(name, [atom.at(part)]) for name, part in atom.schema.get("patternProperties", {}).items()]
+        return found if any(part.schema is False for part in rest) else [*found, (None, rest)]
 
     def prefix(self) -> int:
         """How many places of an array have schemas of their own."""
@@ -297,6 +305,14 @@ def property_of(atom: Node, name: str) -> tuple[list[Node], bool]:
     return ([atom.at(rest)], isinstance(rest, dict)) if isinstance(rest, dict) else ([], False)
 
 
+def overlap(one: str | None, other: str) -> bool:
+    """Whether a name can match both patterns; only different beginnings show that none can. None is any name."""
+    if one is None:
+        return True
+    begins = [found.group(1) if (found := _BEGINNING.match(pattern)) else "" for pattern in (one, other)]
+    return begins[0].startswith(begins[1]) or begins[1].startswith(begins[0])
+
+
 def prefix_of(schema: dict[str, Any]) -> list[Any]:
     """The schemas of an array's first places, in the old form or the new."""
     items = schema.get("items")
@@ -327,7 +343,8 @@ def names_of_dependencies(schema: dict[str, Any]) -> dict[str, list[str]]:
 
 def disjoint(one: Shape, other: Node, depth: int = 0) -> bool:
     """Whether nothing that ``one`` writes is valid under ``other``; False where that cannot be shown."""
-    if plain(other.schema) in one.nots or one.impossible:
+    text = plain(other.schema)
+    if one.impossible or (text in one.nots and "$ref" not in text):
         return True
     two = Shape.of([other])
     common = both(one.types(), two.types())
