@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +30,9 @@ class RemoteRegistry:
 
     def __init__(self, url: str, credentials: str | None = None) -> None:
         self._url = url.rstrip("/")
-        self._auth = None if credentials is None else aiohttp.BasicAuth(*credentials.split(":", 1))
+        self._headers = {"Accept": dialect.CONTENT_TYPE}
+        if credentials is not None:
+            self._headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
         self._session: aiohttp.ClientSession | None = None
         self._referenced: dict[Pointer, Version] = {}
 
@@ -110,9 +113,7 @@ class RemoteRegistry:
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                auth=self._auth, timeout=aiohttp.ClientTimeout(total=PATIENCE), headers={"Accept": dialect.CONTENT_TYPE}
-            )
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE), headers=self._headers)
         data = None if body is None else orjson.dumps(body)
         headers = {} if data is None else {"Content-Type": dialect.CONTENT_TYPE}
         # Already encoded: a subject may hold slashes and per cent signs.
