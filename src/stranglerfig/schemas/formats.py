@@ -89,7 +89,7 @@ def problems(new: Text, earlier: Sequence[Text], level: Level) -> list[Problem]:
     against = earlier if level.transitive else earlier[-1:]
     for age, old in enumerate(reversed(against)):
         for way in level.ways:
-            for problem in _problems(new, old, way):
+            for problem in _directed(new, old, way):
                 said = problem if age == 0 else replace(problem, words=f"{problem.words} (from {age + 1} versions ago)")
                 found.setdefault((problem.path, problem.kind, way), said)
     return list(found.values())
@@ -111,6 +111,13 @@ def differences(old: Text, new: Text) -> list[Difference]:
             return list(protobuf_differences.differences(protobuf.load(old), protobuf.load(new)))
         case Format.JSON:
             return list(json_differences.differences(jsons.parse(old), jsons.parse(new)))
+
+
+def _directed(new: Text, old: Text, way: Way) -> list[Problem]:
+    try:
+        return list(_problems(new, old, way))
+    except RecursionError:
+        return [Problem("$", "it is nested too deeply to be compared", "NOT_UNDERSTOOD")]
 
 
 def _problems(new: Text, old: Text, way: Way) -> Iterable[Problem]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from stranglerfig.schemas.avro.model import NO_DEFAULT, Field, Schema, described, said_logical
-from stranglerfig.schemas.avro.resolution import source_of
+from stranglerfig.schemas.avro.resolution import sources_of
 from stranglerfig.schemas.terms import Difference
 
 
@@ -43,7 +43,7 @@ def _fields(old: Schema, new: Schema, path: str, seen: set[tuple[int, int]]) -> 
     left = dict(before)
     added: list[Field] = []
     for part in new.fields:
-        source = source_of(part, before)
+        source = next(iter(sources_of(part, before)), None)
         if source is None:
             added.append(part)
             continue

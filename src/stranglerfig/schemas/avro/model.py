@@ -119,14 +119,13 @@ class _Reader:
         self._named: dict[str, Schema] = {}
 
     def document(self, text: str, path: str) -> Schema:
+        pending: list[tuple[Field, str]] = []
         try:
-            found = json.loads(text)
+            schema = self._schema(json.loads(text), "", path, pending)
         except ValueError as error:
             raise invalid(Format.AVRO, path, f"it is no JSON ({error})") from error
         except RecursionError as error:
             raise invalid(Format.AVRO, path, "it is nested too deeply") from error
-        pending: list[tuple[Field, str]] = []
-        schema = self._schema(found, "", path, pending)
         # A default can be of a type that is still being read (a recursive record): looked at once all is known.
         for holder, where in pending:
             if not _fits(holder.default, holder.schema):

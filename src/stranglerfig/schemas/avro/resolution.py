@@ -99,15 +99,20 @@ class Resolution:
         self._under_way.add(pair)
         written = {part.name: part for part in writer.fields}
         for part in reader.fields:
-            source = source_of(part, written)
-            if source is not None:
-                yield from self.problems(part.schema, source.schema, f"{path}.{part.name}")
+            where = f"{path}.{part.name}"
+            sources = sources_of(part, written)
+            if len(sources) > 1:
+                names = " and ".join(f"'{source.name}'" for source in sources)
+                words = f"the field '{part.name}' of {reader.short} could be read from {names} (by name and alias)"
+                yield self._problem(where, words, "SEVERAL_WRITER_FIELDS")
+            elif sources:
+                yield from self.problems(part.schema, sources[0].schema, where)
             elif part.default is NO_DEFAULT:
                 if self._way is Way.BACKWARD:
                     words = f"the field '{part.name}' of {reader.short} is new and has no default"
                 else:
                     words = f"the field '{part.name}' of {reader.short} is gone and had no default"
-                yield self._problem(f"{path}.{part.name}", words, "READER_FIELD_MISSING_DEFAULT_VALUE")
+                yield self._problem(where, words, "READER_FIELD_MISSING_DEFAULT_VALUE")
 
     def _logical(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         read, wrote = reader.logical, writer.logical
@@ -137,9 +142,10 @@ def named_alike(reader: Schema, writer: Schema) -> bool:
     return reader.name.rpartition(".")[2] == short or writer.name in reader.aliases
 
 
-def source_of(part: Field, written: dict[str, Field]) -> Field | None:
-    """The writer's field that the reader's ``part`` is read from: of its name, else of one of its aliases."""
-    return next((written[name] for name in (part.name, *part.aliases) if name in written), None)
+def sources_of(part: Field, written: dict[str, Field]) -> list[Field]:
+    """The writer's fields that the reader's ``part`` could be read from, by its name or its aliases; more than one is
+    a mistake (Java's ``SchemaCompatibility`` throws, fastavro takes the alias)."""
+    return [written[name] for name in dict.fromkeys((part.name, *part.aliases)) if name in written]
 
 
 def _symbols(lost: list[str]) -> str:

@@ -172,10 +172,11 @@ def _parse(text: str, references: tuple[Reference, ...]) -> Document:
 
 def _document(text: str, path: str, others: dict[str, Document], name: str) -> Document:
     try:
-        root = json.loads(text)
+        return document(json.loads(text), path, others, name)
     except ValueError as error:
         raise invalid(Format.JSON, path, f"it is no JSON ({error})") from error
-    return document(root, path, others, name)
+    except RecursionError as error:
+        raise invalid(Format.JSON, path, "it is nested too deeply") from error
 
 
 def document(root: Any, path: str = "$", others: dict[str, Document] | None = None, name: str = "") -> Document:
@@ -190,10 +191,7 @@ def document(root: Any, path: str = "$", others: dict[str, Document] | None = No
         own = root.get("$id", root.get("id"))
         made.base = own if isinstance(own, str) else name
     refs: list[tuple[str, str]] = []
-    try:
-        _walk(made, root, path, refs)
-    except RecursionError as error:
-        raise invalid(Format.JSON, path, "it is nested too deeply") from error
+    _walk(made, root, path, refs)
     for where, ref in refs:
         if made.find(ref) is None:
             raise invalid(Format.JSON, where, f"'{ref}' is neither in it nor among its references")

@@ -149,6 +149,8 @@ def _options(found: AnyMessage) -> dict[str, str]:
         name = f"({key.full_name})" if key.is_extension else key.name
         if key.is_repeated:
             options[name] = "[" + ", ".join(_value(key, part) for part in value) + "]"
+        elif isinstance(value, AnyMessage):
+            options |= {f"{name}.{inner}": said for inner, said in _options(value).items()}
         elif name != "map_entry":
             options[name] = _value(key, value)
     # Options of the user's own that nobody here has a descriptor for: told apart by their bytes.

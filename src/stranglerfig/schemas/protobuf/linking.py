@@ -51,7 +51,10 @@ def _load(source: str, references: tuple[Reference, ...]) -> File:
 def _read(source: str, path: str) -> File:
     if not source.strip():
         raise invalid(Format.PROTOBUF, path or "line 1", "there is nothing in it")
-    return descriptor.read(source) or text.read(source, path)
+    try:
+        return descriptor.read(source) or text.read(source, path)
+    except RecursionError as error:
+        raise invalid(Format.PROTOBUF, path or "line 1", "it is nested too deeply") from error
 
 
 def _imports(files: Iterable[File]) -> list[str]:
@@ -137,13 +140,12 @@ def json_name(name: str) -> str:
 
 
 def _check(file: File) -> None:
-    for message in walk(file.messages):
-        _check_message(message, file)
-    for enum in enums_of(file):
-        _check_enum(enum, file)
     _unique_names(file)
     for message in walk(file.messages):
         _unique_names(message)
+        _check_message(message, file)
+    for enum in enums_of(file):
+        _check_enum(enum, file)
 
 
 def _refuse(line: int, full: str, why: str) -> NoReturn:

@@ -117,11 +117,6 @@ class File:
         package = self.packages.get(full, "")
         return full[len(package) + 1 :] if package and full.startswith(f"{package}.") else full
 
-    def packed(self, part: Field) -> bool:
-        """Whether a repeated number is written packed."""
-        said = part.options.get("packed")
-        return said == "true" if said is not None else self.syntax != "proto2"
-
 
 def walk(messages: list[Message]) -> Iterator[Message]:
     """The messages and all within them, outer first."""
