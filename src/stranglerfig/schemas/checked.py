@@ -27,8 +27,8 @@ STALE = 1.0
 FRESH = 60.0
 """Seconds after which what is known of a subject is read anew: by then a deletion elsewhere is seen."""
 
-Name = tuple[str, str | int | None]
-"""A subject with what its event says of the schema: an id, a ``dataschema``, or nothing."""
+Name = tuple[str, str | bytes | None]
+"""A subject with what its event says of the schema: a header, a ``dataschema``, or nothing."""
 
 
 class EventCheck:
@@ -74,9 +74,9 @@ class EventCheck:
     def find(self, event: Event, topic: str = "") -> tuple[Version, payloads.Check] | None:
         """The event's schema among those known here: what every event pays."""
         data = event.data
-        if data[:1] == b"\0":
-            id = int.from_bytes(data[1:5], "big")
-            return self._known.get((event.type, id)) or self._known.get((f"{topic}-value", id))
+        if data.startswith(b"\0"):
+            header = data[: payloads.HEADER]
+            return self._known.get((event.type, header)) or self._known.get((f"{topic}-value", header))
         found = self._known.get((event.type, event.dataschema))
         if found is None and event.dataschema is not None and version_of(event.dataschema) is None:
             # What others mean by a dataschema of theirs is not known here.
@@ -123,7 +123,7 @@ class EventCheck:
             check = self._compiled.get(version.id)
             if check is None:
                 check = self._compiled[version.id] = payloads.check(await self._registry.text(version.schema))
-            for name in (version.id, uri(subject, version.version), None):
+            for name in (payloads.framed(version.id, b""), uri(subject, version.version), None):
                 known[subject, name] = (version, check)
         self._known = {name: each for name, each in self._known.items() if name[0] != subject} | known
         self._read[subject] = clock.monotonic()
