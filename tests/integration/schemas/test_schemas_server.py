@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from stranglerfig.foundation import postgres as sessions
 from stranglerfig.schemas import http
 from tests.integration.schemas.conftest import record
 
 if TYPE_CHECKING:
+    from stranglerfig.schemas.store import SchemaStore
     from tests.integration.schemas.conftest import Client
 
 Texts = tuple[str, str, str]
@@ -187,6 +191,21 @@ async def test_modes_say_what_may_be_done(ask: Client, texts: Texts) -> None:
     assert await number(ask, "POST", "/subjects/new/versions", {"schema": texts[0]}) == (422, 42205)
     assert await number(ask, "DELETE", "/subjects/s") == (422, 42205)
     assert await ask("GET", "/subjects") == (200, ["s"])
+
+
+async def test_a_protobuf_file_is_given_as_its_descriptor_to_who_asks(ask: Client) -> None:
+    source = 'syntax = "proto3"; package shop; message Order { int64 id = 1; }'
+    id = await ask.register("orders-value", source, "PROTOBUF")
+    assert (await ask("GET", f"/schemas/ids/{id}"))[1] == {"schemaType": "PROTOBUF", "schema": source}
+    status, found = await ask("GET", f"/schemas/ids/{id}?format=serialized")
+    file = FileDescriptorProto.FromString(base64.b64decode(found["schema"]))
+    assert status == 200 and (file.package, file.message_type[0].name) == ("shop", "Order")
+
+
+async def test_what_the_database_refuses_is_the_stores_failure(ask: Client, store: SchemaStore) -> None:
+    async with sessions.session(store._dsn, what="test") as conn:
+        await conn.execute("DROP TABLE fig.schema_reference")
+    assert await number(ask, "GET", "/subjects/s/versions") == (500, 50001)
 
 
 async def test_deleting_is_soft_first(ask: Client, texts: Texts) -> None:
