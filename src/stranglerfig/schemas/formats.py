@@ -85,13 +85,13 @@ def problems(new: Text, earlier: Sequence[Text], level: Level) -> list[Problem]:
     Raises:
         FigError: ``schema_invalid`` when one of the schemas is not valid.
     """
-    found: dict[tuple[str, str, Way], Problem] = {}
+    found: dict[tuple[str, str], Problem] = {}
     against = earlier if level.transitive else earlier[-1:]
     for age, old in enumerate(reversed(against)):
         for way in level.ways:
             for problem in _directed(new, old, way):
                 said = problem if age == 0 else replace(problem, words=f"{problem.words} (from {age + 1} versions ago)")
-                found.setdefault((problem.path, problem.kind, way), said)
+                found.setdefault((problem.path, problem.words), said)
     return list(found.values())
 
 

@@ -505,3 +505,76 @@ def test_json_differences() -> None:
         "the list of its values is new",
     ) in back
     assert ("$.note", "it becomes optional") in back
+
+
+# --- the documentation
+
+
+def test_the_words_in_the_documentation_are_printed() -> None:
+    page = (Path(__file__).parents[3] / "docs/explanation/compatibility.md").read_text()
+    blocks = page.split("```text\n")[1:]
+    lines = [line for block in blocks for line in block.split("```")[0].splitlines()]
+    printed = {f"{problem.path}: {problem.words}" for problem in _documented()}
+    assert len(lines) == 19 and [line for line in lines if line not in printed] == []
+
+
+def _documented() -> list[Any]:
+    def placed(*fields: Any) -> Text:
+        return avro(record(*fields) | {"name": "OrderPlaced"})
+
+    def described(properties: Any, *required: str) -> Text:
+        return jsons({"type": "object", "properties": properties, "required": required})
+
+    number, sku = {"name": "id", "type": "int"}, {"name": "sku", "type": "string"}
+    millis, micros = (
+        {"name": "at", "type": {"type": "long", "logicalType": f"timestamp-{u}"}} for u in ("millis", "micros")
+    )
+    status, fewer = (
+        {"name": "status", "type": {"type": "enum", "name": "Status", "symbols": symbols}}
+        for symbols in (["OPEN", "LOST"], ["OPEN"])
+    )
+    note, bare = ({"name": "note", "type": kind} for kind in (["null", "string"], "string"))
+    item, whole = {"id": {"type": "integer"}}, {"number": {"type": "integer"}}
+    pairs = [
+        (placed(number), placed(number, sku)),
+        (placed(number, sku), placed(number)),
+        (placed(number | {"type": "long"}), placed(number)),
+        (placed(status), placed(fewer)),
+        (placed(note), placed(bare)),
+        (placed(millis), placed(micros)),
+        (proto("message Item { string sku = 1; }"), proto("message Item { int32 sku = 1; }")),
+        (proto("message Item { } message Order { }"), proto("message Item { }")),
+        (
+            proto("message Item { string sku = 1; string ean = 2; }"),
+            proto("message Item { oneof code { string sku = 1; string ean = 2; } }"),
+        ),
+        (
+            proto("message Item { oneof code { string sku = 1; string ean = 2; } }"),
+            proto("message Item { oneof code { string sku = 1; } }"),
+        ),
+        (
+            proto('syntax = "proto2"; message Item { }'),
+            proto('syntax = "proto2"; message Item { required string ean = 1; }'),
+        ),
+        (proto("message Item { reserved 2; }"), proto("message Item { int32 plu = 2; }")),
+        (described(item, "id"), described(item | {"sku": {"type": "string"}}, "id", "sku")),
+        (described(item, "id"), described(whole, "number")),
+        (described(item, "id"), described(item)),
+        (described({"reason": {"enum": ["count", "loss"]}}), described({"reason": {"enum": ["count", "theft"]}})),
+        (
+            described({"note": {"type": "string", "maxLength": 20}}),
+            described({"note": {"type": "string", "maxLength": 10}}),
+        ),
+        (described({"note": {"type": "string"}}), described({"note": {"type": "string", "dialect": "x"}})),
+    ]
+    return [problem for old, new in pairs for problem in problems(new, [old], Level.FULL)]
+
+
+def test_two_limits_of_one_field_are_two_problems() -> None:
+    old, new = jsons({"type": "string"}), jsons({"type": "string", "minLength": 1, "maxLength": 9})
+    assert [problem.kind for problem in problems(new, [old], Level.BACKWARD)] == ["RANGE_NARROWED"] * 2
+
+
+def test_what_hurts_both_ways_alike_is_said_once() -> None:
+    old = avro({"type": "long", "logicalType": "timestamp-millis"})
+    assert len(problems(avro({"type": "long", "logicalType": "timestamp-micros"}), [old], Level.FULL)) == 1

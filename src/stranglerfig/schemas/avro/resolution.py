@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stranglerfig.schemas.avro.model import NAMED, NO_DEFAULT, Field, Schema, described, said_logical
+from stranglerfig.schemas.avro.model import NAMED, NO_DEFAULT, PRIMITIVES, Field, Schema, described, said_logical
 from stranglerfig.schemas.terms import Problem, Way
 
 PROMOTIONS: dict[str, frozenset[str]] = {
@@ -30,7 +30,7 @@ class Resolution:
 
     def problems(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         """Why ``reader`` cannot read what ``writer`` wrote."""
-        if reader is writer:
+        if reader is writer or plainly_alike(reader, writer):
             return
         if writer.kind == "union":
             yield from self._written_union(reader, writer, path)
@@ -70,9 +70,13 @@ class Resolution:
                 yield from found
 
     def _read_union(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
+        if any(plainly_alike(branch, writer) for branch in reader.branches):
+            return
         alike: list[Problem] = []
         for branch in reader.branches:
-            found = list(Resolution(self._way, self._under_way).problems(branch, writer, path))
+            # A trial must not leave its marks; of a primitive there are none.
+            trial = self if writer.kind in PRIMITIVES else Resolution(self._way, self._under_way)
+            found = list(trial.problems(branch, writer, path))
             if not found:
                 return
             if branch.kind == writer.kind and (branch.kind not in NAMED or named_alike(branch, writer)):
@@ -134,6 +138,11 @@ class Resolution:
 
     def _problem(self, path: str, words: str, kind: str) -> Problem:
         return Problem(path, f"{words}: {self._way.harm}", kind)
+
+
+def plainly_alike(reader: Schema, writer: Schema) -> bool:
+    """Whether both are one primitive, and the reader makes nothing else of it by a logical type."""
+    return reader.kind == writer.kind and not reader.extra and reader.kind in PRIMITIVES
 
 
 def named_alike(reader: Schema, writer: Schema) -> bool:

@@ -297,3 +297,16 @@ def normal(root: Any) -> str:
 def plain(value: Any) -> str:
     """A value as text, the same for equal JSON (Python takes True for 1)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal JSON, without writing them out."""
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(same(value, other[key]) for key, value in one.items())
+        )
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

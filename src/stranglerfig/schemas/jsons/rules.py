@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stranglerfig.schemas.jsons import values
-from stranglerfig.schemas.jsons.documents import Document, Node, plain
+from stranglerfig.schemas.jsons.documents import Document, Node, same
 from stranglerfig.schemas.jsons.shape import (
     Shape,
     disjoint,
@@ -71,14 +71,12 @@ class Comparison:
 
     def problems(self, reader: Node, writer: list[Node], path: str) -> Iterator[Problem]:
         """Why ``reader`` could not accept what is written under all of ``writer``."""
-        if self._same_text and any(part.schema == reader.schema for part in writer):
-            wanted = plain(reader.schema)
-            if any(plain(part.schema) == wanted for part in writer):
-                return
+        if self._same_text and any(same(part.schema, reader.schema) for part in writer):
+            return
         shape = Shape.of(writer)
         for key in sorted({key for atom in shape.atoms for key in strange(atom.schema)}):
             said = reader.schema.get(key) if isinstance(reader.schema, dict) else None
-            if any(plain(value) != plain(said) for value in shape.every(key)):
+            if not all(same(value, said) for value in shape.every(key)):
                 yield self._not_understood(path, key)
         yield from self._each_choice(reader, shape, path)
 
@@ -136,15 +134,12 @@ class Comparison:
 
     def _has(self, shape: Shape, keywords: dict[str, Any]) -> bool:
         """Whether one of the writer's schemas has just these keywords; with references they could differ."""
-        wanted = plain(keywords)
-        return self._same_text and any(
-            plain({key: atom.schema[key] for key in keywords if key in atom.schema}) == wanted for atom in shape.atoms
-        )
+        found = ({key: atom.schema[key] for key in keywords if key in atom.schema} for atom in shape.atoms)
+        return self._same_text and any(same(theirs, keywords) for theirs in found)
 
     def _depends(self, shape: Shape, name: str, part: Any) -> bool:
-        wanted = plain(part)
         theirs = [schemas_of_dependencies(atom.schema) for atom in shape.atoms]
-        return self._same_text and any(name in found and plain(found[name]) == wanted for found in theirs)
+        return self._same_text and any(name in found and same(found[name], part) for found in theirs)
 
     def _some(self, branches: list[Node], shape: Shape, path: str, *, alone: bool) -> Iterator[Problem]:
         tried = [self._fits(branch, shape, path) for branch in branches]
@@ -166,7 +161,7 @@ class Comparison:
     def _own(self, reader: Node, shape: Shape, path: str) -> Iterator[Problem]:
         schema = reader.schema
         for key in strange(schema):
-            if plain(schema[key]) not in map(plain, shape.every(key)):
+            if not any(same(schema[key], theirs) for theirs in shape.every(key)):
                 yield self._not_understood(path, key)
         types = shape.types()
         accepted = types_of(schema) if "type" in schema else types

@@ -40,6 +40,7 @@ class Shape:
     choices: list[tuple[list[Node], bool]] = field(default_factory=list)
     nots: dict[str, Any] = field(default_factory=dict)
     impossible: bool = False
+    _written: dict[str, list[Node] | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> Shape:
@@ -52,7 +53,7 @@ class Shape:
     def chosen(self, branch: int) -> Shape:
         """The shape when the first choice falls on ``branch``."""
         (branches, exclusive), *rest = self.choices
-        shape = replace(self, atoms=list(self.atoms), choices=list(rest), nots=dict(self.nots))
+        shape = replace(self, atoms=list(self.atoms), choices=list(rest), nots=dict(self.nots), _written={})
         if exclusive:
             others = [part.schema for index, part in enumerate(branches) if index != branch]
             shape.nots |= {plain(schema): schema for schema in others}
@@ -167,6 +168,11 @@ class Shape:
 
     def written(self, name: str) -> list[Node] | None:
         """All that holds of a property's value; None when the property is never written."""
+        if name not in self._written:
+            self._written[name] = self._find(name)
+        return self._written[name]
+
+    def _find(self, name: str) -> list[Node] | None:
         found: list[Node] = []
         known = False
         for atom in self.atoms:
@@ -176,7 +182,7 @@ class Shape:
         # To require a property is to name it.
         if not known and not (self._may(name) and (self.open() or name in self.required())):
             return None
-        return None if Shape.of(found).impossible else found
+        return None if any(part.schema is False for part in found) else found
 
     def _may(self, name: str) -> bool:
         """Whether an open shape allows a property that nothing names."""
@@ -296,6 +302,8 @@ def property_of(atom: Node, name: str) -> tuple[list[Node], bool]:
     """(what one schema says of a property's value, whether it names the property)."""
     schema = atom.schema
     found = [atom.at(schema["properties"][name])] if name in schema.get("properties", ()) else []
+    if found and "patternProperties" not in schema:
+        return found, True
     found += [
         atom.at(part) for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, name)
     ]

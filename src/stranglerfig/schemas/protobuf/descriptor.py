@@ -37,9 +37,11 @@ def decoded(text: str) -> descriptor_pb2.FileDescriptorProto | None:
     if not _BASE64.fullmatch(text):
         return None
     try:
-        return descriptor_pb2.FileDescriptorProto.FromString(base64.b64decode(text, validate=False))
+        found = descriptor_pb2.FileDescriptorProto.FromString(base64.b64decode(text, validate=False))
     except (binascii.Error, DecodeError):
         return None
+    # Many a text is base64 by chance, and some bytes parse by chance; a descriptor has a name.
+    return found if found.name else None
 
 
 def well_known(path: str) -> File:

@@ -121,6 +121,8 @@ class _Linker:
 
 def _plain_options(part: Field) -> None:
     """Options that say what is so anyway go; numbers are written in one way."""
+    if not part.options:
+        return
     if part.options.get("json_name") == text.quoted(json_name(part.name)):
         del part.options["json_name"]
     default = part.options.get("default")
@@ -133,6 +135,7 @@ def _plain_options(part: Field) -> None:
     part.options["default"] = repr(int(value) if value == int(value) else value)
 
 
+@lru_cache(maxsize=4096)
 def json_name(name: str) -> str:
     """The name in JSON where none is given: lowerCamelCase, as protoc makes it."""
     first, *rest = name.split("_")
