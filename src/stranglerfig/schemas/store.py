@@ -14,7 +14,7 @@ import psycopg
 
 from stranglerfig.foundation import postgres, sql
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.schemas import formats
+from stranglerfig.schemas import formats, succession
 from stranglerfig.schemas.formats import Format, Level, Problem, Reference, Text
 from stranglerfig.schemas.subjects import (
     Deleted,
@@ -143,7 +143,7 @@ class SchemaStore:
                 earlier = await _find(conn, subject=subject)
             else:
                 earlier = [await _version(conn, subject, version, Deleted.NOT)]
-            return formats.problems(new, [await self._text_of(conn, each) for each in earlier], holds.level)
+            return succession.problems(new, [await self._text_of(conn, each) for each in earlier], holds.level)
 
     # --- settings
 
@@ -328,7 +328,7 @@ class SchemaStore:
         self, conn: postgres.Connection, subject: str, schema: Given, history: Sequence[Version], level: Level
     ) -> None:
         new = await self._text(conn, schema)
-        found = formats.problems(new, [await self._text_of(conn, each) for each in history], level)
+        found = succession.problems(new, [await self._text_of(conn, each) for each in history], level)
         if found:
             raise incompatible(subject, found, level, history[-1].version)
 
