@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import append, cutover, facade, memory, snapshot, stream, up
+from bench import append, cutover, facade, memory, schemas, snapshot, stream, up
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -34,6 +34,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("backlog",), stream.backlog),
     (("memory",), memory.peaks),
     (("log_append",), append.appended),
+    (("schema_lookup", "schema_check"), schemas.governed),
     (("facade_p50", "facade_p99"), facade.added),
     (("up",), up.ready),
     (("cutover_hold", "cutover_failed"), cutover.held),

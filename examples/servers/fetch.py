@@ -1,4 +1,4 @@
-"""Getting servers from where their makers publish them: Maven Central, Debian, the Go module proxy."""
+"""Getting servers and tools from where their makers publish them: Maven Central, Debian, Go's module proxy, npm."""
 
 from __future__ import annotations
 
@@ -106,6 +106,24 @@ def debian(program: str, *packages: str, search: Sequence[str] = ("/usr/sbin", "
         if found is None:
             raise Missing(f"{' '.join(packages)} brought no {program}")
         return found
+
+
+def npm(name: str, packages: Sequence[str]) -> Path:
+    """A folder whose ``node_modules`` has ``package@version`` and all that they need; their scripts are not run."""
+    wanted = "\n".join(sorted(packages))
+    folder = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    with _alone(name):
+        if folder.is_dir():
+            return folder
+        command = _installed("npm", "npm")
+        print(f"fetching {name} from the npm registry", flush=True)
+        making = folder.with_suffix(".making")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        (making / "package.json").write_text('{"name": "fetch", "private": true}\n')
+        _run([command, "install", "--ignore-scripts", "--no-audit", "--no-fund", *packages], folder=making)
+        making.rename(folder)
+    return folder
 
 
 def _installed(program: str, package: str) -> str:

@@ -81,14 +81,14 @@ class Reference(Settings):
 
     @property
     def text(self) -> str | None:
-        """The address, when it is given here."""
-        raise NotImplementedError
+        """The address, when it is given here; a kind of reference that only ever points elsewhere has none."""
+        return None
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        here = next(name for name in cls.model_fields if name not in ("env", "file"))
-        return {here: given} if isinstance(given, str) else given
+        here = next((name for name in cls.model_fields if name not in ("env", "file")), None)
+        return {here: given} if isinstance(given, str) and here is not None else given
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

@@ -171,7 +171,11 @@ async def _status(fig: Fig, context: str | None) -> dict[str, Any]:
 
     if context is not None:
         fig.project.folder(context)
-    return await commands.status(fig.control, context)
+    from stranglerfig.runtime.datadir import DataDirectory
+    from stranglerfig.runtime.supervise import registry_url
+
+    registry = registry_url(fig.project, DataDirectory(fig.project.data_directory).ports())
+    return {**await commands.status(fig.control, context), "schema_registry": registry}
 
 
 @click.command()

@@ -38,6 +38,7 @@ COMMANDS = {
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
     "events": "events:events",
+    "schema": "schema:schema",
     "model": "model:model",
     "explain": "explain:explain",
     "completion": "completion:completion",

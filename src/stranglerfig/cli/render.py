@@ -137,9 +137,12 @@ def _inline(value: Mapping[str, Any]) -> str:
 def status(found: Mapping[str, Any]) -> RenderableType:
     """``extraction.commands.status`` as tables."""
     extractions = found.get("extractions", [])
-    if not extractions:
-        return Text("No extraction has begun: fig plan CONTEXT looks whether one can.")
-    return Group(*(part for extraction in extractions for part in _status(extraction)))
+    parts = [part for extraction in extractions for part in _status(extraction)]
+    if not parts:
+        parts.append(Text("No extraction has begun: fig plan CONTEXT looks whether one can."))
+    if registry := found.get("schema_registry"):
+        parts.append(Text(f"schema registry: {registry}"))
+    return Group(*parts)
 
 
 def _status(extraction: Mapping[str, Any]) -> list[RenderableType]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from stranglerfig.extraction.facts import Fact
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.schemas.registry import SchemaRegistry
+from stranglerfig.schemas.formats import Format, Level
+from stranglerfig.schemas.ports import Registry
+from stranglerfig.schemas.subjects import Given
 from stranglerfig.storming import generate
 from stranglerfig.storming.lint import errors
 from stranglerfig.storming.model import Model, missing_signatures, void_signatures
@@ -49,7 +51,7 @@ def signed_fact(file: Path) -> Fact:
     return False, None, f"not signed for: {', '.join(missing)}{void}"
 
 
-async def register_schemas(model_file: Path, folder: Path, registry: SchemaRegistry, context_name: str) -> Fact:
+async def register_schemas(model_file: Path, folder: Path, registry: Registry, context_name: str) -> Fact:
     """Generate what is missing, register every event's schema as the team has it, and say whether all are there."""
     model = read(model_file)
     context = next((found for found in model.contexts if found.slug == context_name), None)
@@ -64,7 +66,9 @@ async def register_schemas(model_file: Path, folder: Path, registry: SchemaRegis
         except (OSError, ValueError) as error:
             return False, None, f"{file} cannot be read: {error}"
         try:
-            await registry.register(context.event_type(event), schema, by="fig")
+            given = Given(Format.JSON, json.dumps(generate.unmarked(schema)))
+            # In both directions: the monolith's side and the service's are brought forward one after the other.
+            await registry.register(context.event_type(event), given, by="fig", normalize=True, level=Level.FULL)
         except FigError as error:
             return False, None, error.message
         registered += 1

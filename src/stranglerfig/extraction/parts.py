@@ -14,6 +14,7 @@ from stranglerfig.extraction.decommission import held
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.fence import FenceClient
+from stranglerfig.schemas.ports import Registry
 
 Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """Says what is being done: a line of text, and figures (``done``, ``total``, ``rate``, ``remaining``) where known."""
@@ -57,6 +58,7 @@ class Parts:
     monolith_dsn: str
     contexts: Mapping[str, ContextParts]
     log: EventLog
+    registry: Registry
     flows: Flows
     envoy: EnvoyControl
     fence: FenceClient

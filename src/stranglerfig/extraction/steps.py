@@ -24,7 +24,6 @@ from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import Kind, Kpi
-from stranglerfig.schemas.registry import SchemaRegistry
 from stranglerfig.sync import derive, target
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
@@ -236,12 +235,11 @@ class Steps:
         return None, None if found is None else float(found), "sql in the service's database"
 
     async def _register_schemas(self) -> facts.Fact:
-        registry = SchemaRegistry(self.parts.control_dsn)
-        await registry.migrate()
+        await self.parts.registry.prepare()
         return await model_state.register_schemas(
             self.context.folder / self.settings.model,
             self.context.folder / self.settings.schemas,
-            registry,
+            self.parts.registry,
             self.settings.context,
         )
 

@@ -34,6 +34,7 @@ COMMON = (
     "stranglerfig.capture.capture",
     "stranglerfig.sync.apply",
     "stranglerfig.verification.shadow",
+    "stranglerfig.schemas.server",
     "uvloop",
 )
 

@@ -24,7 +24,7 @@ from stranglerfig.runtime import logs, processes
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
-from stranglerfig.runtime.settings import Project, load_project
+from stranglerfig.runtime.settings import Project, host_and_port, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
 from stranglerfig.runtime.wiring import (
     capture_job,
@@ -33,6 +33,7 @@ from stranglerfig.runtime.wiring import (
     derive_job,
     envoy_control,
     open_log,
+    open_registry,
     sync_job,
     traces_endpoint,
 )
@@ -40,7 +41,7 @@ from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
-NEEDS_CONTROL = frozenset({"shadow", "capture", "sync", "controller"})
+NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller"})
 KillPoint = Callable[[str], None]
 
 
@@ -282,6 +283,7 @@ def controller(role: Role) -> None:
         flows = Flows(role.control, keep=True)
         envoy = envoy_control(project, role.ports)
         client = FenceClient(f"http://127.0.0.1:{role.ports['fence']}")
+        registry = open_registry(project)
         parts = Parts(
             name=project.estate.name,
             project=project.directory,
@@ -291,6 +293,7 @@ def controller(role: Role) -> None:
             monolith_dsn=project.reveal(project.estate.monolith.database),
             contexts=context_parts(project),
             log=log_,
+            registry=registry,
             flows=flows,
             envoy=envoy,
             fence=client,
@@ -302,6 +305,7 @@ def controller(role: Role) -> None:
             role.ready()
             await control(parts)
         finally:
+            await registry.close()
             await client.close()
             await flows.close()
             await envoy.close()
@@ -322,24 +326,35 @@ def shadow(role: Role) -> None:
     _loop(role, work, fast=True)
 
 
+def registry(role: Role) -> None:
+    """The schema registry's server."""
+    from stranglerfig.schemas.server import serve_registry
+
+    listen = role.project.estate.schemas.listen
+    host, port = ("127.0.0.1", role.ports["registry"]) if listen is None else host_and_port(listen)
+    _loop(role, serve_registry(host, port, role.control, ready=lambda _: role.ready()))
+
+
 def capture(role: Role) -> None:
     """Changes out of the databases into the log, for every flow that is wanted."""
     from stranglerfig.capture.capture import run as run_capture
 
     async def work() -> None:
         log_ = open_log(role.project)
+        schemas = open_registry(role.project)
         flows = Flows(role.control, keep=True)
         try:
             await log_.migrate()
             await flows.migrate()
             contexts = context_parts(role.project)
-            governed = checked(role.project, log_)
+            governed = checked(log_, schemas)
 
             async def one(flow: Flow, report: Report) -> None:
                 await run_capture(await capture_job(role.project, contexts, flow, role.control), governed, report)
 
             await FlowsRole(flows, "capture", one).run(role.ready)
         finally:
+            await schemas.close()
             await flows.close()
             await log_.close()
 
@@ -353,9 +368,10 @@ def sync(role: Role) -> None:
 
     async def work() -> None:
         log_ = open_log(role.project)
+        schemas = open_registry(role.project)
         flows = Flows(role.control, keep=True)
         contexts = context_parts(role.project)
-        governed = checked(role.project, log_)
+        governed = checked(log_, schemas)
 
         async def one(flow: Flow, report: Report) -> None:
             job = await sync_job(role.project, contexts, flow, role.control)
@@ -381,6 +397,7 @@ def sync(role: Role) -> None:
             await flows.migrate()
             await FlowsRole(flows, "sync", one).run(role.ready)
         finally:
+            await schemas.close()
             await flows.close()
             await log_.close()
 
@@ -392,6 +409,7 @@ ROLES: dict[str, Callable[[Role], None]] = {
     "envoy": envoy,
     "fence": fence,
     "shadow": shadow,
+    "registry": registry,
     "capture": capture,
     "sync": sync,
     "controller": controller,

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import ProgrammingError, conninfo
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Reference, Settings
 from stranglerfig.eventlog import BACKENDS
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 ESTATE_FILE = "fig.yaml"
 _LOGS = tuple(name for name in BACKENDS if name not in ("postgres", "memory"))
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """The parts of ``127.0.0.1:8080`` or ``[::1]:8080``."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def look_up(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
@@ -78,6 +84,31 @@ def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[s
     return found
 
 
+def _secret(env: str | None, file: str | None, directory: Path, environment: Mapping[str, str]) -> str:
+    """What an environment variable or a file holds; one of them is given."""
+    if env is not None:
+        found = environment.get(env)
+        if not found:
+            raise FigError(
+                "secret_missing",
+                f"the environment variable {env}, which the configuration names, is not set",
+                f"Set {env} where fig runs, or name a file: {{file: path}}.",
+                variable=env,
+            )
+        return found
+    assert file is not None
+    path = directory / file
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise FigError(
+            "secret_missing",
+            f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
+            "Create it with what the configuration wants in it, readable by the account that fig runs as.",
+            file=str(path),
+        ) from error
+
+
 def describe(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
     """Where ``reference`` points, without its password; never fails."""
     try:
@@ -125,6 +156,35 @@ class TelemetrySettings(Settings):
     )
 
 
+class CredentialsReference(Reference):
+    """Where credentials (``user:password``) are: never in the file itself."""
+
+
+class SchemasSettings(Settings):
+    """The schema registry: our own in the control database, or another one by its URL."""
+
+    url: str | None = Field(
+        default=None,
+        description="Another registry that speaks Confluent's REST dialect; ours is then not started.",
+        pattern=r"^https?://[^\s@]+$",
+    )
+    credentials: CredentialsReference | None = Field(
+        default=None, description="For the other registry, sent as basic authentication."
+    )
+    listen: str | None = Field(
+        default=None,
+        description="Where ours listens; a port of its own on loopback by default. It knows no accounts.",
+        pattern=r"^\S+:\d{1,5}$",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {} if given == "embedded" else {"url": given}
+        return given
+
+
 class Estate(Settings):
     """``fig.yaml``: the estate."""
 
@@ -145,6 +205,9 @@ class Estate(Settings):
         default=None,
         description="The control database, when it is the user's own; else an embedded PostgreSQL is started.",
     )
+    schemas: SchemasSettings = Field(
+        default_factory=SchemasSettings, description="The schema registry: 'embedded', a URL, or more in detail."
+    )
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
 
@@ -159,8 +222,7 @@ class Estate(Settings):
     @property
     def listen(self) -> tuple[str, int]:
         """Host and port of the façade."""
-        host, _, port = str(self.facade.listen).rpartition(":")
-        return host.strip("[]"), int(port)
+        return host_and_port(self.facade.listen)
 
 
 @dataclass(frozen=True)
@@ -217,6 +279,10 @@ class Project:
         """The event log's address; None for the one in the control database (``secret_missing``)."""
         found = look_up(self.estate.log, self.directory, self.environment)
         return None if found == "postgres" else found
+
+    def secret(self, reference: CredentialsReference) -> str:
+        """What a file's ``credentials`` stand for (``secret_missing``)."""
+        return look_up(reference, self.directory, self.environment)
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""

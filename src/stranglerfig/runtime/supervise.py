@@ -26,8 +26,8 @@ from stranglerfig.runtime.settings import Project
 
 log = logging.getLogger(__name__)
 
-ROLES = ("fence", "shadow", "envoy", "capture", "sync", "controller")
-MEASURED = ("fence", "shadow", "capture", "sync", "controller")
+ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller")
+MEASURED = ("fence", "shadow", "registry", "capture", "sync", "controller")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 STEADY = 3.0
 """Seconds of work after which a role's end is not the continuation of the one before: while the controller is away
@@ -67,7 +67,9 @@ class Supervisor:
     def __init__(self, project: Project, data: DataDirectory, roles: tuple[str, ...] = ROLES) -> None:
         self._project = project
         self._data = data
-        self._roles = roles
+        # Another registry is used as it is: ours would only be a second truth.
+        theirs = project.estate.schemas.url is not None
+        self._roles = tuple(role for role in roles if not (theirs and role == "registry"))
         self._children: dict[str, Child] = {}
         self._born: dict[str, Born] = {}
         self._nursery = Nursery(project, data.log_file("nursery"))
@@ -93,6 +95,8 @@ class Supervisor:
         found["control database"] = control if self.embedded else postgres.describe(control)
         log = self._project.log_url
         found["log"] = found["control database"] if log is None else describe(log)
+        if (registry := registry_url(self._project, self._ports)) is not None:
+            found["schema registry"] = registry
         for role in self._roles:
             if role in MEASURED:
                 found[f"metrics of {role}"] = f"http://127.0.0.1:{self._ports[f'metrics_{role}']}/metrics"
@@ -294,6 +298,16 @@ def control_dsn(project: Project, ports: dict[str, int] | None = None) -> str:
             directory=str(project.data_directory),
         )
     return f"postgresql://postgres@127.0.0.1:{port}/fig"
+
+
+def registry_url(project: Project, ports: dict[str, int]) -> str | None:
+    """Where schemas are registered, or None when ours has no port yet."""
+    named = project.estate.schemas
+    if named.url is not None:
+        return named.url
+    if named.listen is not None:
+        return f"http://{named.listen}"
+    return f"http://127.0.0.1:{ports['registry']}" if "registry" in ports else None
 
 
 def on_signals(stop: Callable[[], Any]) -> None:

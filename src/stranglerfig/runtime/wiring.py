@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.schemas.ports import Registry
     from stranglerfig.sync.derive import DeriveJob
     from stranglerfig.sync.target import SyncJob
 
@@ -63,11 +64,23 @@ def is_ours(topic: str) -> bool:
     return topic.startswith("fig.") and not topic.startswith("fig.changes.")
 
 
-def checked(project: Project, log: EventLog) -> EventLog:
-    """The log as producers see it: an event on ``events.<context>`` that is not as its schema says is refused."""
-    from stranglerfig.schemas.registry import CheckedLog, SchemaRegistry
+def open_registry(project: Project) -> Registry:
+    """The schema registry that ``fig.yaml`` names: ours in the control database, or another one by its URL."""
+    named = project.estate.schemas
+    if named.url is None:
+        from stranglerfig.schemas.store import SchemaStore
 
-    return CheckedLog(log, SchemaRegistry(control_dsn(project)), governed=lambda topic: topic.startswith("events."))
+        return SchemaStore(control_dsn(project))
+    from stranglerfig.schemas.remote import RemoteRegistry
+
+    return RemoteRegistry(named.url, None if named.credentials is None else project.secret(named.credentials))
+
+
+def checked(log: EventLog, registry: Registry) -> EventLog:
+    """The log as producers see it: an event on ``events.<context>`` that is not as its schema says is refused."""
+    from stranglerfig.schemas.checked import CheckedLog
+
+    return CheckedLog(log, registry, governed=lambda topic: topic.startswith("events."))
 
 
 def context_parts(project: Project) -> dict[str, ContextParts]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import jsonschema
 from jsonschema.protocols import Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
 
 Check = Callable[[Any], bool]
 _KNOWN = frozenset(
@@ -51,11 +53,23 @@ _TYPES: dict[str, Check] = {
 
 
 class Checker:
-    """One schema, compiled."""
+    """A schema, compiled.
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._full: Validator = jsonschema.Draft202012Validator(dict(schema), format_checker=_checker)
-        self._fast = _compile(schema)
+    Args:
+        references: other schemas by the names that its ``$ref`` have for them.
+    """
+
+    def __init__(
+        self, schema: Mapping[str, Any] | bool, references: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        draft = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+        resources = [
+            (name, Resource.from_contents(found, default_specification=DRAFT202012))
+            for name, found in (references or {}).items()
+        ]
+        known: Registry[Any] = Registry().with_resources(resources)
+        self._full: Validator = draft(schema, format_checker=_checker, registry=known)
+        self._fast = _compile(schema) if isinstance(schema, Mapping) else None
 
     def problem(self, data: Any) -> tuple[str, str] | None:
         """None when ``data`` matches, else (path such as ``$.delta``, what is wrong)."""

@@ -29,6 +29,7 @@ __all__ = [
     "Text",
     "canonical",
     "differences",
+    "normal",
     "problems",
     "validate",
 ]
@@ -40,13 +41,18 @@ def canonical(schema: Text) -> str:
     Raises:
         FigError: ``schema_invalid``, saying where and why.
     """
-    lines = [_own_form(schema)]
+    lines = [normal(schema)]
     for index, reference in enumerate(schema.references):
-        lines.append(f"{reference.name} = {_own_form(Text(schema.format, reference.text, schema.references[:index]))}")
+        lines.append(f"{reference.name} = {normal(Text(schema.format, reference.text, schema.references[:index]))}")
     return "\n".join(lines)
 
 
-def _own_form(schema: Text) -> str:
+def normal(schema: Text) -> str:
+    """The normal form without what it refers to: a schema again, with the same references.
+
+    Raises:
+        FigError: ``schema_invalid``, saying where and why.
+    """
     match schema.format:
         case Format.AVRO:
             return avro.canonical(schema)

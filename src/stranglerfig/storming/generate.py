@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stranglerfig.schemas.asyncapi import Channel, Message, document
 from stranglerfig.storming.model import Context, Event, Field, Model
 
 MARK = "x-fig-generated"
@@ -70,29 +71,25 @@ def _property(f: Field) -> dict[str, Any]:
 
 def asyncapi(model: Model, *, title: str) -> dict[str, Any]:
     """The AsyncAPI 3 document of all topics and their events."""
-    channels: dict[str, Any] = {}
-    operations: dict[str, Any] = {}
-    schemas: dict[str, Any] = {}
-    for context in model.contexts:
-        messages = {}
-        for event in context.events():
-            name = context.event_type(event)
-            schemas[name] = {key: part for key, part in schema(context, event).items() if key != "$schema"}
-            messages[event.name] = {
-                "name": name,
-                "contentType": "application/json",
-                "payload": {"$ref": f"#/components/schemas/{name}"},
-            }
-        channels[context.slug] = {"address": context.topic, "messages": messages}
-        operations[f"publish.{context.slug}"] = {"action": "send", "channel": {"$ref": f"#/channels/{context.slug}"}}
-    return {
-        "asyncapi": "3.0.0",
-        "info": {"title": title, "version": "1.0.0"},
-        "defaultContentType": "application/json",
-        "channels": channels,
-        "operations": operations,
-        "components": {"schemas": schemas},
-    }
+    channels = [
+        Channel(
+            key=context.slug,
+            address=context.topic,
+            messages=[
+                Message(
+                    key=event.name,
+                    name=context.event_type(event),
+                    content_type="application/json",
+                    payload={key: part for key, part in schema(context, event).items() if key != "$schema"},
+                    about={},
+                )
+                for event in context.events()
+            ],
+            senders=[f"publish.{context.slug}"],
+        )
+        for context in model.contexts
+    ]
+    return document(title, channels)
 
 
 def extraction_draft(context: Context) -> str:
@@ -129,7 +126,12 @@ def marked(document: dict[str, Any]) -> dict[str, Any]:
 
 def is_edited(document: dict[str, Any]) -> bool:
     """Whether somebody changed it since it was generated (or wrote it)."""
-    return document.get(MARK) != _hash({key: part for key, part in document.items() if key != MARK})
+    return document.get(MARK) != _hash(unmarked(document))
+
+
+def unmarked(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the hash of itself: what it says."""
+    return {key: part for key, part in document.items() if key != MARK}
 
 
 def _hash(document: dict[str, Any]) -> str:

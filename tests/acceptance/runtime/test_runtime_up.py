@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,8 +106,13 @@ def test_up_heals_and_ends_without_a_trace(project: Project) -> None:
 
     status, error = project.refusal("up")
     assert (status, error["code"], error["context"]["pid"]) == (3, "already_running", up.pid)
-    assert project.json("status") == {"extractions": []}
+    registry = ready["addresses"]["schema registry"]
+    assert project.json("status") == {"extractions": [], "schema_registry": registry}
     assert project.json("events", "topics") == []
+    assert project.json("schema", "history") == []
+    body = json.dumps({"schema": '{"type": "string"}'}).encode()
+    with urllib.request.urlopen(f"{registry}/subjects/names-value/versions", body) as answer:
+        assert json.load(answer) == {"id": 1}
 
     # The control PostgreSQL is killed: another one takes its place, with what was committed.
     server = int((project.directory / ".fig/postgres/postmaster.pid").read_text().split("\n")[0])
@@ -114,6 +121,16 @@ def test_up_heals_and_ends_without_a_trace(project: Project) -> None:
     until(lambda: project.roles()["postgres"]["state"] == "ready", "the restarted control database")
     with psycopg.connect(control) as conn:
         assert conn.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+    def registered() -> bool:
+        try:
+            with urllib.request.urlopen(f"{registry}/subjects") as answer:
+                return bool(json.load(answer) == ["names-value"])
+        except urllib.error.HTTPError as error:
+            assert json.load(error)["error_code"] == 50001
+            return False
+
+    until(registered, "the registry, which was not restarted, to see its database again")
 
     # So is Envoy, by its parent's death.
     envoy = project.roles()["envoy"]["pid"]
@@ -214,4 +231,4 @@ def test_a_killed_nursery_takes_its_roles_with_it_and_they_come_back(project: Pr
         return all(row["state"] == "ready" and row["pid"] != before[role] for role, row in now.items())
 
     until(back, "all roles")
-    assert project.json("status") == {"extractions": []}
+    assert project.json("status")["extractions"] == []

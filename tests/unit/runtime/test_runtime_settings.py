@@ -10,7 +10,9 @@ from stranglerfig.changes.settings import DatabaseReference
 from stranglerfig.eventlog import describe
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
+from stranglerfig.runtime.datadir import DataDirectory
 from stranglerfig.runtime.settings import load_project
+from stranglerfig.runtime.supervise import Supervisor, registry_url
 
 GOOD = """\
 name: shop
@@ -178,3 +180,34 @@ def test_the_log_is_an_address_or_where_one_is(tmp_path: Path) -> None:
     assert describe("kafka://u:secret@a:9092/x?sasl.password=secret") == "kafka://a:9092/x"
     with pytest.raises(FigError, match="LOG, which the configuration names, is not set"):
         _ = load_project(folder, {}).log_url
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "roles"),
+    [
+        ("", "http://127.0.0.1:7", True),
+        ("schemas: embedded\n", "http://127.0.0.1:7", True),
+        ("schemas: {listen: 127.0.0.1:8081}\n", "http://127.0.0.1:8081", True),
+        ("schemas: https://registry.example.com\n", "https://registry.example.com", False),
+    ],
+)
+def test_the_registry_is_ours_or_another(tmp_path: Path, text: str, url: str, roles: bool) -> None:
+    found = load_project(project(tmp_path, GOOD + text), {})
+    assert registry_url(found, {"registry": 7}) == url
+    supervisor = Supervisor(found, DataDirectory(tmp_path / ".fig"))
+    assert ("registry" in supervisor._roles) is roles
+
+
+def test_the_other_registrys_credentials_are_elsewhere(tmp_path: Path) -> None:
+    text = "schemas: {url: 'http://r:8081', credentials: {%s}}\n"
+    found = load_project(project(tmp_path, GOOD + text % "env: LOGIN"), {"LOGIN": "ann:secret"})
+    assert found.estate.schemas.credentials is not None
+    assert found.secret(found.estate.schemas.credentials) == "ann:secret"
+    assert "secret" not in repr(found)
+    error = refused(tmp_path, GOOD + text % "env: A, file: b")
+    assert "exactly one" in error.message
+    assert refused(tmp_path, GOOD + "schemas: http://ann:secret@r:8081\n").code == "bad_configuration"
+
+
+def test_who_names_no_registry_before_a_start_has_none(tmp_path: Path) -> None:
+    assert registry_url(load_project(project(tmp_path), {}), {}) is None

@@ -28,22 +28,32 @@ WELL_KNOWN = {f"google/protobuf/{name}.proto": f"google.protobuf.{name}_pb2" for
 
 def read(text: str) -> File | None:
     """The file that a base64 descriptor says; None when ``text`` is not one."""
+    found = decoded(text)
+    return None if found is None else convert(found)
+
+
+def decoded(text: str) -> descriptor_pb2.FileDescriptorProto | None:
+    """The descriptor itself; None when ``text`` is not one in base64."""
     if not _BASE64.fullmatch(text):
         return None
     try:
-        raw = base64.b64decode(text, validate=False)
-        found = descriptor_pb2.FileDescriptorProto.FromString(raw)
+        found = descriptor_pb2.FileDescriptorProto.FromString(base64.b64decode(text, validate=False))
     except (binascii.Error, DecodeError):
         return None
     # Many a text is base64 by chance, and some bytes parse by chance; a descriptor has a name.
-    return convert(found) if found.name else None
+    return found if found.name else None
 
 
 def well_known(path: str) -> File:
     """One of ``WELL_KNOWN``."""
+    return convert(well_known_descriptor(path))
+
+
+def well_known_descriptor(path: str) -> descriptor_pb2.FileDescriptorProto:
+    """The same as Protobuf has it."""
     found = descriptor_pb2.FileDescriptorProto()
     importlib.import_module(WELL_KNOWN[path]).DESCRIPTOR.CopyToProto(found)
-    return convert(found)
+    return found
 
 
 def convert(found: descriptor_pb2.FileDescriptorProto) -> File:
