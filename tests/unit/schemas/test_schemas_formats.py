@@ -288,6 +288,43 @@ def test_a_chain_too_long_to_follow_is_a_problem_not_a_crash(form: Format) -> No
     assert [problem.kind for problem in found] == ["NOT_UNDERSTOOD"]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("form", [Format.AVRO, Format.JSON, Format.PROTOBUF])
+@pytest.mark.parametrize(("last", "fits"), [("integer", True), ("string", False)])
+def test_types_that_all_name_each_other_are_compared_once(form: Format, last: str, fits: bool) -> None:
+    size = 5
+
+    def web(leaf: str, more: bool) -> Text:
+        if form is Format.JSON:
+            any_of = {"oneOf": [{"$ref": f"#/$defs/t{n}"} for n in range(size)]}
+            extra = {"extra": {"type": "string"}} if more else {}
+            types = {
+                f"t{n}": {
+                    "type": "object",
+                    "properties": {"kind": {"const": n}, "a": any_of, "b": any_of, "leaf": {"type": leaf}, **extra},
+                    "required": ["kind"],
+                }
+                for n in range(size)
+            }
+            return jsons({**any_of, "$defs": types})
+        if form is Format.PROTOBUF:
+            names = " ".join(f"T{n} f{n} = {n + 1};" for n in range(size))
+            kind = "int32" if leaf == "integer" else leaf
+            tail = "string extra = 30;" if more else ""
+            return proto(" ".join(f"message T{n} {{ {names} {kind} leaf = 20; {tail} }}" for n in range(size)))
+        made: list[Any] = []
+        for n in range(size):
+            known = [f"T{k}" for k in range(n)]
+            inner = {"name": "next", "type": made.pop()} if made else {"name": "next", "type": "null"}
+            fields = [inner, {"name": "any", "type": [*known, f"T{n}"]}, {"name": "two", "type": [*known, f"T{n}"]}]
+            fields.append({"name": "leaf", "type": "int" if leaf == "integer" else leaf})
+            fields += [{"name": "extra", "type": "string", "default": ""}] if more else []
+            made.append({"type": "record", "name": f"T{n}", "fields": fields})
+        return avro(made[0])
+
+    assert (problems(web(last, True), [web("integer", False)], Level.FULL) == []) is fits
+
+
 def test_a_deeply_nested_protobuf_file_is_refused() -> None:
     with pytest.raises(FigError, match="nested too deeply"):
         validate(proto("message A {" * 2000 + "}" * 2000))

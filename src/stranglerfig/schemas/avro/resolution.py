@@ -7,6 +7,8 @@ The rules are the specification's ("Schema Resolution", 1.12). In one point this
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
 from stranglerfig.schemas.avro.model import NAMED, NO_DEFAULT, PRIMITIVES, Field, Schema, described, said_logical
 from stranglerfig.schemas.terms import Problem, Way
@@ -24,9 +26,10 @@ PROMOTIONS: dict[str, frozenset[str]] = {
 class Resolution:
     """One comparison; remembers the pairs of records it is within, so that recursive types end."""
 
-    def __init__(self, way: Way, under_way: set[tuple[int, int]] | None = None) -> None:
+    def __init__(self, way: Way, within: Resolution | None = None) -> None:
         self._way = way
-        self._under_way = set(under_way or ())
+        self._under_way: set[tuple[int, int]] = set(within._under_way) if within else set()
+        self._failed: dict[tuple[int, int], tuple[str, list[Problem]]] = within._failed if within else {}
 
     def problems(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         """Why ``reader`` cannot read what ``writer`` wrote."""
@@ -74,15 +77,30 @@ class Resolution:
             return
         alike: list[Problem] = []
         for branch in reader.branches:
-            # A trial must not leave its marks; of a primitive there are none.
-            trial = self if writer.kind in PRIMITIVES else Resolution(self._way, self._under_way)
-            found = list(trial.problems(branch, writer, path))
+            found = self._tried(branch, writer, path)
             if not found:
                 return
             if branch.kind == writer.kind and (branch.kind not in NAMED or named_alike(branch, writer)):
                 alike = found
         # The branch that was meant explains more than "no branch" does.
         yield from alike or [self._lacking(reader, writer, path)]
+
+    def _tried(self, reader: Schema, writer: Schema, path: str) -> list[Problem]:
+        """A trial: what it assumes is kept when it succeeds, its failure is remembered.
+
+        Else records that name each other in unions would be tried along every path among them.
+        """
+        pair = (id(reader), id(writer))
+        if pair in self._failed:
+            where, found = self._failed[pair]
+            return [replace(problem, path=path + problem.path[len(where) :]) for problem in found]
+        trial = self if writer.kind in PRIMITIVES else Resolution(self._way, self)
+        found = list(islice(trial.problems(reader, writer, path), 8))  # more would only double at each turn
+        if found:
+            self._failed[pair] = (path, found)
+        else:
+            self._under_way |= trial._under_way
+        return found
 
     def _enum(self, reader: Schema, writer: Schema, path: str) -> Iterator[Problem]:
         lost = [symbol for symbol in writer.symbols if symbol not in reader.symbols]

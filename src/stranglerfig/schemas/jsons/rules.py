@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from stranglerfig.schemas.jsons import values
@@ -51,6 +53,9 @@ _SAME = ("contains", "minContains", "maxContains", "propertyNames")
 
 _ALTERNATIVES = frozenset({"anyOf", "oneOf", "not", "if", "dependentSchemas", "dependencies"})
 _MAPS = frozenset({"additionalProperties", "patternProperties"})
+_MOST_TOLD = 8
+"""Problems that a failed trial keeps; with all of them the lists double at each turn of a recursive schema."""
+
 _MOST_CHOICES = 64
 """Combinations of alternatives that are tried for one place."""
 
@@ -64,10 +69,11 @@ def problems(reader: Document, writer: Document, way: Way) -> Iterator[Problem]:
 class Comparison:
     """One comparison; remembers the pairs that it is within, so that recursive schemas end."""
 
-    def __init__(self, way: Way, *, same_text: bool, under_way: set[object] | None = None) -> None:
+    def __init__(self, way: Way, *, same_text: bool, within: Comparison | None = None) -> None:
         self._way = way
         self._same_text = same_text
-        self._under_way: set[object] = set(under_way or ())
+        self._under_way: set[object] = set(within._under_way) if within else set()
+        self._failed: dict[object, tuple[str, list[Problem]]] = within._failed if within else {}
 
     def problems(self, reader: Node, writer: list[Node], path: str) -> Iterator[Problem]:
         """Why ``reader`` could not accept what is written under all of ``writer``."""
@@ -113,8 +119,21 @@ class Comparison:
         yield from self._own(reader, shape, path)
 
     def _fits(self, reader: Node, shape: Shape, path: str) -> list[Problem]:
-        trial = Comparison(self._way, same_text=self._same_text, under_way=self._under_way)
-        return list(trial.read(reader, shape, path))
+        """A trial: what it assumes is kept when it succeeds, its failure is remembered.
+
+        Else types that refer to each other by alternatives would be tried along every path among them.
+        """
+        pair = (id(reader.schema), shape.key())
+        if pair in self._failed:
+            where, found = self._failed[pair]
+            return [replace(problem, path=path + problem.path[len(where) :]) for problem in found]
+        trial = Comparison(self._way, same_text=self._same_text, within=self)
+        found = list(islice(trial.read(reader, shape, path), _MOST_TOLD))
+        if found:
+            self._failed[pair] = (path, found)
+        else:
+            self._under_way |= trial._under_way
+        return found
 
     def _alternatives(self, reader: Node, shape: Shape, path: str) -> Iterator[Problem]:
         schema = reader.schema
@@ -142,21 +161,20 @@ class Comparison:
         return self._same_text and any(name in found and same(found[name], part) for found in theirs)
 
     def _some(self, branches: list[Node], shape: Shape, path: str, *, alone: bool) -> Iterator[Problem]:
-        tried = [self._fits(branch, shape, path) for branch in branches]
-        good = [index for index, found in enumerate(tried) if not found]
-        if not good:
-            types = shape.types()
-            alike = [i for i, branch in enumerate(branches) if not disjoint(shape, branch)]
+        if not shape.types() or shape.values() == []:
+            return  # the writer's schema contradicts itself: nothing is written
+        # What is shown to be apart is not tried: it cannot fit, and it cannot be matched beside the one that does.
+        alike = [branch for branch in branches if not disjoint(shape, branch)]
+        tried = [self._fits(branch, shape, path) for branch in alike]
+        if all(tried):
             if len(alike) == 1:
-                yield from tried[alike[0]]
+                yield from tried[0]
                 return
-            words = self._allowed(values.said(types), "one of " + values.alternatives([b.schema for b in branches]))
-            yield self._problem(path, words, "NO_ALTERNATIVE")
-        elif alone:
-            others = [branch for index, branch in enumerate(branches) if index != good[0]]
-            if not all(disjoint(shape, branch) for branch in others):
-                words = "what may be written can match several of 'oneOf', which refuses it then"
-                yield self._problem(path, words, "AMBIGUOUS_ALTERNATIVES")
+            said = values.alternatives([branch.schema for branch in branches])
+            yield self._problem(path, self._allowed(values.said(shape.types()), f"one of {said}"), "NO_ALTERNATIVE")
+        elif alone and len(alike) > 1:
+            words = "what may be written can match several of 'oneOf', which refuses it then"
+            yield self._problem(path, words, "AMBIGUOUS_ALTERNATIVES")
 
     def _own(self, reader: Node, shape: Shape, path: str) -> Iterator[Problem]:
         schema = reader.schema
