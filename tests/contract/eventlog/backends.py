@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.servers.kafka import Kafka
+from examples.servers.rabbitmq import RabbitMQ
 from stranglerfig.eventlog import open_log
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
@@ -67,5 +68,15 @@ def _kafka(directory: Path, database: Pgs) -> Iterator[Backend]:
         server.stop()
 
 
-BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka}
-KILLABLE = ("postgres", "kafka")
+@contextmanager
+def _rabbitmq(directory: Path, database: Pgs) -> Iterator[Backend]:
+    server = RabbitMQ(directory)
+    server.start()
+    try:
+        yield Backend("rabbitmq", server.url, database(), kill=server.kill, start=server.start)
+    finally:
+        server.stop()
+
+
+BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka, "rabbitmq": _rabbitmq}
+KILLABLE = ("postgres", "kafka", "rabbitmq")
