@@ -8,7 +8,7 @@ other programs are read as well: of any type, with sections that we do not write
 from __future__ import annotations
 
 import struct
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from stranglerfig.eventlog import cloudevents
@@ -33,40 +33,82 @@ _NUMBERS: Final = {
     0x50: ">B", 0x51: ">b", 0x52: ">B", 0x53: ">B", 0x54: ">b", 0x55: ">b", 0x60: ">H", 0x61: ">h", 0x70: ">I",
     0x71: ">i", 0x72: ">f", 0x80: ">Q", 0x81: ">q", 0x82: ">d", 0x83: ">q",
 }  # fmt: skip
+_SIZE: Final = struct.Struct(">I")
+_SIZES: Final = struct.Struct(">II")
+_LONG: Final = struct.Struct(">BI")
 _CONSTANTS: Final[dict[int, Any]] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0, 0x44: 0, 0x45: []}
 
 
 def _text(value: bytes, short: int, long: int) -> bytes:
     size = len(value)
-    return bytes((short, size)) + value if size < 256 else struct.pack(">BI", long, size) + value
+    return bytes((short, size)) + value if size < 256 else _LONG.pack(long, size) + value
 
 
-_KEYS: Final[dict[str, bytes]] = {}
-"""Names of attributes as they are written: few, and the same in each event."""
-
-
-def _key(name: str) -> bytes:
-    return _KEYS.setdefault(name, _text((PREFIX + name).encode(), 0xA1, 0xB1))
+_LENGTHS: Final = [bytes((_SHORT_TEXT, size)) for size in range(256)]
+_FULL: Final = Event("", "", "", datetime.min.replace(tzinfo=UTC), b"", "", "", "", "", "", "", "")
+_KEYS: Final = {
+    name: _LENGTHS[len(PREFIX + name)] + (PREFIX + name).encode() for name, _ in cloudevents.attributes(_FULL)
+}
+"""The names of all attributes as they are written."""
+_NAMES: Final = {key: name for name, key in _KEYS.items()}
+_PROPERTIES_HEAD: Final = bytes((0, 0x53, _PROPERTIES, 0xD0))
+_NO_OTHER_PROPERTIES: Final = struct.pack(">I", _CONTENT_TYPE_FIELD + 1) + b"\x40" * _CONTENT_TYPE_FIELD
+_ATTRIBUTES_HEAD: Final = bytes((0, 0x53, _APPLICATION_PROPERTIES, 0xD1))
+_DATA_HEAD: Final = bytes((0, 0x53, _DATA, 0xB0))
 
 
 def encode(event: Event) -> bytes:
     """The message that ``event`` makes."""
+    named: list[bytes] = []
     attributes = cloudevents.attributes(event)
-    found = b"".join([_key(name) + _text(value.encode(), 0xA1, 0xB1) for name, value in attributes])
+    for name, value in attributes:
+        raw = value.encode()
+        size = len(raw)
+        named += (_KEYS[name], _LENGTHS[size] if size < 256 else _LONG.pack(0xB1, size), raw)
+    found = b"".join(named)
     kind = _text(event.datacontenttype.encode(), 0xA3, 0xB3)
-    count = 2 * len(attributes)
-    data = event.data
     return b"".join(
         (
-            struct.pack(">BBBBII", 0, 0x53, _PROPERTIES, 0xD0, 4 + 6 + len(kind), _CONTENT_TYPE_FIELD + 1),
-            b"\x40" * _CONTENT_TYPE_FIELD,
+            _PROPERTIES_HEAD,
+            _SIZE.pack(len(_NO_OTHER_PROPERTIES) + len(kind)),
+            _NO_OTHER_PROPERTIES,
             kind,
-            struct.pack(">BBBBII", 0, 0x53, _APPLICATION_PROPERTIES, 0xD1, 4 + len(found), count),
+            _ATTRIBUTES_HEAD,
+            _SIZES.pack(4 + len(found), 2 * len(attributes)),
             found,
-            struct.pack(">BBBBI", 0, 0x53, _DATA, 0xB0, len(data)),
-            data,
+            _DATA_HEAD,
+            _SIZE.pack(len(event.data)),
+            event.data,
         )
     )
+
+
+def _as_encoded(message: bytes) -> tuple[str, dict[str, str], bytes] | None:
+    """Content type, attributes and data of a message as :func:`encode` writes nearly all; None for any other.
+
+    Four times as fast as looking at each type: reading is bound by this.
+    """
+    start = 8 + len(_NO_OTHER_PROPERTIES)
+    if message[:4] != _PROPERTIES_HEAD or message[8:start] != _NO_OTHER_PROPERTIES or message[start] != 0xA3:
+        return None
+    offset = start + 2 + message[start + 1]
+    kind = message[start + 2 : offset].decode()
+    if message[offset : offset + 4] != _ATTRIBUTES_HEAD:
+        return None
+    count = _SIZES.unpack_from(message, offset + 4)[1] // 2
+    offset += 12
+    found: dict[str, str] = {}
+    for _ in range(count):
+        at = offset + 2 + message[offset + 1]
+        name = _NAMES.get(message[offset:at])
+        if name is None or message[at] != _SHORT_TEXT:
+            return None
+        offset = at + 2 + message[at + 1]
+        found[name] = message[at + 2 : offset].decode()
+    data = message[offset + 8 :]
+    if message[offset : offset + 4] != _DATA_HEAD or _SIZE.unpack_from(message, offset + 4)[0] != len(data):
+        return None
+    return kind, found, data
 
 
 def decode(message: bytes, otherwise: str, at: datetime) -> Event:
@@ -77,19 +119,25 @@ def decode(message: bytes, otherwise: str, at: datetime) -> Event:
         at: when the log took it.
     """
     try:
-        kind, named, data = _sections(message)
+        kind, found, data = _as_encoded(message) or _any(message)
     except (struct.error, IndexError, ValueError, TypeError, RecursionError):
-        kind, named, data = None, {}, message
-    found = {
-        name[_PREFIX_LENGTH:]: value if type(value) is str else str(value)
-        for name, value in named.items()
-        if type(name) is str and name[:_PREFIX_LENGTH] in _PREFIXES and value is not None
-    }
+        kind, found, data = None, {}, message
     try:
         return cloudevents.event(found, data, content_type=kind, key=None, otherwise=otherwise, at=at)
     except ValueError:  # its time is none, though it has the name of one
         del found["time"]
         return cloudevents.event(found, data, content_type=kind, key=None, otherwise=otherwise, at=at)
+
+
+def _any(message: bytes) -> tuple[str | None, dict[str, str], bytes]:
+    """Content type, attributes and body of any AMQP message."""
+    kind, named, data = _sections(message)
+    found = {
+        name[_PREFIX_LENGTH:]: value if isinstance(value, str) else str(value)
+        for name, value in named.items()
+        if isinstance(name, str) and name[:_PREFIX_LENGTH] in _PREFIXES and value is not None
+    }
+    return kind, found, data
 
 
 def _sections(message: bytes) -> tuple[str | None, dict[Any, Any], bytes]:
@@ -154,11 +202,6 @@ def _compound(code: int, message: bytes, offset: int, wide: bool) -> Any:
     offset += 4 if wide else 1
     items: list[Any] = []
     for _ in range(count):
-        if message[offset] == _SHORT_TEXT:  # nearly all that an event's attributes are
-            end = offset + 2 + message[offset + 1]
-            items.append(message[offset + 2 : end].decode())
-            offset = end
-        else:
-            item, offset = _value(message, offset)
-            items.append(item)
+        item, offset = _value(message, offset)
+        items.append(item)
     return dict(zip(items[::2], items[1::2], strict=True)) if code & 0xF == 1 else items
