@@ -55,7 +55,7 @@ class RabbitLog:
         self._cluster = Cluster(self._settings)
         self._topics = Topics(self._cluster)
         self._readers: OrderedDict[Place, Reader] = OrderedDict()
-        self._appenders: OrderedDict[str, Appender] = OrderedDict()
+        self._appenders: OrderedDict[Place, Appender] = OrderedDict()
         self._sources: WeakSet[MemberSource] = WeakSet()
         self._state = postgres.Kept(state, what="consumer groups")
         self._leases = Leases(self._state.session, self._settings.shown)
@@ -103,32 +103,32 @@ class RabbitLog:
         await self._leases.forget(name)
 
     async def _forget(self, name: str) -> None:
-        for place in [place for place in self._readers if place[0] == name]:
-            await self._readers.pop(place).close()
+        for places in (self._readers, self._appenders):
+            for place in [place for place in places if place[0] == name]:
+                await places.pop(place).close()
 
     async def topic(self, name: str) -> Topic | None:
         """The topic, or None."""
-
-        async def described() -> Topic | None:
-            known = (await self._topics.all()).get(name)
-            return None if known is None else await self._described(known)
-
-        try:
-            return await self._asked(name, described)
-        except FigError as error:
-            if error.code != "unknown_topic":
-                raise
-            return None
+        known = await self._asked(name, self._topics.all)
+        return await self._described(known[name]) if name in known else None
 
     async def topics(self) -> list[Topic]:
         """All topics, by name; one that is deleted meanwhile is left out."""
         known = await self._asked("", self._topics.all)
-        found = await asyncio.gather(*(self.topic(name) for name in sorted(known)))
+        found = await asyncio.gather(*(self._described(known[name]) for name in sorted(known)))
         return [topic for topic in found if topic is not None]
 
-    async def _described(self, known: Known) -> Topic:
-        ends = await asyncio.gather(*(self._cluster.end(stream) for stream in known.streams))
-        return Topic(known.name, known.partitions, known.retention_seconds, tuple(ends))
+    async def _described(self, known: Known) -> Topic | None:
+        async def ends() -> list[int]:
+            return await asyncio.gather(*(self._cluster.end(stream) for stream in known.streams))
+
+        try:
+            found = await self._asked(known.name, ends)
+        except FigError as error:
+            if error.code != "unknown_topic":
+                raise
+            return None
+        return Topic(known.name, known.partitions, known.retention_seconds, tuple(found))
 
     async def _known(self, topic: str, partition: int | None = None) -> Known:
         known = await self._asked(topic, lambda: self._topics.find(topic))
@@ -161,7 +161,7 @@ class RabbitLog:
         return positions
 
     async def _append(self, known: Known, partition: int, messages: list[bytes]) -> list[int]:
-        appender = self._appender(known.stream(partition))
+        appender = self._appender(known, partition)
         try:
             return await self._asked(known.name, lambda: appender.append(messages))
         except TooLarge as error:
@@ -173,9 +173,12 @@ class RabbitLog:
                 limit=error.limit,
             ) from error
 
-    def _appender(self, stream: str) -> Appender:
-        appender = self._appenders.pop(stream, None) or Appender(self._cluster, stream)
-        self._appenders[stream] = appender
+    def _appender(self, known: Known, partition: int) -> Appender:
+        place = (known.name, partition)
+        appender = self._appenders.pop(place, None)
+        if appender is None or appender.stream != known.stream(partition):
+            appender = Appender(self._cluster, known.stream(partition))
+        self._appenders[place] = appender
         for old in list(self._appenders)[: max(0, len(self._appenders) - _APPENDERS)]:
             if not self._appenders[old].busy:
                 tasks.spawn(self._appenders.pop(old).close(), name=f"leave {old}")
@@ -197,8 +200,14 @@ class RabbitLog:
         known = await self._known(topic, partition)
 
         async def page() -> list[Record]:
-            reader = self._reader(known, partition)
-            return await reader.read(position, max_records=max_records, max_bytes=max_bytes, wait=wait)
+            kept = self._reader(known, partition)
+            # Who waits for more does not keep others from reading what there is.
+            reader = kept if not kept.busy else Reader(self._cluster, kept.stream, topic, partition)
+            try:
+                return await reader.read(position, max_records=max_records, max_bytes=max_bytes, wait=wait)
+            finally:
+                if reader is not kept:
+                    await reader.close()
 
         return await self._asked(topic, page)
 
@@ -209,7 +218,8 @@ class RabbitLog:
             reader = Reader(self._cluster, known.stream(partition), *place)
         self._readers[place] = reader
         for old in list(self._readers)[: max(0, len(self._readers) - _READERS)]:
-            tasks.spawn(self._readers.pop(old).close(), name=f"leave {old}")
+            if not self._readers[old].busy:
+                tasks.spawn(self._readers.pop(old).close(), name=f"leave {old}")
         return reader
 
     async def position_at(self, topic: str, partition: int, time: datetime) -> int:

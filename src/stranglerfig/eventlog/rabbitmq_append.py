@@ -43,7 +43,7 @@ class Appender:
 
     def __init__(self, cluster: Cluster, stream: str) -> None:
         self._cluster = cluster
-        self._stream = stream
+        self.stream = stream
         self._seat: Seat | None = None
         self._opening = asyncio.Lock()
         self._credit = 0
@@ -80,7 +80,7 @@ class Appender:
     async def _ready(self) -> Seat:
         """A publisher, and a subscription that is at the end of the stream."""
         if self._seat is None:
-            seat = await self._cluster.seat(self._stream, "append", self._arrived, self._ended)
+            seat = await self._cluster.seat(self.stream, "append", self._arrived, self._ended)
             try:
                 await seat.declare_publisher()
                 await self._follow(seat)
@@ -124,8 +124,8 @@ class Appender:
         """Nothing comes any more: what is on its way may be in or not."""
         if (seat := self._seat) is not None:
             self._seat = None
-            tasks.spawn(seat.leave(), name=f"leave {self._stream}")
-        self._cluster.forget(self._stream)
+            tasks.spawn(seat.leave(), name=f"leave {self.stream}")
+        self._cluster.forget(self.stream)
         pending, self._pending = self._pending, deque()
         for _, batch in pending:
             batch.fail(error if isinstance(error, Lost | Refused) else Lost(str(error)))

@@ -20,7 +20,7 @@ from stranglerfig.foundation import clock, tasks
 _AHEAD: Final = 8_000_000
 """Bytes that are asked for before they are read."""
 _FIRST_CREDIT: Final = 8
-_MOST_CREDIT: Final = 256
+_MOST_CREDIT: Final = 64
 
 
 class Reader:
@@ -47,6 +47,11 @@ class Reader:
         self._window = _FIRST_CREDIT
         self._woken = asyncio.Event()
         self._error: Exception | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody reads."""
+        return self._reading.locked()
 
     async def read(
         self, position: int, *, max_records: int, max_bytes: int, wait: float, settled: bool = True
