@@ -1,7 +1,8 @@
 """The worked scenario, for real: a shop loses its Inventory module to an event-driven service, under load, and back,
 and again.
 
-``python -m examples.shop.demo [--quick] [--rate N] [--items N] [--seed N] [--report DIR] [--keep]``
+``python -m examples.shop.demo [--quick] [--rate N] [--items N] [--seed N] [--log LOG] [--report DIR]
+[--keep]``
 
 The script is the operator: it starts the estate, then asks ``fig`` (subprocesses, the installed command) for each step.
 Nothing here has a way into the product that another estate would not have.
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from examples.servers.logs import NAMES, served
 from examples.shop import ledger, replay
 from examples.shop.estate import Estate
 from stranglerfig.eventlog import open_log
@@ -289,7 +291,7 @@ class Demo:
     def __init__(self, options: argparse.Namespace, root: Path) -> None:
         self.options = options
         self.mode = QUICK if options.quick else FULL
-        self.estate = Estate(root, items=options.items, seed=options.seed)
+        self.estate = Estate(root, items=options.items, seed=options.seed, log=options.log)
         self.report = Path(options.report).resolve()
         self.wait = str(120 if options.quick else 480)
 
@@ -406,10 +408,10 @@ class Demo:
             f"  counted and named: {refused[0]['application']} "
             f"({refused[0]['operation']} {refused[0]['table']}, {refused[0]['count']} times)"
         )
-        lowstock = estate.start_lowstock(self.addresses["log"])
+        lowstock = estate.start_lowstock(self.addresses["control database"])
         self.dwell(2)
         lowstock.kill()
-        estate.start_lowstock(self.addresses["log"])
+        estate.start_lowstock(self.addresses["control database"])
         stage.say("  the low-stock service was started late, killed, and started again")
         self.fig("verify", CONTEXT)
         estate.steer(rate=self.options.rate)
@@ -447,7 +449,8 @@ class Demo:
 
     async def replayed(self) -> dict[str, Any]:
         """The stock levels, rebuilt from the log and nothing else."""
-        log = open_log(self.addresses["log"])
+        control = self.addresses["control database"]
+        log = open_log(control if self.estate.log == "postgres" else self.estate.log, state=control)
         try:
             # The last events are on their way for a moment after the last answer.
             deadline = clock.monotonic() + 15
@@ -550,6 +553,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=None, help="requests a second (240; quick: 160)")
     parser.add_argument("--items", type=int, default=None, help="items in the catalogue (100,000; quick: 20,000)")
     parser.add_argument("--seed", type=int, default=1, help="what everything random follows from")
+    parser.add_argument(
+        "--log",
+        default="postgres",
+        help=f"the event log: an address as fig.yaml has it, or {', '.join(NAMES)}: such a server is started here",
+    )
     parser.add_argument("--report", default="demo-report", help="folder of report.json and report.html")
     parser.add_argument("--keep", action="store_true", help="keep the data directory for a look afterwards")
     options = parser.parse_args()
@@ -560,7 +568,8 @@ def main() -> int:
     root.chmod(0o755)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        report = Demo(options, root).run()
+        with served(options.log, root) as options.log:
+            report = Demo(options, root).run()
     finally:
         if options.keep:
             print(f"kept: {root}")

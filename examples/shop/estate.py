@@ -87,12 +87,14 @@ class Estate:
         root: where everything it writes goes; below a folder that other accounts may pass (PostgreSQL's).
         items: how many products there are.
         seed: what everything random follows from.
+        log: the event log, as ``fig.yaml`` names it.
         settings: ``postgresql.conf`` entries for both servers; durable as they come.
     """
 
     root: Path
     items: int = 100_000
     seed: int = 1
+    log: str = "postgres"
     settings: dict[str, str] = field(default_factory=dict)
     facade_port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
@@ -249,9 +251,15 @@ class Estate:
         program = self._run("service", ["-m", "examples.shop.service"], environment, pass_fds=(fd,))
         return self._deploy("service", program, self.service_url)
 
-    def start_lowstock(self, log_dsn: str, *, threshold: int = 250) -> Program:
-        """Run the low-stock service over the event log at ``log_dsn``; its state survives its death."""
-        arguments = ["-m", "examples.shop.lowstock", "--log", log_dsn, "--state", str(self.root / "lowstock.sqlite")]
+    def start_lowstock(self, control_dsn: str, *, threshold: int = 250) -> Program:
+        """Run the low-stock service over the event log; its state survives its death.
+
+        ``control_dsn``: the control database, which is the log unless another is named, and keeps groups where it has
+        none.
+        """
+        log = control_dsn if self.log == "postgres" else self.log
+        arguments = ["-m", "examples.shop.lowstock", "--log", log, "--groups", control_dsn]
+        arguments += ["--state", str(self.root / "lowstock.sqlite")]
         program = self._run("lowstock", [*arguments, "--threshold", str(threshold)], {})
         self.programs["lowstock"] = program
         return program
@@ -317,6 +325,7 @@ class Estate:
             "monolith_url": self.monolith_url,
             "service_url": self.service_url,
             "facade": f"127.0.0.1:{self.facade_port}",
+            "log": self.log,
             "python": sys.executable,
             # Globs of the code that is counted are relative to the project.
             "monolith_code": os.path.relpath(HERE / "monolith", self.project),

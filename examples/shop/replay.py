@@ -12,14 +12,20 @@ from typing import Any
 import orjson
 import psycopg
 
+from stranglerfig.eventlog import open_log
+from stranglerfig.eventlog.model import Capability
 from stranglerfig.eventlog.ports import EventLog
-from stranglerfig.eventlog.postgres import PostgresLog
 
 TOPIC = "events.inventory"
 
 
 async def levels(log: EventLog, topic: str = TOPIC) -> tuple[dict[int, tuple[int, int]], Counter[str]]:
-    """Per item (on hand, reserved) after the last event that names it; and how many events of each type there were."""
+    """Per item (on hand, reserved) after the last event that names it; and how many events of each type there were.
+
+    An event that a log without idempotent appends has twice counts where it stands first.
+    """
+    twice = Capability.IDEMPOTENT_APPEND not in log.capabilities.has
+    seen: set[str] = set()
     found: dict[int, tuple[int, int]] = {}
     types: Counter[str] = Counter()
     described = await log.topic(topic)
@@ -29,6 +35,10 @@ async def levels(log: EventLog, topic: str = TOPIC) -> tuple[dict[int, tuple[int
         position = 0
         while batch := await log.read(topic, partition, position, max_records=5000):
             for record in batch:
+                if twice:
+                    if record.event.id in seen:
+                        continue
+                    seen.add(record.event.id)
                 types[record.event.type] += 1
                 fact = orjson.loads(record.event.data)
                 if "item_id" in fact and "on_hand" in fact:
@@ -55,12 +65,13 @@ async def compare(log: EventLog, service_dsn: str, topic: str = TOPIC) -> dict[s
 
 
 async def main() -> int:
-    """``python -m examples.shop.replay --log DSN --service DSN``."""
+    """``python -m examples.shop.replay --log URL --service DSN``."""
     parser = argparse.ArgumentParser(prog="examples.shop.replay", description=__doc__)
-    parser.add_argument("--log", required=True, help="the event log's database")
+    parser.add_argument("--log", required=True, help="the event log's address")
+    parser.add_argument("--groups", help="database of the consumer groups, for a log that keeps none")
     parser.add_argument("--service", required=True, help="the service's database")
     args = parser.parse_args()
-    log = PostgresLog(args.log)
+    log = open_log(args.log, state=args.groups)
     try:
         result = await compare(log, args.service)
     finally:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import orjson
 
+from stranglerfig.eventlog import open_log
 from stranglerfig.eventlog.model import Record
 from stranglerfig.eventlog.ports import EventLog
-from stranglerfig.eventlog.postgres import PostgresLog
 
 TOPIC = "events.inventory"
 GROUP = "low-stock"
@@ -27,9 +27,9 @@ PAUSE = 0.25
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS level (item_id INTEGER PRIMARY KEY, available INTEGER NOT NULL, low INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS alert (item_id INTEGER, partition INTEGER, position INTEGER, available INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS alert (item_id INTEGER, partition INTEGER, position TEXT, available INTEGER NOT NULL,
     raised_at TEXT NOT NULL, PRIMARY KEY (partition, position));
-CREATE TABLE IF NOT EXISTS position (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS position (partition INTEGER PRIMARY KEY, next TEXT NOT NULL);
 """
 
 
@@ -49,11 +49,11 @@ class LowStock:
                 if record.position < self._next(record.partition):
                     continue
                 self._take(record)
-                self._db.execute("REPLACE INTO position VALUES (?, ?)", (record.partition, record.position + 1))
+                self._db.execute("REPLACE INTO position VALUES (?, ?)", (record.partition, str(record.position + 1)))
 
     def _next(self, partition: int) -> int:
         found = self._db.execute("SELECT next FROM position WHERE partition = ?", (partition,)).fetchone()
-        return found[0] if found else 0
+        return int(found[0]) if found else 0
 
     def _take(self, record: Record) -> None:
         fact = orjson.loads(record.event.data)
@@ -66,7 +66,7 @@ class LowStock:
         if low and not (before and before[0]):
             self._db.execute(
                 "INSERT INTO alert VALUES (?, ?, ?, ?, ?)",
-                (fact["item_id"], record.partition, record.position, available, record.event.time.isoformat()),
+                (fact["item_id"], record.partition, str(record.position), available, record.event.time.isoformat()),
             )
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ def summary(state: Path) -> dict[str, int]:
     with contextlib.closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as db:
         items, low = db.execute("SELECT count(*), coalesce(sum(low), 0) FROM level").fetchone()
         alerts = db.execute("SELECT count(*) FROM alert").fetchone()[0]
-        position = db.execute("SELECT coalesce(sum(next), 0) FROM position").fetchone()[0]
+        position = sum(int(row[0]) for row in db.execute("SELECT next FROM position"))
     return {"items": items, "low": low, "alerts": alerts, "position": position}
 
 
@@ -98,11 +98,12 @@ async def consume(log: EventLog, low_stock: LowStock) -> None:
 async def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="examples.shop.lowstock", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--log", required=True, help="the event log's database")
+    parser.add_argument("--log", required=True, help="the event log's address")
+    parser.add_argument("--groups", help="database of the consumer groups, for a log that keeps none")
     parser.add_argument("--state", required=True, type=Path, help="SQLite file")
     parser.add_argument("--threshold", type=int, default=250, help="fewer available pieces than this are low")
     args = parser.parse_args()
-    low_stock, log = LowStock(args.state, args.threshold), PostgresLog(args.log)
+    low_stock, log = LowStock(args.state, args.threshold), open_log(args.log, state=args.groups)
     work = asyncio.current_task()
     assert work is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)

@@ -6,6 +6,8 @@ something else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
 from stranglerfig.capture.decode import WHOLE
@@ -33,6 +35,11 @@ class Memory:
         await self.log.create_topic(self.topic)
         await self.log.create_topic(self.states)
 
+    async def append(self, events: Sequence[Event]) -> None:
+        """Append to the topic of changes, in as many records as the log's limit wants."""
+        limit = self.log.capabilities.max_event_bytes
+        await self.log.append(self.topic, [part for event in events for part in frames.split(event, limit)])
+
     async def state(self) -> State | None:
         """The newest state, or None for a flow that never began."""
         topic = await self.log.topic(self.states)
@@ -52,10 +59,13 @@ class Memory:
         topic = await self.log.topic(self.topic)
         if topic is None or topic.next_positions[0] == 0:
             return beginning
-        [record] = await self.log.read(self.topic, 0, topic.next_positions[0] - 1, max_records=1)
-        if not record.event.id.startswith(f"{state.generation}-"):
-            return beginning  # written under a former slot
-        last = frames.decode(record.event.datacontenttype, record.event.data)[-1]
+        records = await self.log.read(self.topic, 0, topic.next_positions[0] - 1, max_records=1)
+        if not records or not records[0].event.id.startswith(f"{state.generation}-"):
+            return beginning  # nothing is kept, or it was written under a former slot
+        event = records[0].event
+        if frames.PART in event.datacontenttype:
+            return beginning  # what is written again, sync tells by its position
+        last = frames.decode(event.datacontenttype, event.data)[-1]
         if not isinstance(last, Transaction):
             return beginning
         return SourcePosition(last.lsn, WHOLE if last.end else last.first + len(last.items) - 1)

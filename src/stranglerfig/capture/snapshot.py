@@ -121,7 +121,7 @@ async def take(
         await conn.execute("COMMIT")
     facts.progress = Progress(pages_total=plan.pages, estimate=plan.rows)
     first = SnapshotEdge(lsn, 0, generation, True, tables, plan.rows)
-    await memory.log.append(memory.topic, [pack.edge(first, source=memory.source, now=clock.now())])
+    await memory.append([pack.edge(first, source=memory.source, now=clock.now())])
 
     copying = _Copying(dsn, what, snapshot, iter(plan.pieces))
     written = Progress(pages_total=plan.pages, estimate=plan.rows)
@@ -137,7 +137,7 @@ async def take(
                 rows += item.rows
                 chunk = SnapshotChunk(lsn, ordinal, item.relation, item.rows, item.copy)
                 events.append(pack.chunk(chunk, source=memory.source, generation=generation, now=clock.now()))
-            await memory.log.append(memory.topic, events)
+            await memory.append(events)
             written = Progress(rows, copying.pages, plan.pages, plan.rows, clock.monotonic() - begun)
             facts.progress = written
 
@@ -149,7 +149,7 @@ async def take(
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     last = SnapshotEdge(lsn, ordinal + 1, generation, False, tables, written.rows)
-    await memory.log.append(memory.topic, [pack.edge(last, source=memory.source, now=clock.now())])
+    await memory.append([pack.edge(last, source=memory.source, now=clock.now())])
     facts.progress = replace(written, pages=plan.pages, seconds=clock.monotonic() - begun)
     return plan.relations
 

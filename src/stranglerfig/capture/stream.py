@@ -265,7 +265,7 @@ class Stream:
         parts = [o for o in batch.outcomes if isinstance(o, Part)]
         if parts:
             frames = pack.pack(parts, source=memory.source, generation=self._state.generation)
-            await memory.log.append(memory.topic, frames)
+            await memory.append(frames)
             self._facts.transactions += sum(part.transaction.end for part in parts)
             self._facts.changes += sum(len(part.transaction.items) for part in parts)
             now = clock.epoch()

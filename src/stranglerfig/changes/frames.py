@@ -8,7 +8,7 @@ can read it; a chunk is a JSON header line followed by COPY text as PostgreSQL w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,11 +24,14 @@ from stranglerfig.changes.model import (
     SnapshotEdge,
     Transaction,
 )
+from stranglerfig.eventlog.model import Event, Record
 from stranglerfig.foundation.errors import FigError
 
 STREAM = "application/vnd.stranglerfig.changes+json"
 CHUNK = "application/vnd.stranglerfig.copy"
 EDGE = "application/vnd.stranglerfig.snapshot+json"
+PART = ";part="
+"""What the content type of a record ends with that holds one part of a frame: ``;part=2/3``."""
 URGENT = "urgent"
 """Subject of a record with a marker or an activation in it: somebody waits for it."""
 
@@ -122,6 +125,71 @@ def decode(content_type: str, data: bytes) -> list[Item]:
     raise FigError(
         "not_a_frame", f"a record of a change topic has the type {content_type}", "Do not write to change topics."
     )
+
+
+def split(event: Event, limit: int) -> list[Event]:
+    """``event`` as records of at most ``limit`` bytes of data: itself, or parts that :class:`Assembler` joins."""
+    if len(event.data) <= limit:
+        return [event]
+    pieces = [event.data[start : start + limit] for start in range(0, len(event.data), limit)]
+    return [
+        event._replace(
+            id=f"{event.id}.{number}",
+            data=piece,
+            datacontenttype=f"{event.datacontenttype}{PART}{number}/{len(pieces)}",
+        )
+        for number, piece in enumerate(pieces, start=1)
+    ]
+
+
+class Frame(NamedTuple):
+    """A frame as it was before it was split; ``begins`` and ``ends`` are the log positions of its records."""
+
+    content_type: str
+    data: bytes
+    begins: int
+    ends: int
+    event: Event
+
+
+class Assembler:
+    """Joins the parts of frames; whatever is whole passes through. One for each reader of a partition."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._begins = 0
+
+    def take(self, record: Record) -> Frame | None:
+        """The frame that ``record`` completes; None while parts are missing.
+
+        A first part begins anew: whoever wrote the ones before was killed and wrote all of them again.
+
+        Raises:
+            FigError: ``not_a_frame`` for a part that does not follow the one before.
+        """
+        event = record.event
+        content_type, found, place = event.datacontenttype.partition(PART)
+        if not found:
+            self._parts = []
+            return Frame(content_type, event.data, record.position, record.position, event)
+        number, total = (int(text) for text in place.split("/"))
+        if number == 1:
+            self._parts, self._begins = [], record.position
+        if number != len(self._parts) + 1:
+            raise FigError(
+                "not_a_frame",
+                f"part {number} of a frame at position {record.position} does not follow part {len(self._parts)}",
+                "Do not write to change topics.",
+            )
+        self._parts.append(event.data)
+        if number < total:
+            return None
+        data, self._parts = b"".join(self._parts), []
+        return Frame(content_type, data, self._begins, record.position, event)
+
+    def resume_at(self, position: int) -> int:
+        """Where a reader that has taken everything below ``position`` goes on after its death."""
+        return self._begins if self._parts else position
 
 
 def _relation(packed: Any) -> Relation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -73,24 +73,40 @@ class DerivedEvent(Settings):
     data: dict[str, str] = Field(description="Field → SQL expression over new.* (old.*).")
 
 
-class DatabaseReference(Settings):
-    """A database's address: a DSN, or where to find one, so that secrets stay out of files in git."""
+class Reference(Settings):
+    """An address that may hold a secret: given here, or by the environment variable or file that holds it."""
 
-    dsn: str | None = Field(default=None, description="postgresql://role@host:port/database")
-    env: str | None = Field(default=None, description="Environment variable that holds the DSN.")
-    file: str | None = Field(default=None, description="File that holds the DSN, relative to fig.yaml's folder.")
+    env: str | None = Field(default=None, description="Environment variable that holds it.")
+    file: str | None = Field(default=None, description="File that holds it, relative to fig.yaml's folder.")
+
+    @property
+    def text(self) -> str | None:
+        """The address, when it is given here."""
+        raise NotImplementedError
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        return {"dsn": given} if isinstance(given, str) else given
+        here = next(name for name in cls.model_fields if name not in ("env", "file"))
+        return {here: given} if isinstance(given, str) else given
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> DatabaseReference:
-        if sum(value is not None for value in (self.dsn, self.env, self.file)) != 1:
-            raise ValueError("give a DSN, or exactly one of env and file")
+    def _exactly_one(self) -> Self:
+        if sum(value is not None for value in (self.text, self.env, self.file)) != 1:
+            raise ValueError("give an address, or exactly one of env and file")
         return self
 
     def __repr__(self) -> str:
-        # A DSN may hold a password: it never shows.
-        return f"DatabaseReference(env={self.env!r}, file={self.file!r})"
+        # An address may hold a password: it never shows.
+        return f"{type(self).__name__}(env={self.env!r}, file={self.file!r})"
+
+
+class DatabaseReference(Reference):
+    """A database's address: a DSN, or where to find one, so that secrets stay out of files in git."""
+
+    dsn: str | None = Field(default=None, description="postgresql://role@host:port/database")
+
+    @property
+    def text(self) -> str | None:
+        """The DSN, when it is given here."""
+        return self.dsn

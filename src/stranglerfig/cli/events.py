@@ -36,8 +36,7 @@ async def opened(fig: Fig) -> AsyncIterator[EventLog]:
     """The project's log, for the length of a command."""
     from stranglerfig.runtime.wiring import open_log
 
-    if fig.project.estate.log == "postgres":
-        _ = fig.control  # says that nothing runs, where that is so
+    _ = fig.control  # says that nothing runs, where that is so
     log = open_log(fig.project)
     try:
         yield log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from urllib.parse import urlsplit
 
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation.errors import FigError
@@ -38,6 +39,12 @@ def scheme_of(url: str) -> str:
             known=sorted(BACKENDS),
         )
     return scheme
+
+
+def describe(url: str) -> str:
+    """Where a log is, for people: without user, password and settings."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def open_log(url: str, *, state: str | None = None) -> EventLog:

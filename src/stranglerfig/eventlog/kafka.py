@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -23,8 +22,6 @@ from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
-    Message,
-    Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -33,7 +30,8 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from stranglerfig.eventlog import cloudevents, model
+from stranglerfig.eventlog import model
+from stranglerfig.eventlog.kafka_producer import Producing
 from stranglerfig.eventlog.kafka_reader import AWAY, UNKNOWN, Reader
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
@@ -95,11 +93,9 @@ class KafkaLog:
         self._replication = -1 if replication is None else replication
         self._patience = patience
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka")
-        self._made_producer: Producer | None = None
+        self._made_producer: Producing | None = None
         self._made_admin: AdminClient | None = None
         self._making = threading.Lock()
-        self._polling: threading.Thread | None = None
-        self._closing = threading.Event()
         self._partitions: dict[str, int] = {}
         self._retention: dict[str, float | None] = {}
         self._readers: OrderedDict[tuple[str, int], Reader] = OrderedDict()
@@ -273,33 +269,10 @@ class KafkaLog:
     # Append
 
     @property
-    def _producer(self) -> Producer:
-        with self._making:
-            if self._made_producer is None:
-                self._made_producer = Producer(
-                    {
-                        "acks": "all",
-                        "enable.idempotence": True,
-                        "partitioner": "murmur2_random",  # as Java's: keys go where other programs' events go
-                        "linger.ms": 1,
-                        "batch.size": 1_000_000,
-                        "message.max.bytes": MAX_EVENT_BYTES + _ENVELOPE,
-                        "queue.buffering.max.kbytes": 256 * 1024,
-                        "queue.buffering.max.messages": 500_000,
-                        "message.timeout.ms": int(self._patience * 1000),
-                        "compression.type": "none",
-                        **self._settings,
-                    }
-                )
-                self._polling = threading.Thread(target=self._poll, name="kafka deliveries", daemon=True)
-                self._polling.start()
-            return self._made_producer
-
-    def _poll(self) -> None:
-        """Deliveries are told by polling; this thread does nothing else."""
-        assert self._made_producer is not None
-        while not self._closing.is_set():
-            self._made_producer.poll(0.1)
+    def _producing(self) -> Producing:
+        if self._made_producer is None:
+            self._made_producer = Producing(self._settings, most=MAX_EVENT_BYTES + _ENVELOPE, patience=self._patience)
+        return self._made_producer
 
     async def append(self, topic: str, events: Sequence[Event], *, partition: int | None = None) -> list[int]:
         """Append in order; see the port. Batches of one call are not one transaction: a failure may leave some in."""
@@ -307,31 +280,11 @@ class KafkaLog:
         await self._known(topic, partition)
         if not events:
             return []
-        loop = asyncio.get_running_loop()
-        batch = _Batch(len(events), loop, loop.create_future())
-        await self._produce(topic, events, partition, batch)
         try:
-            await batch.done
+            return await self._producing.append(topic, events, partition)
         except KafkaException as error:
             self._partitions.pop(topic, None)
             raise self._translated(error.args[0], topic) from error
-        return batch.positions()
-
-    async def _produce(self, topic: str, events: Sequence[Event], partition: int | None, batch: _Batch) -> None:
-        produce, delivered = self._producer.produce, batch.delivered
-        for number, event in enumerate(events):
-            key = event.partitionkey
-            to = partition if partition is not None else (0 if key is None else -1)
-            headers = _headers(event)
-            while True:
-                try:
-                    produce(topic, event.data, key, to, delivered(number), None, 0, headers)
-                    break
-                except BufferError:  # the client's queue is full: what is in it has to go first
-                    await asyncio.sleep(0.005)
-                except KafkaException as error:
-                    batch.failed(number, error.args[0])
-                    break
 
     # Read
 
@@ -359,6 +312,7 @@ class KafkaLog:
                 topic,
                 partition,
                 patience=self._patience,
+                end=lambda: self._offset(topic, partition, _LATEST),
                 gone=lambda: self._forget(topic),
             )
             for old in list(self._readers)[: max(0, len(self._readers) + 1 - _READERS)]:
@@ -389,13 +343,13 @@ class KafkaLog:
         return await self._call(self._offset_at, topic, partition, milliseconds)
 
     def _offset_at(self, topic: str, partition: int, milliseconds: int) -> int:
-        place = TopicPartition(topic, partition)
-        for spec in (OffsetSpec.for_timestamp(milliseconds), _LATEST):
-            futures = self._admin.list_offsets({place: spec}, request_timeout=self._patience)
-            found = int(next(iter(futures.values())).result(self._patience).offset)
-            if found >= 0:  # none is at or after that time: the next one will be
-                break
-        return found
+        found = self._offset(topic, partition, OffsetSpec.for_timestamp(milliseconds))
+        # None is at or after that time: the next one will be.
+        return found if found >= 0 else self._offset(topic, partition, _LATEST)
+
+    def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
+        [answer] = self._admin.list_offsets({TopicPartition(topic, partition): spec}).values()
+        return int(answer.result(self._patience).offset)
 
     # Groups
 
@@ -460,13 +414,10 @@ class KafkaLog:
 
     async def close(self) -> None:
         """Let go of connections."""
-        self._closing.set()
         readers = list(self._readers.values())
         self._readers.clear()
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(self._threads, reader.close) for reader in readers))
-        if self._polling is not None:
-            await loop.run_in_executor(self._threads, self._polling.join)
         self._threads.shutdown(wait=False)
 
 
@@ -477,57 +428,3 @@ def _active(group: str) -> FigError:
         "Stop the group's members, move it, and start them again.",
         group=group,
     )
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Events of one append that are on their way."""
-
-    left: int
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
-    found: dict[int, int] = field(default_factory=dict)
-    error: KafkaError | None = None
-
-    def delivered(self, number: int) -> Callable[[KafkaError | None, Message], None]:
-        """What is called, in the polling thread, when the ``number``-th event is in or is not."""
-
-        def told(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                self.found[number] = message.offset() or 0
-            elif self.error is None:
-                self.error = error
-            self._one_less()
-
-        return told
-
-    def failed(self, number: int, error: KafkaError) -> None:
-        """The ``number``-th event was not even taken by the client."""
-        self.error = self.error or error
-        self._one_less()
-
-    def _one_less(self) -> None:
-        self.left -= 1
-        if not self.left:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self.loop.call_soon_threadsafe(self._finish)
-
-    def _finish(self) -> None:
-        if self.done.done():
-            return
-        if self.error is not None:
-            self.done.set_exception(KafkaException(self.error))
-        else:
-            self.done.set_result(None)
-
-    def positions(self) -> list[int]:
-        """The positions, in the order of the events."""
-        return [self.found[number] for number in range(len(self.found))]
-
-
-def _headers(event: Event) -> list[tuple[str, str | bytes | None]]:
-    headers: list[tuple[str, str | bytes | None]] = [
-        (f"ce_{name}", value) for name, value in cloudevents.attributes(event)
-    ]
-    headers.append((cloudevents.CONTENT_TYPE, event.datacontenttype))
-    return headers

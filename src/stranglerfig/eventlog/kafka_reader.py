@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -43,30 +44,24 @@ GONE_OVER: Final = frozenset(
 
 
 _SLICE: Final = 0.2
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 def record(message: Message) -> Record:
     """The record that a message is; one that is no CloudEvent included."""
     topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
     kind, milliseconds = message.timestamp()
-    at = datetime.fromtimestamp(0 if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000, UTC)
-    found: dict[str, str] = {}
-    content_type = None
-    for name, value in cast("list[tuple[str, str | bytes | None]]", message.headers() or []):
-        if value is None:
-            continue
-        text = value if isinstance(value, str) else value.decode(errors="replace")
-        if name.startswith("ce_"):
-            found[name[3:]] = text
-        elif name == cloudevents.CONTENT_TYPE:
-            content_type = text
+    at = _EPOCH if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    found = {name: value.decode(errors="replace") for name, value in headers if value is not None}
     key = message.key()
     event = cloudevents.event(
         found,
         message.value() or b"",
-        content_type=content_type,
-        key=key.decode(errors="replace") if isinstance(key, bytes) else key,
-        otherwise=f"{topic}-{partition}-{offset}",
+        prefix="ce_",
+        content_type=found.get(cloudevents.CONTENT_TYPE),
+        key=None if key is None else key.decode(errors="replace"),
+        otherwise=(topic, partition, offset),
         at=at,
     )
     return Record(topic, partition, offset, event, at)
@@ -77,20 +72,29 @@ class Reader:
 
     Args:
         patience: seconds that a broker may take to answer.
+        end: asks where the partition ends; not over this consumer's connection, whose fetches wait for what is to come.
         gone: called when there is no such topic any more.
     """
 
     def __init__(
-        self, settings: dict[str, Any], topic: str, partition: int, *, patience: float, gone: Callable[[], None]
+        self,
+        settings: dict[str, Any],
+        topic: str,
+        partition: int,
+        *,
+        patience: float,
+        end: Callable[[], int],
+        gone: Callable[[], None],
     ) -> None:
         self._consumer = Consumer(settings)
         self._patience = patience
+        self._end = end
         self._gone = gone
         self._topic = topic
         self._partition = partition
         self._lock = threading.Lock()
         self._next = -1
-        self._ahead: list[Record] = []
+        self._ahead: deque[Record] = deque()
         self._closed = False
 
     def read(self, position: int, max_records: int, max_bytes: int, wait: float) -> list[Record]:
@@ -111,7 +115,7 @@ class Reader:
             return self._page(max_records, max_bytes)
 
     def _begin(self, position: int) -> None:
-        self._ahead = []
+        self._ahead.clear()
         self._next = position
         place = TopicPartition(self._topic, self._partition)
         low, high = self._consumer.get_watermark_offsets(place, timeout=self._patience)
@@ -120,10 +124,6 @@ class Reader:
             raise model.position_expired(self._topic, self._partition, position, low)
         # Beyond the end Kafka answers with an error: such a reader begins at the end, and drops what is below.
         self._consumer.assign([TopicPartition(self._topic, self._partition, min(position, high))])
-
-    def _end(self) -> int:
-        place = TopicPartition(self._topic, self._partition)
-        return int(self._consumer.get_watermark_offsets(place, timeout=self._patience)[1])
 
     def _fetch(self, most: int, timeout: float) -> None:
         """Whatever has arrived, else the first that does in ``timeout`` seconds: ``consume`` would wait for all."""
@@ -150,13 +150,11 @@ class Reader:
             raise KafkaException(error)
 
     def _page(self, max_records: int, max_bytes: int) -> list[Record]:
-        size = count = 0
-        for one in self._ahead[:max_records]:
-            if count and size >= max_bytes:
-                break
-            count += 1
-            size += len(one.event.data)
-        page, self._ahead = self._ahead[:count], self._ahead[count:]
+        page: list[Record] = []
+        size = 0
+        while self._ahead and len(page) < max_records and (not page or size < max_bytes):
+            page.append(self._ahead.popleft())
+            size += len(page[-1].event.data)
         if page:
             self._next = page[-1].position + 1
         return page

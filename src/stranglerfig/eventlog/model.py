@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from stranglerfig.foundation.errors import FigError
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One immutable fact: CloudEvents 1.0 attributes and the data, verbatim.
+
+    A tuple, because hundreds of thousands a second are made: a frozen dataclass takes seven times as long.
 
     Attributes:
         id: unique within ``source``; a second append of the same id to a topic is the same event.
@@ -42,8 +43,7 @@ class Event:
     causationid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An event at its place: ``position`` is its log position, which grows along the topic's partition.
 
     The next record's position is above it, by how much is the backend's affair (one, in PostgreSQL and in memory).

@@ -140,10 +140,15 @@ class Observer:
         topic = await self._parts.log.topic(name)
         if topic is None:
             return
+        end = topic.next_positions[0]
         if self._event_position < 0:
-            self._event_position = topic.next_positions[0]
+            self._event_position = end
         derived = {event.event for event in self._settings.derive}
-        while records := await self._parts.log.read(name, 0, self._event_position):
+        # Up to where it ended when we began to look: more keeps coming.
+        while self._event_position < end:
+            records = await self._parts.log.read(name, 0, self._event_position)
+            if not records:
+                break
             self._event_position = records[-1].position + 1
             for record in records:
                 if kpi is not None and record.event.type not in derived:

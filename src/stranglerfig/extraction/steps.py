@@ -249,7 +249,7 @@ class Steps:
         flow = await self.parts.flows.get(self.settings.context, Direction.FORWARD)
         if flow is None or not flow.sync:
             return None, None, "sync has not reported yet"
-        behind = int(flow.sync.get("log_end") or 0) - int(flow.sync.get("log_position") or 0)
+        behind = int(flow.sync.get("behind") or 0)
         return behind <= 20, None, f"sync is {behind} records behind the end of the log"
 
     async def verify(self, standing: Standing, *, repair: bool = False) -> dict[str, Any]:

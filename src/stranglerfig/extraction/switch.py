@@ -253,7 +253,7 @@ class _Flows:
         if flow is None or flow.sync.get("state") != "applying":
             return None
         silent = (clock.now() - flow.sync_at).total_seconds() if flow.sync_at is not None else 0.0
-        behind = int(flow.sync.get("log_end") or 0) - int(flow.sync.get("log_position") or 0)
+        behind = int(flow.sync.get("behind") or 0)
         late = (flow.sync.get("latency_ms") or {}).get("p99") if behind > CAUGHT_UP else flow.capture.get("lag_ms")
         return max(float(late or 0.0) / 1000, silent - REPORTED)
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from psycopg import ProgrammingError, conninfo
 from pydantic import Field, field_validator
 
-from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Settings
+from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Reference, Settings
+from stranglerfig.eventlog import BACKENDS
 from stranglerfig.facade.settings import FacadeSettings
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.errors import FigError
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
     from stranglerfig.extraction.settings import ExtractionSettings
 
 ESTATE_FILE = "fig.yaml"
+_LOGS = tuple(name for name in BACKENDS if name not in ("postgres", "memory"))
 
 
-def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
-    """The address that ``reference`` stands for.
+def look_up(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
+    """The text that ``reference`` stands for.
 
     Raises:
-        FigError: ``secret_missing`` with the name of the variable or file; ``bad_address`` (never shown).
+        FigError: ``secret_missing`` with the name of the variable or file.
     """
-    found = reference.dsn
+    found = reference.text
     if reference.env is not None:
         found = environment.get(reference.env)
         if not found:
@@ -55,6 +57,16 @@ def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[s
                 file=str(path),
             ) from error
     assert found is not None
+    return found
+
+
+def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
+    """The database's address that ``reference`` stands for.
+
+    Raises:
+        FigError: ``secret_missing``; ``bad_address`` (never shown).
+    """
+    found = look_up(reference, directory, environment)
     try:
         conninfo.conninfo_to_dict(found)
     except ProgrammingError:
@@ -74,7 +86,7 @@ def describe(reference: DatabaseReference, directory: Path, environment: Mapping
         return _named(reference)
 
 
-def _named(reference: DatabaseReference) -> str:
+def _named(reference: Reference) -> str:
     if reference.env is not None:
         return f"the value of {reference.env}"
     return f"the content of {reference.file}" if reference.file is not None else "what the configuration gives"
@@ -85,6 +97,22 @@ class MonolithSettings(Settings):
 
     url: str = Field(description="Where it answers HTTP: http://127.0.0.1:8001.", pattern=r"^https?://[^/\s]+$")
     database: DatabaseReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
+
+
+class LogReference(Reference):
+    """Where the event log is: an address, or where to find one, so that secrets stay out of files in git."""
+
+    url: str | None = Field(
+        default=None,
+        description="'postgres' (in the control database), postgresql://…, or "
+        + ", ".join(f"{name}://…" for name in _LOGS if name != "postgresql")
+        + ".",
+    )
+
+    @property
+    def text(self) -> str | None:
+        """The address, when it is given here."""
+        return self.url
 
 
 class TelemetrySettings(Settings):
@@ -103,9 +131,9 @@ class Estate(Settings):
     name: str = Field(description="The estate's name; the source of its events.", pattern=r"^[a-z][a-z0-9-]{0,39}$")
     monolith: MonolithSettings
     facade: FacadeSettings = Field(default_factory=FacadeSettings, description="The proxy in front of the monolith.")
-    log: str = Field(
-        default="postgres",
-        description="The event log: 'postgres' (in the control database) or postgresql://… of its own.",
+    log: LogReference = Field(
+        default=LogReference(url="postgres"),
+        description="The event log: 'postgres' (in the control database), an address, {env: NAME} or {file: path}.",
     )
     linger: Milliseconds = Field(
         default=5.0,
@@ -122,10 +150,11 @@ class Estate(Settings):
 
     @field_validator("log")
     @classmethod
-    def _known_log(cls, value: str) -> str:
-        if value == "postgres" or value.startswith(("postgres://", "postgresql://")):
+    def _known_log(cls, value: LogReference) -> LogReference:
+        scheme, separator, _ = (value.url or "").partition("://")
+        if value.url in (None, "postgres") or (separator and scheme in _LOGS):
             return value
-        raise ValueError("allowed: postgres, postgresql://… (other logs come with a later version)")
+        raise ValueError("allowed: postgres, " + ", ".join(f"{name}://…" for name in _LOGS))
 
     @property
     def listen(self) -> tuple[str, int]:
@@ -182,6 +211,12 @@ class Project:
     def reveal(self, reference: DatabaseReference) -> str:
         """The address that a file's ``database`` stands for (``secret_missing``, ``bad_address``)."""
         return reveal(reference, self.directory, self.environment)
+
+    @property
+    def log_url(self) -> str | None:
+        """The event log's address; None for the one in the control database (``secret_missing``)."""
+        found = look_up(self.estate.log, self.directory, self.environment)
+        return None if found == "postgres" else found
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""

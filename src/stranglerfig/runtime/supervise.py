@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stranglerfig.eventlog import describe
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import processes
@@ -90,11 +91,8 @@ class Supervisor:
         if "envoy" in self._roles:
             found["envoy admin"] = f"http://127.0.0.1:{self._ports['envoy_admin']}"
         found["control database"] = control if self.embedded else postgres.describe(control)
-        found["log"] = (
-            found["control database"]
-            if self._project.estate.log == "postgres"
-            else postgres.describe(self._project.estate.log)
-        )
+        log = self._project.log_url
+        found["log"] = found["control database"] if log is None else describe(log)
         for role in self._roles:
             if role in MEASURED:
                 found[f"metrics of {role}"] = f"http://127.0.0.1:{self._ports[f'metrics_{role}']}/metrics"

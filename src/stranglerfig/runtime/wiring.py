@@ -15,7 +15,6 @@ from stranglerfig.runtime.supervise import control_dsn
 if TYPE_CHECKING:
     from stranglerfig.capture.capture import CaptureJob
     from stranglerfig.eventlog.ports import EventLog
-    from stranglerfig.eventlog.postgres import PostgresLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
     from stranglerfig.sync.derive import DeriveJob
@@ -42,12 +41,26 @@ def traces_endpoint(project: Project) -> str | None:
     return project.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or project.estate.telemetry.otlp
 
 
-def open_log(project: Project) -> PostgresLog:
-    """The event log that ``fig.yaml`` names; call inside the loop that uses it."""
-    from stranglerfig.eventlog.postgres import PostgresLog
+def open_log(project: Project) -> EventLog:
+    """The event log that ``fig.yaml`` names; call inside the loop that uses it.
 
-    named = project.estate.log
-    return PostgresLog(control_dsn(project) if named == "postgres" else named)
+    What is ours alone (what capture remembers, the history of extractions, refusals) stays in the control database:
+    it is small, and may not expire when a log keeps its events for a while only.
+    """
+    from stranglerfig.eventlog import open_log as open_at
+    from stranglerfig.eventlog.postgres import PostgresLog
+    from stranglerfig.eventlog.through import RoutedLog
+
+    control = control_dsn(project)
+    if (url := project.log_url) is None:
+        return PostgresLog(control)
+    estate = open_at(url, state=control)
+    return RoutedLog(estate, PostgresLog(control), ours=is_ours)
+
+
+def is_ours(topic: str) -> bool:
+    """Whether a topic holds neither changes nor business events."""
+    return topic.startswith("fig.") and not topic.startswith("fig.changes.")
 
 
 def checked(project: Project, log: EventLog) -> EventLog:

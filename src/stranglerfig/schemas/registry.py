@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import jsonschema
 import orjson
 from psycopg.types.json import Jsonb
 
-from stranglerfig.eventlog.model import Capabilities, Event, Record, Topic
-from stranglerfig.eventlog.ports import EventLog, Subscription
+from stranglerfig.eventlog.model import Event
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.eventlog.through import LogThrough
 from stranglerfig.foundation import clock, postgres, sql
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.schemas.checking import Checker
@@ -158,7 +158,7 @@ def _incompatible(latest: Version, problems: Sequence[Problem]) -> FigError:
     )
 
 
-class CheckedLog:
+class CheckedLog(LogThrough):
     """A log that takes only business events that are as their schemas say; changes and our own records have none.
 
     ``governed`` says by its name whether a topic holds business events.
@@ -171,10 +171,14 @@ class CheckedLog:
         self._registry = registry
         self._governed = governed
 
+    def log_of(self, topic: str) -> EventLog:
+        """The one beneath."""
+        return self._log
+
     @property
-    def capabilities(self) -> Capabilities:
-        """Those of the log beneath."""
-        return self._log.capabilities
+    def logs(self) -> tuple[EventLog, ...]:
+        """The one beneath."""
+        return (self._log,)
 
     async def append(self, topic: str, events: Sequence[Event], *, partition: int | None = None) -> list[int]:
         """As the port's; all events are checked before any is appended.
@@ -186,60 +190,3 @@ class CheckedLog:
             for event in events:
                 await self._registry.check(event)
         return await self._log.append(topic, events, partition=partition)
-
-    async def migrate(self) -> None:
-        """As the port's."""
-        await self._log.migrate()
-
-    async def create_topic(self, name: str, *, partitions: int = 1, retention_seconds: float | None = None) -> None:
-        """As the port's."""
-        await self._log.create_topic(name, partitions=partitions, retention_seconds=retention_seconds)
-
-    async def delete_topic(self, name: str) -> None:
-        """As the port's."""
-        await self._log.delete_topic(name)
-
-    async def topic(self, name: str) -> Topic | None:
-        """As the port's."""
-        return await self._log.topic(name)
-
-    async def topics(self) -> list[Topic]:
-        """As the port's."""
-        return await self._log.topics()
-
-    async def read(
-        self,
-        topic: str,
-        partition: int,
-        position: int,
-        *,
-        max_records: int = 1000,
-        max_bytes: int = 8_000_000,
-        wait: float = 0.0,
-    ) -> list[Record]:
-        """As the port's."""
-        return await self._log.read(topic, partition, position, max_records=max_records, max_bytes=max_bytes, wait=wait)
-
-    async def position_at(self, topic: str, partition: int, time: datetime) -> int:
-        """As the port's."""
-        return await self._log.position_at(topic, partition, time)
-
-    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
-        """As the port's."""
-        return await self._log.subscribe(topics, group, lease=lease)
-
-    async def groups(self, topic: str) -> list[str]:
-        """As the port's."""
-        return await self._log.groups(topic)
-
-    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
-        """As the port's."""
-        return await self._log.committed(topic, group)
-
-    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
-        """As the port's."""
-        await self._log.seek(topic, group, position=position, time=time)
-
-    async def close(self) -> None:
-        """Close the log beneath."""
-        await self._log.close()

@@ -46,6 +46,7 @@ SNAPSHOT_ROWS = 50_000
 """Rows of a snapshot per commit."""
 REPORT_SECONDS = 0.5
 _YIELD = 256
+_WIDEST = 2**53 - 1
 
 _sql = load(__package__ or "")
 log_ = logging.getLogger(__name__)
@@ -89,6 +90,11 @@ class _Progress:
             self.window.merge(int(now), here)
         self.rows += rows
 
+    @property
+    def behind(self) -> int:
+        """How many records of the log are not in yet; where positions have gaps, how many at most."""
+        return min(max(0, (self.log_end or 0) - self.applied.log_position), _WIDEST)
+
     def report(self) -> dict[str, Any]:
         """The report's keys as ``fig status`` and the gates read them; times in seconds but where named otherwise."""
         applied = self.applied
@@ -109,8 +115,9 @@ class _Progress:
             "applied_lsn": lsn_text(applied.lsn),
             "applied_ordinal": applied.ordinal,
             "activated": applied.activated,
-            "log_position": applied.log_position,
-            "log_end": self.log_end,
+            "log_position": _shown(applied.log_position),
+            "log_end": _shown(self.log_end),
+            "behind": self.behind,
             "snapshot_rows": applied.snapshot_rows,
             "snapshot_total": applied.snapshot_total,
             "snapshot_done": ended is not None,
@@ -125,6 +132,11 @@ class _Progress:
             "parked": self.parked,
             "last_source_committed_at": committed / 1e6 if committed is not None else None,
         }
+
+
+def _shown(position: int | None) -> int | str | None:
+    """A position as JSON: some logs' are wider than what most readers of JSON take as a number."""
+    return position if position is None or position <= _WIDEST else str(position)
 
 
 async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Event | None = None) -> None:
@@ -246,6 +258,7 @@ async def _reading(log: EventLog, topic: str, position: int) -> AsyncIterator[as
 async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progress) -> None:
     progress.applied = target.applied
     batch = _Batch(target, progress)
+    assembler = frames.Assembler()
     try:
         async with _reading(log, job.topic, target.applied.log_position) as queue:
             while True:
@@ -259,7 +272,8 @@ async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progre
                 for record in records:
                     if record.event.subject == frames.URGENT:
                         progress.urgent.set()
-                    await _take(record, batch)
+                    if (frame := assembler.take(record)) is not None:
+                        await _take(frame, batch)
                 if queue.empty():  # never linger: what has arrived is applied now
                     await batch.flush()
                     await batch.settled()
@@ -267,11 +281,12 @@ async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progre
         await batch.stop()
 
 
-async def _take(record: Record, batch: _Batch) -> None:
-    items = frames.decode(record.event.datacontenttype, record.event.data)
+async def _take(frame: frames.Frame, batch: _Batch) -> None:
+    items = frames.decode(frame.content_type, frame.data)
     for number, item in enumerate(items, start=1):
-        if not batch.take(item, record.position + (number == len(items))):
-            await batch.add(item, record.position + (number == len(items)))
+        place = frame.begins if number < len(items) else frame.ends + 1
+        if not batch.take(item, place):
+            await batch.add(item, place)
         if batch.full:
             await batch.flush()
         elif not number % _YIELD:

@@ -248,7 +248,7 @@ async def run(job: DeriveJob, log: EventLog, report: Report, *, urgent: asyncio.
             async with postgres.session(
                 job.scratch_dsn, what=f"derive {job.context}", options="-c synchronous_commit=off"
             ) as conn:
-                await postgres.migrate(conn, "sync_derived", __package__ or "", ["derived.sql"])
+                await postgres.migrate(conn, "sync_derived", __package__ or "", ["derived.sql", "wide_derived.sql"])
                 await _follow(job, log, conn, told, report, urgent)
         except (FigError, psycopg.Error, OSError) as error:
             _log.warning("derivation starts again: %s", error, extra={"action": "derive_restart"})
@@ -273,25 +273,26 @@ async def _follow(
     await conn.execute(_sql.begin_derived, (job.context,))
     row = await postgres.one(conn, _sql.read_derived, (job.context,))
     assert row is not None
-    generation, lsn, ordinal, place, count = row
+    generation, lsn, ordinal, place, count = row[0], row[1], row[2], int(row[3]), row[4]
     seen = SourcePosition(lsn, ordinal)
     tables = frozenset(rule.on.table for rule in job.rules)
     scratch = Scratch(conn)
+    assembler = frames.Assembler()
     await log.create_topic(job.events)
     next_report = 0.0
     while True:
         urgent.clear()
         records = await _read(log, job.changes, place)
         facts: list[Fact] = []
-        for record in records:
-            for item in frames.decode(record.event.datacontenttype, record.event.data):
+        for frame in filter(None, map(assembler.take, records)):
+            for item in frames.decode(frame.content_type, frame.data):
                 rest = remaining(item, generation, seen)
                 if rest is None:
                     continue
                 seen = position_of(rest)
                 if isinstance(rest, SnapshotEdge) and rest.begins:
                     generation = rest.generation
-                for fact in facts_of(rest, tables, record.event.time):
+                for fact in facts_of(rest, tables, frame.event.time):
                     facts.append(fact)
                     if len(facts) == SLICE:
                         count += await _publish(job, log, scratch, facts)
@@ -299,7 +300,8 @@ async def _follow(
         count += await _publish(job, log, scratch, facts)
         if records:
             place = records[-1].position + 1
-            await conn.execute(_sql.advance_derived, (generation, *seen, place, count, job.context))
+            after = assembler.resume_at(place)
+            await conn.execute(_sql.advance_derived, (generation, *seen, after, count, job.context))
         if clock.monotonic() >= next_report:
             next_report = clock.monotonic() + 0.5
             told |= {"state": "deriving", "error": None, "events": count, "lsn": lsn_text(seen.lsn), "position": place}

@@ -99,6 +99,9 @@ class Applied:
         return SourcePosition(self.lsn, self.ordinal)
 
 
+_APPLIED = tuple(Applied.__slots__)
+
+
 class Unit(NamedTuple):
     """An item of the log, and the log position to go on from once it is applied."""
 
@@ -147,7 +150,7 @@ class _Staged:
 
 async def prepare(conn: postgres.Connection) -> None:
     """Create or bring forward what sync keeps in a target database."""
-    await postgres.migrate(conn, "sync", __package__ or "", ["target.sql"])
+    await postgres.migrate(conn, "sync", __package__ or "", ["target.sql", "wide_positions.sql"])
 
 
 def is_about_data(error: BaseException) -> bool:
@@ -231,7 +234,7 @@ class Target:
         await conn.execute(_sql.begin_applied, (job.context, job.direction))
         row = await postgres.one(conn, _sql.read_applied, (job.context, job.direction))
         assert row is not None
-        self.applied = Applied(*row)
+        self.applied = Applied(**dict(zip(_APPLIED, row, strict=True)) | {"log_position": int(row[3])})
         waiting = await postgres.one(conn, _sql.waiting_error, (job.context, job.direction))
         if waiting is not None:
             raise Stopped(waiting[0], stopped_error(waiting[1], waiting[2], waiting[0]))

@@ -41,8 +41,7 @@ SYNC_FIGURES = _figures(
         "transactions": "Transactions applied in the target since the process began.",
         "rate": "Rows applied a second.",
         "parked": "Changes that could not be applied and wait.",
-        "log_position": "Where in the change topic the next record is read.",
-        "log_end": "Where the change topic ends.",
+        "behind": "Records of the change topic that are not applied yet.",
     },
 )
 SYNC_P99 = Gauge(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import orjson
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from stranglerfig.changes.model import (
     lsn_number,
     lsn_text,
 )
+from stranglerfig.eventlog.model import Event, Record
 from stranglerfig.foundation.errors import FigError
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
@@ -138,3 +141,44 @@ def test_a_chunk_s_rows_are_read_changes() -> None:
     assert [e["after"] for e in found] == [{"id": "1", "note": None}, {"id": "2", "note": "a\tb\\N\nc\x0bd"}]
     assert {e["op"] for e in found} == {"r"}
     assert found[0]["source"]["snapshot"] == "true"
+
+
+def record(position: int, event: Event) -> Record:
+    return Record("t", 0, position, event, datetime.now(UTC))
+
+
+def event(data: bytes, identity: str = "x") -> Event:
+    return Event(identity, "/s", "fig.Changes", datetime.now(UTC), data, frames.STREAM, subject=frames.URGENT)
+
+
+def test_what_is_small_travels_whole() -> None:
+    whole = event(b"12345")
+    assert frames.split(whole, 5) == [whole]
+    frame = frames.Assembler().take(record(7, whole))
+    assert frame == frames.Frame(frames.STREAM, b"12345", 7, 7, whole)
+
+
+def test_a_frame_too_large_for_the_log_travels_in_parts() -> None:
+    parts = frames.split(event(b"1234567"), 3)
+    assert [(part.id, part.data, part.datacontenttype) for part in parts] == [
+        ("x.1", b"123", f"{frames.STREAM};part=1/3"),
+        ("x.2", b"456", f"{frames.STREAM};part=2/3"),
+        ("x.3", b"7", f"{frames.STREAM};part=3/3"),
+    ]
+    assembler = frames.Assembler()
+    assert assembler.take(record(4, parts[0])) is None
+    assert assembler.resume_at(5) == 4
+    assert assembler.take(record(5, parts[1])) is None
+    # Who wrote them was killed here, and its successor writes all of them again.
+    assert [assembler.take(record(6 + n, part)) for n, part in enumerate(parts[:2])] == [None, None]
+    frame = assembler.take(record(8, parts[2]))
+    assert frame is not None
+    assert (frame.content_type, frame.data, frame.begins, frame.ends) == (frames.STREAM, b"1234567", 6, 8)
+    assert assembler.resume_at(9) == 9
+
+
+def test_a_part_out_of_place_is_refused() -> None:
+    parts = frames.split(event(b"1234567"), 3)
+    with pytest.raises(FigError, match="does not follow") as error:
+        frames.Assembler().take(record(0, parts[1]))
+    assert error.value.code == "not_a_frame"

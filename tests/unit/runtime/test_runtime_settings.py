@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stranglerfig.changes.settings import DatabaseReference
+from stranglerfig.eventlog import describe
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.settings import load_project
@@ -48,7 +49,7 @@ def refused(folder: Path, text: str) -> FigError:
 
 def test_an_estate_is_read_with_its_defaults(tmp_path: Path) -> None:
     found = load_project(project(tmp_path), {"SHOP_DSN": "postgresql://fig:secret@db.local/shop"})
-    assert found.estate.name == "shop" and found.estate.log == "postgres"
+    assert found.estate.name == "shop" and found.log_url is None
     assert found.estate.listen == ("127.0.0.1", 8080)
     assert found.data_directory == tmp_path / ".fig"
     assert found.reveal(found.estate.monolith.database).endswith("@db.local/shop")
@@ -61,7 +62,7 @@ def test_an_estate_is_read_with_its_defaults(tmp_path: Path) -> None:
     [
         (GOOD.replace("database", "databse"), 2, "monolith.database", "is missing"),
         (GOOD + "fasade: {}\n", 6, "fasade", "did you mean 'facade'?"),
-        (GOOD.replace("{env: SHOP_DSN}", "{evn: X}"), 4, "monolith.database.evn", "allowed: dsn, env, file"),
+        (GOOD.replace("{env: SHOP_DSN}", "{evn: X}"), 4, "monolith.database.evn", "allowed: env, file, dsn"),
         (GOOD.replace("{env: SHOP_DSN}", "5"), 4, "monolith.database", "found 5"),
         (GOOD.replace("{env: SHOP_DSN}", "{env: A, file: b}"), 4, "monolith.database", "exactly one"),
         (GOOD.replace("name: shop", "name: Shop!"), 1, "name", "found 'Shop!'"),
@@ -165,3 +166,15 @@ def test_yaml_is_read_by_the_rules_of_1_2(tmp_path: Path) -> None:
         "empty": None,
         "clock": "12:30",
     }
+
+
+def test_the_log_is_an_address_or_where_one_is(tmp_path: Path) -> None:
+    there = load_project(project(tmp_path, GOOD + "log: kafka://a:9092,b:9092\n"), {})
+    assert there.log_url == "kafka://a:9092,b:9092"
+    folder = project(tmp_path, GOOD + "log: {env: LOG}\n")
+    hidden = load_project(folder, {"LOG": "kafka://u:secret@a:9092"})
+    assert hidden.log_url == "kafka://u:secret@a:9092"
+    assert "secret" not in repr(hidden)
+    assert describe("kafka://u:secret@a:9092/x?sasl.password=secret") == "kafka://a:9092/x"
+    with pytest.raises(FigError, match="LOG, which the configuration names, is not set"):
+        _ = load_project(folder, {}).log_url

@@ -1,0 +1,2 @@
+-- Positions of some logs (Kinesis) are wider than a bigint.
+ALTER TABLE fig.applied ALTER COLUMN log_position TYPE numeric;
