@@ -111,11 +111,11 @@ def _as_encoded(message: bytes) -> tuple[str, dict[str, str], bytes] | None:
     return kind, found, data
 
 
-def decode(message: bytes, otherwise: str, at: datetime) -> Event:
+def decode(message: bytes, otherwise: tuple[object, ...], at: datetime) -> Event:
     """The event that a message is; one that is no CloudEvent, or no AMQP at all, is shown as it is.
 
     Args:
-        otherwise: the id of a message that has none: its place in the log.
+        otherwise: the place in the log, which is the id of a message that has none.
         at: when the log took it.
     """
     try:

@@ -135,7 +135,7 @@ class Reader:
                 if len(page) >= max_records or (page and size >= max_bytes):
                     return page
                 offset = chunk.first + number
-                event = decode(chunk.messages[number], f"{self._topic}-{self._partition}-{offset}", at)
+                event = decode(chunk.messages[number], (self._topic, self._partition, offset), at)
                 page.append(Record(self._topic, self._partition, offset, event, at))
                 size += len(event.data)
                 position = offset + 1
