@@ -19,7 +19,7 @@ from stranglerfig.foundation import clock, tasks
 
 _AHEAD: Final = 8_000_000
 """Bytes that are asked for before they are read."""
-_FIRST_CREDIT: Final = 8
+_FIRST_CREDIT: Final = 16
 _MOST_CREDIT: Final = 64
 
 
@@ -43,8 +43,9 @@ class Reader:
         self._next = -1
         self._chunks: deque[Chunk] = deque()
         self._bytes = 0
-        self._credit = 0
-        self._window = _FIRST_CREDIT
+        self._asked = 0
+        self._came = 0
+        self._window = _MOST_CREDIT
         self._woken = asyncio.Event()
         self._error: Exception | None = None
 
@@ -70,8 +71,7 @@ class Reader:
             if fresh:
                 await self._begin(position)
             if settled and not self._chunks and (fresh or wait <= 0) and (seat := self._seat) is not None:
-                seat.credit(0)  # makes the server look
-                await seat.wire.fence()
+                await self._settle(seat, max_records)
             deadline = clock.monotonic() + wait
             while not (page := await self._page(position, max_records, max_bytes)):
                 if self._error is not None:
@@ -83,11 +83,23 @@ class Reader:
             self._next = page[-1].position + 1
             return page
 
+    async def _settle(self, seat: Seat, enough: int) -> None:
+        """Return when all that is in the stream has come, or as much as is wanted or asked for ahead.
+
+        One append may be as many chunks as it has events, and come in parts when there are fewer credits.
+        """
+        while self._seat is seat and self._bytes < _AHEAD // 2:
+            asked = self._asked
+            seat.credit(0)  # makes the server look
+            await seat.wire.fence()
+            if self._came < asked or sum(len(chunk.messages) for chunk in self._chunks) >= enough:
+                return
+
     async def _begin(self, position: int) -> None:
         await self.close()
         self._error = None
         seat = await self._cluster.seat(self.stream, "read", self._arrived, self._ended)
-        self._seat, self._credit, self._window = seat, _FIRST_CREDIT, _FIRST_CREDIT
+        self._seat, self._asked, self._came = seat, _FIRST_CREDIT, 0
         try:
             await seat.subscribe(OffsetType.OFFSET, position, _FIRST_CREDIT)
         except BaseException:
@@ -99,7 +111,7 @@ class Reader:
         size = sum(map(len, chunk.messages))
         self._chunks.append(chunk)
         self._bytes += size
-        self._credit -= 1
+        self._came += 1
         self._window = max(2, min(_MOST_CREDIT, _AHEAD // max(size, 1)))
         self._ask()
         self._woken.set()
@@ -107,10 +119,10 @@ class Reader:
 
     def _ask(self) -> None:
         """Let more chunks come while what has come is little."""
-        more = self._window - self._credit
+        more = self._window - (self._asked - self._came)
         if self._seat is not None and self._bytes < _AHEAD // 2 and more > self._window // 2:
             self._seat.credit(more)
-            self._credit += more
+            self._asked += more
 
     def _ended(self, error: Exception) -> None:
         if (seat := self._seat) is not None:

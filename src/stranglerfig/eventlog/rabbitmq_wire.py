@@ -187,7 +187,7 @@ class Wire:
         self._reader = reader
         self._writer = writer
         self._waiting: dict[tuple[Key, int | None], asyncio.Future[schema.Frame]] = {}
-        self._numbers = itertools.cycle(range(1, 2**32))
+        self._numbers = itertools.count(1)
         self._publishing = itertools.count()
         self.seats: dict[int, Seat] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -252,7 +252,7 @@ class Wire:
         Raises:
             Lost, Refused: see there.
         """
-        number = next(self._numbers)
+        number = next(self._numbers) & 0xFFFF_FFFF
         frame = kind(correlation_id=number, **fields)
         waiting = self._expect(frame.key, number)
         self.write(encode_frame(frame))
