@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from examples.servers.kafka import Kafka
+from examples.servers.rabbitmq import RabbitMQ
 
 
 class LogServer(Protocol):
@@ -28,10 +29,10 @@ class LogServer(Protocol):
 
 
 def _server(name: str, directory: Path) -> LogServer:
-    return {"kafka": Kafka}[name](directory)
+    return {"kafka": Kafka, "rabbitmq": RabbitMQ}[name](directory)
 
 
-NAMES = ("kafka",)
+NAMES = ("kafka", "rabbitmq")
 
 
 @contextmanager

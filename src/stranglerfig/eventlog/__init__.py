@@ -12,11 +12,15 @@ BACKENDS = {
     "postgres": "postgres://role@host:5432/database",
     "postgresql": "postgresql://role@host:5432/database",
     "kafka": "kafka://host:9092,host:9092",
+    "rabbitmq": "rabbitmq://user:password@host:5552/vhost",
     "memory": "memory://",
 }
 """How each backend is addressed, by its scheme."""
 
-_EXTRAS = {"kafka": ("stranglerfig.eventlog.kafka", "KafkaLog")}
+_EXTRAS = {
+    "kafka": ("stranglerfig.eventlog.kafka", "KafkaLog"),
+    "rabbitmq": ("stranglerfig.eventlog.rabbitmq", "RabbitLog"),
+}
 
 
 def scheme_of(url: str) -> str:

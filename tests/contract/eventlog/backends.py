@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.servers.kafka import Kafka
+from examples.servers.rabbitmq import RabbitMQ
 from stranglerfig.eventlog import open_log
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
@@ -21,6 +22,7 @@ class Backend:
         url: as ``fig.yaml`` names it.
         state: the database of the groups of a log that keeps none.
         short_retention: whether events can be made to expire within seconds.
+        expires_on_append: whether they do so only when later ones begin a new segment.
         kill, start: kill -9 of the server, and its start with what it had; None where it keeps nothing.
     """
 
@@ -28,6 +30,7 @@ class Backend:
     url: str
     state: str
     short_retention: bool = True
+    expires_on_append: bool = False
     kill: Callable[[], None] | None = None
     start: Callable[[], None] | None = None
 
@@ -67,5 +70,22 @@ def _kafka(directory: Path, database: Pgs) -> Iterator[Backend]:
         server.stop()
 
 
-BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka}
-KILLABLE = ("postgres", "kafka")
+@contextmanager
+def _rabbitmq(directory: Path, database: Pgs) -> Iterator[Backend]:
+    server = RabbitMQ(directory)
+    server.start()
+    try:
+        yield Backend(
+            "rabbitmq",
+            f"{server.url}?segment_bytes=1000000",
+            database(),
+            expires_on_append=True,
+            kill=server.kill,
+            start=server.start,
+        )
+    finally:
+        server.stop()
+
+
+BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka, "rabbitmq": _rabbitmq}
+KILLABLE = ("postgres", "kafka", "rabbitmq")

@@ -213,6 +213,8 @@ async def test_retention(backend: Backend, log: Any, name: Name) -> None:
     async def expired() -> bool:
         if hasattr(log, "enforce_retention"):
             await log.enforce_retention()
+        if backend.expires_on_append:
+            await log.append(short, [event(b"x" * 600_000)])
         try:
             await log.read(short, 0, 0)
         except FigError as error:

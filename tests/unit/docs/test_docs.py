@@ -39,8 +39,10 @@ OTHERS = {
     "max_slot_wal_keep_size",
     "application_name",
     "ext_proc",
+    "rabbitmq_stream",
+    "segment_bytes",
 }
-"""Words of PostgreSQL's and Envoy's."""
+"""Words of PostgreSQL's and Envoy's, and of logs' addresses."""
 EXAMPLES = ("fig_inventory_", "fig_holding_inventory", "inventory_", "reservations_", "stock_")
 """Beginnings of names in the worked scenario."""
 
