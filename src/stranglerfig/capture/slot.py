@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql as statements
@@ -74,6 +75,27 @@ async def heartbeat(conn: postgres.Connection) -> bool:
     except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege):
         return False
     return True
+
+
+async def reading(conn: postgres.Connection, name: str) -> tuple[int, str] | None:
+    """Who reads the slot: a process id, and when it began; None when nobody does."""
+    row = await postgres.one(conn, _queries.reading, (name,))
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+async def claim(conn: postgres.Connection, name: str) -> bool:
+    """Be the only one, until ``conn`` ends, who directs the slot's reader."""
+    return bool(await postgres.value(conn, _queries.claim, (name,)))
+
+
+async def shapes(conn: postgres.Connection, tables: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The columns of ``tables`` as the query ``shapes`` lists them."""
+    return await postgres.fetch(conn, _queries.shapes, {"tables": list(tables)})
+
+
+async def foreign_origins(conn: postgres.Connection) -> list[str]:
+    """Replication origins that are not ours."""
+    return [row[0] for row in await postgres.fetch(conn, _queries.foreign_origins)]
 
 
 async def ensure_publication(conn: postgres.Connection, name: str, tables: Iterable[str]) -> PublicationFacts:

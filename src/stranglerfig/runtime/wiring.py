@@ -85,7 +85,7 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     Once the monolith's tables are dropped nobody needs the service's rows any more: its outbox stays.
     """
     from stranglerfig.capture.capture import CaptureJob
-    from stranglerfig.capture.stream import Pace
+    from stranglerfig.capture.writing import Pace
 
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from stranglerfig.capture.capture import CaptureJob, remove, resume, run
-from stranglerfig.capture.stream import Pace
+from stranglerfig.capture.writing import Pace
 from stranglerfig.changes import frames
 from stranglerfig.changes.envelope import copy_rows
 from stranglerfig.changes.model import (
