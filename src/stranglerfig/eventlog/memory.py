@@ -13,7 +13,6 @@ from stranglerfig.eventlog import model
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock, ids
-from stranglerfig.foundation.errors import FigError
 
 
 @dataclass
@@ -37,7 +36,6 @@ class _Topic:
 class _Claim:
     position: int = 0
     member: str | None = None
-    until: float = 0.0
 
 
 class MemoryLog:
@@ -46,7 +44,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self._topics: dict[str, _Topic] = {}
         self._claims: dict[tuple[str, int, str], _Claim] = {}
-        self._members: dict[tuple[str, str], float] = {}
+        self._members: set[tuple[str, str]] = set()
         self._changed = asyncio.Condition()
 
     @property
@@ -162,12 +160,16 @@ class MemoryLog:
         return gone
 
     async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
-        """Join ``group``; a member that asks for nothing for ``lease`` seconds loses its partitions."""
+        """Join ``group``; a member of this process lives until it is closed, whatever its lease."""
         places = [(name, number) for name in topics for number in range(len(self._find(name).partitions))]
         for name, number in places:
             first = self._topics[name].partitions[number].first
             self._claims.setdefault((name, number, group), _Claim(first))
-        return MemorySubscription(self, places, group, lease)
+        return MemorySubscription(self, places, group)
+
+    async def groups(self, topic: str) -> list[str]:
+        """The groups that have read ``topic``."""
+        return sorted({group for name, _, group in self._claims if name == topic})
 
     async def committed(self, topic: str, group: str) -> tuple[int, ...]:
         """Per partition, the log position at which ``group`` goes on."""
@@ -176,8 +178,7 @@ class MemoryLog:
 
     async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
         """Move ``group`` in all partitions of ``topic``."""
-        if (position is None) == (time is None):
-            raise FigError("bad_seek", "a group is moved to a position or to a time: give exactly one")
+        model.check_seek(position, time)
         for number in range(len(self._find(topic).partitions)):
             to = position if position is not None else await self.position_at(topic, number, time or clock.now())
             self._claims[(topic, number, group)] = _Claim(to)
@@ -187,30 +188,29 @@ class MemoryLog:
 
 
 class MemorySubscription:
-    """A member of a group; its lease is renewed whenever it asks for more or commits."""
+    """A member of a group."""
 
-    def __init__(self, log: MemoryLog, places: list[tuple[str, int]], group: str, lease: float) -> None:
+    def __init__(self, log: MemoryLog, places: list[tuple[str, int]], group: str) -> None:
         self._log = log
         self._places = places
         self._group = group
-        self._lease = lease
         self._member = ids.new_id()
         self._read: dict[tuple[str, int], int] = {}
+        log._members.add((group, self._member))
 
     def _holds(self) -> list[tuple[str, int]]:
-        """Renew what is ours, within a fair share; claim what is free."""
-        log, now = self._log, clock.monotonic()
-        log._members[(self._group, self._member)] = now + self._lease
-        alive = sum(until >= now for (group, _), until in log._members.items() if group == self._group)
+        """Keep what is ours, within a fair share; claim what is free."""
+        log = self._log
+        alive = sum(group == self._group for group, _ in log._members)
         share = -(-len(self._places) // alive)
         held: list[tuple[str, int]] = []
         for place in sorted(self._places, key=lambda place: place not in self._read):
             claim = log._claims[(*place, self._group)]
             mine = claim.member == self._member
-            if len(held) < share and (mine or claim.member is None or claim.until < now):
+            if len(held) < share and (mine or claim.member is None):
                 if not mine:
                     self._read[place] = claim.position
-                claim.member, claim.until = self._member, now + self._lease
+                claim.member = self._member
                 held.append(place)
             elif mine:
                 claim.member = None
@@ -230,7 +230,7 @@ class MemorySubscription:
                     yield records
             if not got:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(0.1, self._lease / 3)), self._log._changed:
+                    async with asyncio.timeout(0.1), self._log._changed:
                         await self._log._changed.wait()
 
     async def commit(self, record: Record) -> None:
@@ -239,7 +239,6 @@ class MemorySubscription:
         if claim.member != self._member:
             raise model.lease_lost(record.topic, record.partition, self._group)
         claim.position = max(claim.position, record.position + 1)
-        claim.until = clock.monotonic() + self._lease
 
     async def close(self) -> None:
         """Leave the group."""
@@ -247,4 +246,4 @@ class MemorySubscription:
             claim = self._log._claims.get((*place, self._group))
             if claim is not None and claim.member == self._member:
                 claim.member = None
-        self._log._members.pop((self._group, self._member), None)
+        self._log._members.discard((self._group, self._member))

@@ -44,7 +44,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event at its place: ``position`` is its log position in the topic's partition, from 0, without gaps."""
+    """An event at its place: ``position`` is its log position, which grows along the topic's partition.
+
+    The next record's position is above it, by how much is the backend's affair (one, in PostgreSQL and in memory).
+    """
 
     topic: str
     partition: int
@@ -68,7 +71,11 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend declares; ``max_event_bytes`` bounds the data of one event."""
+    """What a backend declares; ``max_event_bytes`` bounds the data of one event.
+
+    An append whose answer was lost is repeated by whoever made it. Where ``idempotent append`` is declared the event is
+    in the log once; elsewhere it may be there again, and consumers tell it by its id.
+    """
 
     has: frozenset[Capability]
     max_event_bytes: int
@@ -105,6 +112,37 @@ def check_sizes(events: Sequence[Event], limit: int) -> None:
                 bytes=len(event.data),
                 limit=limit,
             )
+
+
+def check_seek(position: int | None, time: datetime | None) -> None:
+    """Refuse a seek that says neither where to, or both.
+
+    Raises:
+        FigError: ``bad_seek``.
+    """
+    if (position is None) == (time is None):
+        raise FigError("bad_seek", "a group is moved to a position or to a time: give exactly one")
+
+
+def require(capabilities: Capabilities, wanted: Capability, *, log: str, what: str) -> None:
+    """Refuse what a backend cannot do.
+
+    Args:
+        log: how the log is named to its user, such as ``kinesis``.
+        what: what asks for it: "retention of the topic 'orders'".
+
+    Raises:
+        FigError: ``log_lacks``.
+    """
+    if wanted not in capabilities.has:
+        raise FigError(
+            "log_lacks",
+            f"{what} needs '{wanted}', which the log '{log}' does not have",
+            f"Do without it, or use a log that has it. This one has: {', '.join(sorted(capabilities.has))}.",
+            capability=wanted.value,
+            log=log,
+            has=sorted(capabilities.has),
+        )
 
 
 def unknown_topic(name: str) -> FigError:

@@ -28,7 +28,8 @@ class Subscription(Protocol):
 class EventLog(Protocol):
     """Topics of immutable events.
 
-    Raises (all): FigError ``log_unreachable``, ``unknown_topic``, ``event_too_large``.
+    Raises (all): FigError ``log_unreachable``, ``unknown_topic``, ``event_too_large``, and ``log_lacks`` when the
+    backend has not what is asked for.
     """
 
     @property
@@ -36,8 +37,16 @@ class EventLog(Protocol):
         """What this backend can do."""
         ...
 
+    async def migrate(self) -> None:
+        """Create or bring forward what the log keeps in a database; nothing for most."""
+        ...
+
     async def create_topic(self, name: str, *, partitions: int = 1, retention_seconds: float | None = None) -> None:
-        """Create a topic; does nothing when it exists with as many partitions."""
+        """Create a topic; does nothing when it exists with as many partitions.
+
+        ``retention_seconds``: how long events are kept at least; None keeps them for ever, or for as long as the
+        backend can.
+        """
         ...
 
     async def delete_topic(self, name: str) -> None:
@@ -55,8 +64,8 @@ class EventLog(Protocol):
     async def append(self, topic: str, events: Sequence[Event], *, partition: int | None = None) -> list[int]:
         """Append in order, durable when it returns; returns the log positions.
 
-        The partition is ``partition``, else chosen by each event's ``partitionkey``. An event whose id the topic
-        has already is not appended again; its first position is returned.
+        The partition is ``partition``, else chosen by each event's ``partitionkey``. Where ``idempotent append`` is
+        declared, an event whose id the topic has already is not appended again; its first position is returned.
         """
         ...
 
@@ -77,8 +86,15 @@ class EventLog(Protocol):
         """The first log position appended at or after ``time`` (the next one when there is none)."""
         ...
 
-    async def subscribe(self, topics: Sequence[str], group: str) -> Subscription:
-        """Join ``group``; a new group begins at the start of each topic."""
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
+        """Join ``group``; a new group begins at the start of each topic.
+
+        A member that is not heard of for ``lease`` seconds loses its partitions to the others.
+        """
+        ...
+
+    async def groups(self, topic: str) -> list[str]:
+        """The groups that have read ``topic``, by name."""
         ...
 
     async def committed(self, topic: str, group: str) -> tuple[int, ...]:
@@ -86,7 +102,11 @@ class EventLog(Protocol):
         ...
 
     async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
-        """Move ``group`` in all partitions of ``topic``: to a log position or a time (exactly one is given)."""
+        """Move ``group`` in all partitions of ``topic``: to a log position or a time (exactly one is given).
+
+        Raises:
+            FigError: ``bad_seek``; ``group_active`` where a group can only be moved while it has no members.
+        """
         ...
 
     async def close(self) -> None:

@@ -12,16 +12,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
 from stranglerfig.eventlog import model
+from stranglerfig.eventlog.leases import LEASE, Leases, Place
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
-from stranglerfig.foundation import clock, ids, postgres, sql, tasks
+from stranglerfig.foundation import clock, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
 
 _queries = sql.load(__package__ or "")
@@ -58,6 +59,7 @@ class PostgresLog:
         self._ends: dict[tuple[str, int], tuple[int, int]] = {}
         self._listener: asyncio.Task[None] | None = None
         self._closed = False
+        self._leases = Leases(self._session)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -68,8 +70,9 @@ class PostgresLog:
 
     async def migrate(self) -> None:
         """Create or bring forward the tables."""
+        await self._leases.migrate()
         async with self._session() as conn:
-            await postgres.migrate(conn, "eventlog", __package__ or "", ["tables.sql"])
+            await postgres.migrate(conn, "eventlog", __package__ or "", ["tables.sql", "groups_to_leases.sql"])
 
     # Sessions
 
@@ -132,6 +135,7 @@ class PostgresLog:
             number = await postgres.value(conn, _queries.delete_topic, {"name": name})
             if number is not None:
                 await conn.execute(_queries.delete_records, (number,))
+        await self._leases.forget(name)
 
     async def topic(self, name: str) -> Topic | None:
         """The topic, or None."""
@@ -380,139 +384,48 @@ class PostgresLog:
 
     # Groups
 
-    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
-        """Join ``group``; a member that is not heard of for ``lease`` seconds loses its partitions."""
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = LEASE) -> Subscription:
+        """Join ``group``; see the port."""
+        return await self._leases.subscribe(self, topics, group, lease=lease)
+
+    async def places(self, topics: Sequence[str], group: str) -> dict[Place, int]:
+        """The topics' partitions, and what is kept of each first."""
         known = {(await self._find(name)).id: name for name in topics}
-        subscription = PostgresSubscription(self, known, group, lease)
-        await subscription.join()
-        return subscription
+        async with self._session() as conn:
+            rows = await postgres.fetch(conn, _queries.firsts, (list(known),))
+        return {(known[row[0]], row[1]): row[2] for row in rows}
+
+    async def grown(self, topics: Sequence[str], timeout: float) -> None:
+        """Until something is appended to any of the topics, or it is time to look anyway."""
+        woken = asyncio.Event()
+        self._listen()
+        for topic in topics:
+            self._waiting.setdefault(topic, set()).add(woken)
+        try:
+            await clock.signalled(woken, timeout=min(_POLL, timeout))
+        finally:
+            for topic in topics:
+                self._waiting[topic].discard(woken)
+
+    async def groups(self, topic: str) -> list[str]:
+        """The groups that have read ``topic``."""
+        return await self._leases.groups(topic)
 
     async def committed(self, topic: str, group: str) -> tuple[int, ...]:
         """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
         known = await self._find(topic)
-        async with self._session() as conn:
-            found = {row[0]: row[1] for row in await postgres.fetch(conn, _queries.committed, (known.id, group))}
+        found = await self._leases.committed(topic, group)
         return tuple(found.get(partition, 0) for partition in range(known.partitions))
 
     async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
         """Move ``group`` in all partitions of ``topic``."""
-        if (position is None) == (time is None):
-            raise FigError("bad_seek", "a group is moved to a position or to a time: give exactly one")
+        model.check_seek(position, time)
         known = await self._find(topic)
-        for partition in range(known.partitions):
-            to = position if position is not None else await self.position_at(topic, partition, time or clock.now())
-            async with self._session() as conn:
-                await conn.execute(
-                    _queries.seek, {"topic": known.id, "partition": partition, "group": group, "position": to}
-                )
-
-
-class PostgresSubscription:
-    """A member of a group: holds leases on its fair share of the partitions."""
-
-    def __init__(self, log: PostgresLog, topics: dict[int, str], group: str, lease: float) -> None:
-        self._log = log
-        self._topics = topics
-        self._group = group
-        self._lease = lease
-        self._member = ids.new_id()
-        self._held: dict[tuple[int, int], int] = {}
-        self._renewal: asyncio.Task[None] | None = None
-        self._busy: tuple[int, int] | None = None
-
-    @property
-    def _who(self) -> dict[str, Any]:
-        return {"group": self._group, "member": self._member, "lease": self._lease, "topics": list(self._topics)}
-
-    async def join(self) -> None:
-        """Take part; called once, by the log."""
-        async with self._log._session() as conn:
-            await conn.execute(_queries.join_group, self._who)
-        await self._renew()
-        self._renewal = tasks.spawn(
-            tasks.supervise(self._keep_renewing, name=f"lease of {self._group}", most=self._lease / 3),
-            name=f"lease of {self._group}",
-        )
-
-    async def _keep_renewing(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease / 3)
-            await self._renew()
-
-    async def _renew(self) -> None:
-        """Renew, give up what is beyond the fair share, claim what is free."""
-        async with self._log._session() as conn:
-            await conn.execute(_queries.alive, self._who)
-            partitions, members = (await postgres.one(conn, _queries.share, self._who)) or (0, 1)
-            share = -(-partitions // max(members, 1))
-            held = {(row[0], row[1]): row[2] for row in await postgres.fetch(conn, _queries.renew, self._who)}
-            for place in [place for place in held if place != self._busy][: max(0, len(held) - share)]:
-                await conn.execute(_queries.release, (self._group, *place, self._member))
-                del held[place]
-            if len(held) < share:
-                claimed = await postgres.fetch(conn, _queries.claim, self._who | {"count": share - len(held)})
-                held |= {(row[0], row[1]): row[2] for row in claimed}
-        # Where we have read on without committing yet, we go on from there.
-        self._held = {place: max(position, self._held.get(place, 0)) for place, position in held.items()}
-
-    async def batches(self) -> AsyncIterator[list[Record]]:
-        """Batches of records, each of one partition and in order."""
-        while True:
-            got = False
-            for place in list(self._held):
-                position = self._held.get(place)
-                if position is None:
-                    continue
-                topic, partition = self._topics[place[0]], place[1]
-                records = await self._log.read(topic, partition, position)
-                if records and self._held.get(place) == position:
-                    got = True
-                    self._held[place] = records[-1].position + 1
-                    self._busy = place
-                    try:
-                        yield records
-                    finally:
-                        self._busy = None
-            if not got:
-                await self._wait()
-
-    async def _wait(self) -> None:
-        """Until something is appended to any of the topics, or it is time to look anyway."""
-        woken = asyncio.Event()
-        self._log._listen()
-        for topic in self._topics.values():
-            self._log._waiting.setdefault(topic, set()).add(woken)
-        try:
-            await clock.signalled(woken, timeout=min(_POLL, self._lease / 3))
-        finally:
-            for topic in self._topics.values():
-                self._log._waiting[topic].discard(woken)
-
-    async def commit(self, record: Record) -> None:
-        """All up to and with ``record`` is handled.
-
-        Raises:
-            FigError: ``lease_lost`` when another member has the partition by now.
-        """
-        number = next(number for number, name in self._topics.items() if name == record.topic)
-        async with self._log._session() as conn:
-            done = await postgres.value(
-                conn,
-                _queries.commit,
-                self._who | {"topic": number, "partition": record.partition, "position": record.position + 1},
-            )
-        if done is None:
-            self._held.pop((number, record.partition), None)
-            raise model.lease_lost(record.topic, record.partition, self._group)
-
-    async def close(self) -> None:
-        """Leave the group."""
-        if self._renewal is not None:
-            await tasks.stop(self._renewal)
-        self._held = {}
-        with contextlib.suppress(FigError):  # the lease ends by itself when the log is away
-            async with self._log._session() as conn:
-                await conn.execute(_queries.leave, self._who)
+        wanted = {
+            partition: position if time is None else await self.position_at(topic, partition, time)
+            for partition in range(known.partitions)
+        }
+        await self._leases.seek(topic, group, cast("dict[int, int]", wanted))
 
 
 class _Gone(Exception):

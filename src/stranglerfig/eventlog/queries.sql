@@ -20,8 +20,7 @@ SELECT id, number FROM topic, generate_series(0, %(partitions)s - 1) AS number
 -- name: delete_topic
 -- The partitions' locks come first, so that no append is left behind without its topic.
 WITH topic AS (DELETE FROM fig.log_topic WHERE name = %(name)s RETURNING id),
-     partitions AS (DELETE FROM fig.log_partition p USING topic WHERE p.topic_id = topic.id),
-     groups AS (DELETE FROM fig.log_group g USING topic WHERE g.topic_id = topic.id)
+     partitions AS (DELETE FROM fig.log_partition p USING topic WHERE p.topic_id = topic.id)
 SELECT id FROM topic
 
 -- name: delete_records
@@ -74,62 +73,5 @@ SELECT appended_at FROM fig.log_record WHERE topic_id = %s AND partition = %s AN
 WITH gone AS (DELETE FROM fig.log_record WHERE topic_id = %(topic)s AND partition = %(partition)s AND position < %(first)s)
 UPDATE fig.log_partition SET first = %(first)s WHERE topic_id = %(topic)s AND partition = %(partition)s AND first < %(first)s
 
--- name: join_group
-INSERT INTO fig.log_group (topic_id, partition, grp, position)
-SELECT topic_id, partition, %(group)s, first FROM fig.log_partition WHERE topic_id = ANY (%(topics)s)
-ON CONFLICT DO NOTHING
-
--- name: alive
--- Says that a member lives; forgets those that do not.
-WITH gone AS (DELETE FROM fig.log_member WHERE grp = %(group)s AND lease_until < clock_timestamp() AND member <> %(member)s)
-INSERT INTO fig.log_member (grp, member, lease_until)
-VALUES (%(group)s, %(member)s, clock_timestamp() + make_interval(secs => %(lease)s))
-ON CONFLICT (grp, member) DO UPDATE SET lease_until = excluded.lease_until
-
--- name: share
--- How many partitions there are to share, and among how many members.
-SELECT (SELECT count(*) FROM fig.log_group WHERE grp = %(group)s AND topic_id = ANY (%(topics)s)),
-       (SELECT count(*) FROM fig.log_member WHERE grp = %(group)s AND lease_until >= clock_timestamp())
-
--- name: renew
--- Renews what this member still holds.
-UPDATE fig.log_group SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
-WHERE grp = %(group)s AND topic_id = ANY (%(topics)s) AND member = %(member)s AND lease_until >= clock_timestamp()
-RETURNING topic_id, partition, position
-
--- name: claim
--- Takes partitions that nobody holds, or whose holder has not renewed.
-UPDATE fig.log_group g
-SET member = %(member)s, lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
-FROM (
-    SELECT topic_id, partition FROM fig.log_group
-    WHERE grp = %(group)s AND topic_id = ANY (%(topics)s) AND (member IS NULL OR lease_until < clock_timestamp())
-    ORDER BY topic_id, partition LIMIT %(count)s FOR UPDATE SKIP LOCKED
-) AS free
-WHERE g.grp = %(group)s AND g.topic_id = free.topic_id AND g.partition = free.partition
-RETURNING g.topic_id, g.partition, g.position
-
--- name: release
-UPDATE fig.log_group SET member = NULL, lease_until = NULL
-WHERE grp = %s AND topic_id = %s AND partition = %s AND member = %s
-
--- name: leave
-WITH released AS (
-    UPDATE fig.log_group SET member = NULL, lease_until = NULL WHERE grp = %(group)s AND member = %(member)s
-)
-DELETE FROM fig.log_member WHERE grp = %(group)s AND member = %(member)s
-
--- name: commit
-UPDATE fig.log_group SET position = greatest(position, %(position)s)
-WHERE grp = %(group)s AND topic_id = %(topic)s AND partition = %(partition)s
-  AND member = %(member)s AND lease_until >= clock_timestamp()
-RETURNING position
-
--- name: committed
-SELECT partition, position FROM fig.log_group WHERE topic_id = %s AND grp = %s ORDER BY partition
-
--- name: seek
--- Whoever holds the partition loses it, so that it begins again at the new place.
-INSERT INTO fig.log_group (topic_id, partition, grp, position)
-VALUES (%(topic)s, %(partition)s, %(group)s, %(position)s)
-ON CONFLICT (topic_id, partition, grp) DO UPDATE SET position = excluded.position, member = NULL, lease_until = NULL
+-- name: firsts
+SELECT topic_id, partition, first FROM fig.log_partition WHERE topic_id = ANY (%s)

@@ -187,6 +187,10 @@ class CheckedLog:
                 await self._registry.check(event)
         return await self._log.append(topic, events, partition=partition)
 
+    async def migrate(self) -> None:
+        """As the port's."""
+        await self._log.migrate()
+
     async def create_topic(self, name: str, *, partitions: int = 1, retention_seconds: float | None = None) -> None:
         """As the port's."""
         await self._log.create_topic(name, partitions=partitions, retention_seconds=retention_seconds)
@@ -220,9 +224,13 @@ class CheckedLog:
         """As the port's."""
         return await self._log.position_at(topic, partition, time)
 
-    async def subscribe(self, topics: Sequence[str], group: str) -> Subscription:
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
         """As the port's."""
-        return await self._log.subscribe(topics, group)
+        return await self._log.subscribe(topics, group, lease=lease)
+
+    async def groups(self, topic: str) -> list[str]:
+        """As the port's."""
+        return await self._log.groups(topic)
 
     async def committed(self, topic: str, group: str) -> tuple[int, ...]:
         """As the port's."""

@@ -1,0 +1,173 @@
+"""Reading one partition of Kafka by hand: messages become records, a consumer stays where it was read last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from stranglerfig.eventlog import cloudevents, model
+from stranglerfig.eventlog.model import Record
+from stranglerfig.foundation import clock
+
+UNKNOWN: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+AWAY: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
+GONE_OVER: Final = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError._STATE,
+        KafkaError._NO_OFFSET,
+    }
+)
+
+
+_SLICE: Final = 0.2
+
+
+def record(message: Message) -> Record:
+    """The record that a message is; one that is no CloudEvent included."""
+    topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+    kind, milliseconds = message.timestamp()
+    at = datetime.fromtimestamp(0 if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000, UTC)
+    found: dict[str, str] = {}
+    content_type = None
+    for name, value in cast("list[tuple[str, str | bytes | None]]", message.headers() or []):
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else value.decode(errors="replace")
+        if name.startswith("ce_"):
+            found[name[3:]] = text
+        elif name == cloudevents.CONTENT_TYPE:
+            content_type = text
+    key = message.key()
+    event = cloudevents.event(
+        found,
+        message.value() or b"",
+        content_type=content_type,
+        key=key.decode(errors="replace") if isinstance(key, bytes) else key,
+        otherwise=f"{topic}-{partition}-{offset}",
+        at=at,
+    )
+    return Record(topic, partition, offset, event, at)
+
+
+class Reader:
+    """A consumer of one partition that goes on where it was read last. All methods block.
+
+    Args:
+        patience: seconds that a broker may take to answer.
+        gone: called when there is no such topic any more.
+    """
+
+    def __init__(
+        self, settings: dict[str, Any], topic: str, partition: int, *, patience: float, gone: Callable[[], None]
+    ) -> None:
+        self._consumer = Consumer(settings)
+        self._patience = patience
+        self._gone = gone
+        self._topic = topic
+        self._partition = partition
+        self._lock = threading.Lock()
+        self._next = -1
+        self._ahead: list[Record] = []
+        self._closed = False
+
+    def read(self, position: int, max_records: int, max_bytes: int, wait: float) -> list[Record]:
+        """As the port's ``read``."""
+        with self._lock:
+            if self._closed:
+                return []
+            if position != self._next:
+                self._begin(position)
+            deadline = clock.monotonic() + wait
+            # What is there is asked for once even when nobody waits: the first answer of a new reader takes a while.
+            known_end = self._end() if not self._ahead and wait < _SLICE else None
+            while not self._ahead and not self._closed:
+                left = deadline - clock.monotonic()
+                if left <= 0 and (known_end is None or position >= known_end):
+                    return []
+                self._fetch(max_records, _SLICE if left <= 0 else min(left, _SLICE))
+            return self._page(max_records, max_bytes)
+
+    def _begin(self, position: int) -> None:
+        self._ahead = []
+        self._next = position
+        place = TopicPartition(self._topic, self._partition)
+        low, high = self._consumer.get_watermark_offsets(place, timeout=self._patience)
+        if position < low:
+            self._next = -1
+            raise model.position_expired(self._topic, self._partition, position, low)
+        # Beyond the end Kafka answers with an error: such a reader begins at the end, and drops what is below.
+        self._consumer.assign([TopicPartition(self._topic, self._partition, min(position, high))])
+
+    def _end(self) -> int:
+        place = TopicPartition(self._topic, self._partition)
+        return int(self._consumer.get_watermark_offsets(place, timeout=self._patience)[1])
+
+    def _fetch(self, most: int, timeout: float) -> None:
+        """Whatever has arrived, else the first that does in ``timeout`` seconds: ``consume`` would wait for all."""
+        messages = self._consumer.consume(most, 0)
+        if not messages and (first := self._consumer.poll(timeout)) is not None:
+            messages = [first, *self._consumer.consume(most, 0)]
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._failed(error)
+            elif (message.offset() or 0) >= self._next:
+                self._ahead.append(record(message))
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() in UNKNOWN:
+            self._gone()
+            raise model.unknown_topic(self._topic)
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            position, self._next = self._next, -1
+            place = TopicPartition(self._topic, self._partition)
+            low, _ = self._consumer.get_watermark_offsets(place, timeout=self._patience)
+            raise model.position_expired(self._topic, self._partition, position, low)
+        if error.code() not in (KafkaError._PARTITION_EOF, *AWAY):
+            self._next = -1
+            raise KafkaException(error)
+
+    def _page(self, max_records: int, max_bytes: int) -> list[Record]:
+        size = count = 0
+        for one in self._ahead[:max_records]:
+            if count and size >= max_bytes:
+                break
+            count += 1
+            size += len(one.event.data)
+        page, self._ahead = self._ahead[:count], self._ahead[count:]
+        if page:
+            self._next = page[-1].position + 1
+        return page
+
+    def close(self) -> None:
+        """End the consumer, once nobody reads from it."""
+        self._closed = True
+        with self._lock:
+            self._consumer.close()
+
+    def close_soon(self, threads: ThreadPoolExecutor) -> None:
+        """End the consumer in the background."""
+        self._closed = True
+        threads.submit(self.close)

@@ -1,0 +1,195 @@
+"""Consumer groups in a database, for logs whose server keeps none: a lease per partition, a fair share per member.
+
+A member that is not heard of for the length of its lease loses its partitions; where it had committed, another goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from stranglerfig.eventlog import model
+from stranglerfig.eventlog.model import Record
+from stranglerfig.foundation import ids, postgres, sql, tasks
+from stranglerfig.foundation.errors import FigError
+
+LEASE = 5.0
+"""Seconds, unless a member says otherwise."""
+
+Place = tuple[str, int]
+"""A topic and a partition of it."""
+
+_queries = sql.load(__package__ or "", "leases.sql")
+
+
+class Source(Protocol):
+    """The log that a group reads, as its members see it."""
+
+    async def places(self, topics: Sequence[str], group: str) -> Mapping[Place, int]:
+        """The partitions that may be read now, and where each begins."""
+        ...
+
+    async def read(self, topic: str, partition: int, position: int) -> list[Record]:
+        """As the port's."""
+        ...
+
+    async def grown(self, topics: Sequence[str], timeout: float) -> None:
+        """Return when something was appended to one of the topics, after ``timeout`` seconds at the latest."""
+        ...
+
+
+class Leases:
+    """The groups of one log.
+
+    Args:
+        session: gives a session into the database that keeps them.
+        log: tells this log's groups from others' in the same database.
+    """
+
+    def __init__(self, session: Callable[[], AbstractAsyncContextManager[postgres.Connection]], log: str = "") -> None:
+        self.session = session
+        self.log = log
+
+    async def migrate(self) -> None:
+        """Create or bring forward the tables."""
+        async with self.session() as conn:
+            await postgres.migrate(conn, "leases", __package__ or "", ["lease_tables.sql"])
+
+    async def subscribe(
+        self, source: Source, topics: Sequence[str], group: str, *, lease: float = LEASE
+    ) -> LeasedSubscription:
+        """Join ``group``."""
+        subscription = LeasedSubscription(self, source, topics, group, lease)
+        await subscription.join()
+        return subscription
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        """Partition → where ``group`` goes on; empty for a group that never joined."""
+        async with self.session() as conn:
+            rows = await postgres.fetch(conn, _queries.committed, {"log": self.log, "group": group, "topic": topic})
+        return {row[0]: int(row[1]) for row in rows}
+
+    async def seek(self, topic: str, group: str, positions: Mapping[int, int]) -> None:
+        """Move ``group`` in the given partitions."""
+        async with self.session() as conn, conn.transaction():
+            for partition, position in positions.items():
+                await conn.execute(
+                    _queries.seek,
+                    {
+                        "log": self.log,
+                        "group": group,
+                        "topic": topic,
+                        "partition": partition,
+                        "position": position,
+                    },
+                )
+
+    async def groups(self, topic: str) -> list[str]:
+        """The groups that have read ``topic``, by name."""
+        async with self.session() as conn:
+            return [row[0] for row in await postgres.fetch(conn, _queries.groups, {"log": self.log, "topic": topic})]
+
+    async def forget(self, topic: str) -> None:
+        """The topic is gone, and with it how far its groups had read."""
+        async with self.session() as conn:
+            await conn.execute(_queries.forget, {"log": self.log, "topic": topic})
+
+
+class LeasedSubscription:
+    """A member of a group: holds leases on its fair share of the partitions."""
+
+    def __init__(self, leases: Leases, source: Source, topics: Sequence[str], group: str, lease: float) -> None:
+        self._leases = leases
+        self._source = source
+        self._topics = list(topics)
+        self._group = group
+        self._lease = lease
+        self._member = ids.new_id()
+        self._held: dict[Place, int] = {}
+        self._known: set[Place] = set()
+        self._renewal: asyncio.Task[None] | None = None
+        self._busy: Place | None = None
+
+    @property
+    def _who(self) -> dict[str, Any]:
+        return {"log": self._leases.log, "group": self._group, "member": self._member, "lease": self._lease}
+
+    async def join(self) -> None:
+        """Take part; called once."""
+        await self._renew()
+        self._renewal = tasks.spawn(
+            tasks.supervise(self._keep_renewing, name=f"lease of {self._group}", most=self._lease / 3),
+            name=f"lease of {self._group}",
+        )
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Renew, give up what is beyond the fair share, claim what is free; partitions that are new are met here."""
+        places = await self._source.places(self._topics, self._group)
+        topics, partitions = [place[0] for place in places], [place[1] for place in places]
+        here = self._who | {"topics": topics, "partitions": partitions}
+        async with self._leases.session() as conn:
+            if places.keys() - self._known:
+                await conn.execute(_queries.join, here | {"positions": list(places.values())})
+                self._known |= places.keys()
+            await conn.execute(_queries.alive, here)
+            members = int(await postgres.value(conn, _queries.members, here))
+            share = -(-len(places) // max(members, 1))
+            held = {(row[0], row[1]): int(row[2]) for row in await postgres.fetch(conn, _queries.renew, here)}
+            for place in [place for place in held if place != self._busy][: max(0, len(held) - share)]:
+                await conn.execute(_queries.release, self._who | {"topic": place[0], "partition": place[1]})
+                del held[place]
+            if len(held) < share:
+                claimed = await postgres.fetch(conn, _queries.claim, here | {"count": share - len(held)})
+                held |= {(row[0], row[1]): int(row[2]) for row in claimed}
+        # Where we have read on without committing yet, we go on from there.
+        self._held = {place: max(position, self._held.get(place, 0)) for place, position in held.items()}
+
+    async def batches(self) -> AsyncIterator[list[Record]]:
+        """Batches of records, each of one partition and in order."""
+        while True:
+            got = False
+            for place in list(self._held):
+                position = self._held.get(place)
+                if position is None:
+                    continue
+                records = await self._source.read(*place, position)
+                if records and self._held.get(place) == position:
+                    got = True
+                    self._held[place] = records[-1].position + 1
+                    self._busy = place
+                    try:
+                        yield records
+                    finally:
+                        self._busy = None
+            if not got:
+                await self._source.grown(self._topics, self._lease / 3)
+
+    async def commit(self, record: Record) -> None:
+        """All up to and with ``record`` is handled.
+
+        Raises:
+            FigError: ``lease_lost`` when another member has the partition by now.
+        """
+        here = {"topic": record.topic, "partition": record.partition, "position": record.position + 1}
+        async with self._leases.session() as conn:
+            done = await postgres.value(conn, _queries.commit, self._who | here)
+        if done is None:
+            self._held.pop((record.topic, record.partition), None)
+            raise model.lease_lost(record.topic, record.partition, self._group)
+
+    async def close(self) -> None:
+        """Leave the group."""
+        if self._renewal is not None:
+            await tasks.stop(self._renewal)
+        self._held = {}
+        with contextlib.suppress(FigError):  # the lease ends by itself when its database is away
+            async with self._leases.session() as conn:
+                await conn.execute(_queries.leave, self._who)
