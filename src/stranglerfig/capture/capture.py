@@ -12,12 +12,12 @@ from typing import Any
 
 import psycopg
 
-from stranglerfig.capture import model, slot, snapshot, wire
+from stranglerfig.capture import model, relay, slot, snapshot, wire
 from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory, forget, resume
 from stranglerfig.capture.model import PERMANENT, Server, State
-from stranglerfig.capture.relay import Relay, retire
+from stranglerfig.capture.relay import Relay
 from stranglerfig.capture.stream import Stream
 from stranglerfig.capture.writing import Pace
 from stranglerfig.changes.model import Direction, names
@@ -137,6 +137,8 @@ async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
     await memory.prepare()
     async with postgres.session(job.dsn, what=job.what) as conn:
         server = await slot.server(conn)
+        if job.through is not None:
+            await relay.check(conn, job.published)
         state = await memory.state()
         if model.must_begin(state, wanted=job.snapshot, generation=job.generation):
             state = await _begin(job, conn, server, state, memory, facts)
@@ -176,7 +178,7 @@ async def _begin(
     name = names(job.context, job.direction).slot
     if job.through is not None:
         # First, for a connector that finds its slot gone makes another, which begins too late.
-        await retire(job.through, job.context, job.direction)
+        await relay.retire(job.through, job.context, job.direction)
     await slot.drop_slot(conn, name)
     published = await slot.ensure_publication(conn, name, job.published)
     options = f"-c lock_timeout={_LOCK_TIMEOUT_MS}"
@@ -214,5 +216,5 @@ async def _begin(
 async def remove(dsn: str, context: str, direction: Direction, through: Through | None = None) -> None:
     """Drop a flow's slot and publication at its source, and what it has in Connect and Kafka; none is no error."""
     if through is not None:
-        await retire(through, context, direction)
+        await relay.retire(through, context, direction)
     await slot.remove(dsn, context, direction)

@@ -58,7 +58,8 @@ class RawTopic:
     def __init__(self, name: str, servers: str, settings: Mapping[str, str]) -> None:
         self.name = name
         self._servers = servers
-        self._settings = {"bootstrap.servers": servers, **settings}
+        # What it says on the terminal it says to us as errors as well.
+        self._settings = {"bootstrap.servers": servers, "log_level": "2", **settings}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raw topic")
         self._consumer: Consumer | None = None
 
@@ -70,6 +71,7 @@ class RawTopic:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        del self._admin  # its connections end with it
         if self._consumer is not None:
             await asyncio.shield(self._run(self._consumer.close))
         self._thread.shutdown(wait=False)

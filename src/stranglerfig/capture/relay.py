@@ -50,6 +50,18 @@ async def retire(through: Through, context: str, direction: Direction) -> None:
         await raw.delete_all(prefix)
 
 
+async def check(conn: postgres.Connection, published: Sequence[str]) -> None:
+    """Refuse what Debezium would lose, before anything is read or made.
+
+    Raises:
+        FigError: ``source_too_old``, ``foreign_origins``, ``undeliverable_types``, ``missing_table``.
+    """
+    server = await slot.server(conn)
+    debezium.check_source(server.version, await slot.foreign_origins(conn))
+    await slot.check_tables(conn, published)
+    debezium.check_columns(shapes_of(await slot.shapes(conn, published)))
+
+
 class Relay:
     """One life of a flow through Debezium; ends by failing or by being cancelled.
 
@@ -117,7 +129,6 @@ class Relay:
         ):
             if not await slot.claim(conn, self._slot):
                 raise slot.active(self._slot)
-            await self._check(conn)
             await self._begin(conn, connect, raw)
             self._facts.become("streaming")
             try:
@@ -128,12 +139,6 @@ class Relay:
                 raise several.exceptions[0] from None
 
     # Beginning
-
-    async def _check(self, conn: postgres.Connection) -> None:
-        """Refuse what Debezium would lose, before it reads anything."""
-        server = await slot.server(conn)
-        debezium.check_source(server.version, await slot.foreign_origins(conn))
-        debezium.check_columns(shapes_of(await slot.shapes(conn, self._published)))
 
     async def _begin(self, conn: postgres.Connection, connect: Connect, raw: RawTopic) -> None:
         """Make the connector begin anew at the slot, and learn from which record on its words are whole."""

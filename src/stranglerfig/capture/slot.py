@@ -98,6 +98,18 @@ async def foreign_origins(conn: postgres.Connection) -> list[str]:
     return [row[0] for row in await postgres.fetch(conn, _queries.foreign_origins)]
 
 
+async def check_tables(conn: postgres.Connection, tables: Sequence[str]) -> None:
+    """Refuse tables that are not there (``missing_table``)."""
+    missing = [row[0] for row in await postgres.fetch(conn, _queries.missing_tables, (list(tables),))]
+    if missing:
+        raise FigError(
+            "missing_table",
+            f"the source has no table {', '.join(missing)}",
+            "Correct the tables in extraction.yaml.",
+            tables=missing,
+        )
+
+
 async def ensure_publication(conn: postgres.Connection, name: str, tables: Iterable[str]) -> PublicationFacts:
     """Publish ``tables`` (``schema.name``) under ``name``, by their partitions' roots.
 
@@ -107,14 +119,7 @@ async def ensure_publication(conn: postgres.Connection, name: str, tables: Itera
         FigError: ``missing_table``, ``missing_privilege``.
     """
     wanted = sorted(set(tables))
-    missing = [row[0] for row in await postgres.fetch(conn, _queries.missing_tables, (wanted,))]
-    if missing:
-        raise FigError(
-            "missing_table",
-            f"the source has no table {', '.join(missing)}",
-            "Correct the tables in extraction.yaml.",
-            tables=missing,
-        )
+    await check_tables(conn, wanted)
     found = await publication(conn, name)
     if found is None or found.tables != frozenset(wanted):
         listed = statements.SQL(", ").join(statements.Identifier(*table.split(".", 1)) for table in wanted)

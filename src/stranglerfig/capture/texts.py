@@ -7,6 +7,7 @@ than PostgreSQL had, the type is refused before anything is captured (:func:`und
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import struct
 import uuid
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import orjson
@@ -76,22 +78,42 @@ def float8(found: float | str) -> str:
     """Shortest digits that read back the same, with PostgreSQL's rule for exponents (its ``d2s.c``)."""
     if isinstance(found, str):
         return found  # NaN, Infinity, -Infinity
-    text = repr(float(found))
-    if "e" not in text and abs(found) < 1e15:
-        return text.removesuffix(".0")
+    value = float(found)
+    text = repr(value)
+    if abs(value) < 1e15:
+        return text.removesuffix(".0") if "e" not in text else _exponent(text, 15)
+    # Only up here a few digits may lie exactly between two floats: Python takes them, PostgreSQL does not.
+    beside = (math.nextafter(value, -math.inf), math.nextafter(value, math.inf))
+    if not _inside(text, value, *beside):
+        text = next(t for n in (15, 16) if float(t := f"{value:.{n}e}") == value and _inside(t, value, *beside))
     return _exponent(text, 15)
 
 
 def float4(found: float | str) -> str:
-    """The same for four bytes."""
+    """The same for four bytes (``f2s.c``)."""
     if isinstance(found, str):
         return found
     packed = struct.pack("f", found)
-    for digits in range(6, 10):
-        text = f"{found:.{digits}g}"
-        if struct.pack("f", float(text)) == packed:
+    (value,) = struct.unpack("f", packed)
+    text = ""
+    for digits in range(6 if abs(value) > 1.2e-38 else 1, 10):
+        text = f"{value:.{digits}g}"
+        if struct.pack("f", float(text)) == packed and (abs(value) < 1e6 or _inside(text, value, *_beside(packed))):
             break
     return _exponent(text, 6)
+
+
+def _beside(packed: bytes) -> tuple[float, float]:
+    """The four-byte floats next to a finite one, away from zero last."""
+    (number,) = struct.unpack("I", packed)
+    below, above = (struct.unpack("f", struct.pack("I", number + step))[0] for step in (-1, 1))
+    return below, above
+
+
+def _inside(text: str, value: float, below: float, above: float) -> bool:
+    """Whether ``text`` is nearer to ``value`` than to its neighbours; not at the same distance."""
+    exact, given = Fraction(text), Fraction(value)
+    return all(math.isinf(other) or 2 * exact != given + Fraction(other) for other in (below, above))
 
 
 def _exponent(text: str, most: int) -> str:
@@ -405,7 +427,7 @@ def known(shape: Shape) -> bool:
 def reader(shape: Shape) -> Reader:
     """What reads the column's values (which are not null)."""
     if shape.array:
-        return array(timestamp if shape.base == "timestamp" else _single(shape))
+        return array(_single(shape))
     return _single(shape)
 
 
@@ -433,7 +455,9 @@ def undeliverable(shape: Shape, *, whole_rows: bool) -> str | None:
     else:
         if shape.base in _LOST:
             return _LOST[shape.base]
-        named = (shape.base in _TOASTED or not known(shape)) and shape.kind != "e"
+        if shape.base == "bit":
+            return None  # of a fixed length, and never that long
+        named = shape.base in _TOASTED or not known(shape)
     if not named and not whole_rows and shape.storage in "xe":
         return "a long value that an update does not touch arrives as null unless the table has REPLICA IDENTITY FULL"
     return None
