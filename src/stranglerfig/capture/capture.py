@@ -215,6 +215,8 @@ async def _begin(
 
 async def remove(dsn: str, context: str, direction: Direction, through: Through | None = None) -> None:
     """Drop a flow's slot and publication at its source, and what it has in Connect and Kafka; none is no error."""
+    # The slot first: a capture that is still being ended finds it lost, and does not make its connector again.
+    await slot.remove(dsn, context, direction)
     if through is not None:
         await relay.retire(through, context, direction)
-    await slot.remove(dsn, context, direction)
+        await slot.remove(dsn, context, direction)  # which a connector that was starting may have made again
