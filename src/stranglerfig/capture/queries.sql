@@ -127,4 +127,10 @@ SELECT pg_try_advisory_lock(hashtextextended('fig.relay.' || %s, 0))
 
 -- name: foreign_origins
 -- Replication origins that are not ours: what is applied under them is not seen by a stream with origin = none.
-SELECT roname FROM pg_replication_origin WHERE roname NOT LIKE 'fig\_%' ORDER BY 1
+-- Origins are the server's, not the database's; those of subscriptions (pg_<oid>) tell whose they are.
+SELECT o.roname FROM pg_replication_origin o
+WHERE o.roname NOT LIKE 'fig\_%'
+  AND (o.roname !~ '^pg_[0-9]+' OR EXISTS (
+      SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+      WHERE d.datname = current_database() AND o.roname ~ ('^pg_' || s.oid || '(_|$)')))
+ORDER BY 1

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from stranglerfig.changes.model import Direction
 from stranglerfig.changes.settings import DatabaseReference
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.settings import load_project
+from stranglerfig.runtime.wiring import through
 
 GOOD = """\
 name: shop
@@ -165,3 +167,39 @@ def test_yaml_is_read_by_the_rules_of_1_2(tmp_path: Path) -> None:
         "empty": None,
         "clock": "12:30",
     }
+
+
+CONNECT = """\
+connect:
+  url: http://connect:8083
+  kafka: a:9092,b:9092
+  client: kafka.properties
+  passwords: {monolith: "${file:/run/pg:monolith}"}
+"""
+
+
+def test_debezium_needs_a_kafka_connect(tmp_path: Path) -> None:
+    file = tmp_path / "contexts/inventory/extraction.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(EXTRACTION + "capture: debezium\n")
+    with pytest.raises(FigError) as raised:
+        load_project(project(tmp_path), {}).extractions  # noqa: B018  read when asked for
+    assert raised.value.code == "bad_configuration"
+    assert f"{file}:{EXTRACTION.count(chr(10)) + 1}: capture:" in raised.value.message
+    found = load_project(project(tmp_path, GOOD + CONNECT), {})
+    assert found.extractions["inventory"].capture == "debezium"
+    with pytest.raises(FigError) as missing:
+        through(found)
+    assert missing.value.code == "secret_missing"
+    (tmp_path / "kafka.properties").write_text("# TLS\nsecurity.protocol = ssl\nssl.key.password=s3=cret\n\n")
+    made = through(found)
+    assert made is not None and (made.url, made.servers) == ("http://connect:8083", "a:9092,b:9092")
+    assert made.client == {"security.protocol": "ssl", "ssl.key.password": "s3=cret"} and "s3=cret" not in repr(made)
+    assert dict(made.passwords) == {Direction.FORWARD: "${file:/run/pg:monolith}"}
+    assert through(load_project(project(tmp_path), {})) is None
+    assert load_project(project(tmp_path, GOOD + "connect: {url: http://c, kafka: 'a:1'}\n"), {}).kafka_client() == {}
+
+
+@pytest.mark.parametrize("text", ["connect: {kafka: 'a:1'}", "connect: {url: http://c, kafka: kafka://a}"])
+def test_a_kafka_connect_has_a_url_and_brokers(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, GOOD + text + "\n").code == "bad_configuration"
