@@ -46,9 +46,11 @@ class Running:
         if self.task is not None:
             await tasks.stop(self.task)
 
-    async def until(self, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = 60) -> dict[str, Any]:
+    async def until(
+        self, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = 120, may_fail: bool = False
+    ) -> dict[str, Any]:
         async def met() -> bool:
-            assert self.report.get("state") != "failed" or what in str(self.report), self.report
+            assert may_fail or self.report.get("state") != "failed", self.report
             return bool(self.report) and bool(condition(self.report))
 
         try:
@@ -62,7 +64,7 @@ class Running:
         return await self.until(lambda r: r["state"] == "streaming", "the stream")
 
     async def failed(self, code: str) -> dict[str, Any]:
-        return await self.until(lambda r: r["error"] and r["error"]["code"] == code, code)
+        return await self.until(lambda r: r["error"] and r["error"]["code"] == code, code, may_fail=True)
 
     async def caught_up(self, conn: sessions.Connection) -> None:
         end = await sessions.value(conn, "SELECT pg_current_wal_lsn()::text")

@@ -7,6 +7,7 @@ again once it is known (:attr:`Assembler.again`).
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,9 @@ from stranglerfig.changes.model import (
 from stranglerfig.foundation.errors import FigError
 
 NEW_KEY: Final = "__debezium.newkey"
-_BEGIN, _END, _STATUS = b'{"status":"BEGIN"', b'{"status":"END"', b'{"status":'
+_STATUS = b'{"status":'
+# Without reading the rest, which is long: where a transaction begins (LSN of its first change) or ends (after its end).
+_EDGE = re.compile(rb'\{"status":"(BEGIN|END)","id":"(\d+):(\d+)","event_count":(\d+|null)')
 _MESSAGE = b'{"op":"m"'
 _ABOUT = 450
 """Bytes by which each record says where it is from, which are in no frame."""
@@ -194,10 +197,13 @@ class Assembler:
     def _take(self, raw: Raw) -> None:
         value = raw.value
         if value.startswith(_STATUS):
-            if value.startswith(_BEGIN):
-                self._begin(raw)
-            elif value.startswith(_END):
-                self._end(value)
+            edge = _EDGE.match(value)
+            if edge is None:
+                raise ValueError("an edge of a transaction in another form")
+            if edge[1] == b"BEGIN":
+                self._begin(raw.offset, int(edge[2]))
+            else:
+                self._end(int(edge[2]), int(edge[3]), int(edge[4]))
             return
         if value.startswith(_MESSAGE) and (loose := orjson.loads(value))["transaction"] is None:
             self._out.append(_loose(loose))
@@ -218,15 +224,12 @@ class Assembler:
         else:
             current.held.clear()
 
-    def _begin(self, raw: Raw) -> None:
+    def _begin(self, offset: int, xid: int) -> None:
         if self._open is not None and self._until is None:
             raise broken("one begins inside another")
-        xid, _ = _place(orjson.loads(raw.value))
-        self._open = _Open(xid, raw.offset, self._known.pop(raw.offset, 0))
+        self._open = _Open(xid, offset, self._known.pop(offset, 0))
 
-    def _end(self, value: bytes) -> None:
-        record = orjson.loads(value)
-        xid, end = _place(record)
+    def _end(self, xid: int, end: int, count: int) -> None:
         self._seen = max(self._seen, end)
         current = self._open
         if current is None or current.xid != xid:
@@ -251,7 +254,7 @@ class Assembler:
                 self._one(current, raw)
                 if self.drifted:
                     return
-            self._finish(current, record["event_count"])
+            self._finish(current, count)
         self.acknowledge = max(self.acknowledge, end)
 
     def _finish(self, current: _Open, count: int) -> None:
@@ -358,12 +361,6 @@ class Assembler:
             self.baseline[name] = relation
         self._tables[name, fields] = made
         return made
-
-
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    """``id`` of a transaction's record: its xid, and an LSN (of its first change in BEGIN, after its end in END)."""
-    xid, _, lsn = record["id"].partition(":")
-    return int(xid), int(lsn)
 
 
 def _content(message: dict[str, str]) -> str:

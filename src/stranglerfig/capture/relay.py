@@ -25,6 +25,7 @@ from stranglerfig.capture.raw import RawTopic
 from stranglerfig.capture.texts import Shape
 from stranglerfig.capture.writing import Pace, Writing, ours
 from stranglerfig.changes.model import Direction, SourcePosition, names
+from stranglerfig.databases.model import Finding
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 
@@ -60,6 +61,15 @@ async def check(conn: postgres.Connection, published: Sequence[str]) -> None:
     debezium.check_source(server.version, await slot.foreign_origins(conn))
     await slot.check_tables(conn, published)
     debezium.check_columns(shapes_of(await slot.shapes(conn, published)))
+
+
+async def findings(conn: postgres.Connection, published: Sequence[str]) -> list[Finding]:
+    """The same as the preflight's findings, of which none can be accepted away: a flow does not start with them."""
+    try:
+        await check(conn, published)
+    except FigError as error:
+        return [Finding(error.code, "refuse", error.message, error.remedy, error.context)]
+    return []
 
 
 class Relay:
