@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _START_SECONDS = 60.0
 _STATUS_EVERY = 1.0
 _TRIM_RECORDS = 100_000
-_UNREACHABLE_LOOKS = 3
+_PATIENT_LOOKS = 3
 
 
 async def retire(through: Through, context: str, direction: Direction) -> None:
@@ -176,7 +176,8 @@ class Relay:
             )
         await raw.seek(self._offset)
         self._assembler.doubt(until=self._confirmed)
-        self._cross()
+        if self._offset == self._begins:
+            self._cross()
         await connect.resume(name)
         self._reading = await self._reader(conn, connect)
 
@@ -219,8 +220,7 @@ class Relay:
             if not records:
                 continue
             self._heard = clock.monotonic()
-            await self._learn(conn)
-            outcomes = self._take(records)
+            outcomes = self._take(records, await self._learn(conn))
             await self._append(outcomes)
             if (again := self._assembler.again) is not None:
                 self._assembler.again = None
@@ -235,11 +235,13 @@ class Relay:
                 await asyncio.sleep(left)
             begun = clock.monotonic()
 
-    async def _learn(self, conn: postgres.Connection) -> None:
-        """Look at the source after the records came: who wrote them, and what shape the tables had at the latest."""
+    async def _learn(self, conn: postgres.Connection) -> bool:
+        """Look at the source after the records came: what shape the tables had at the latest.
+
+        Returns:
+            Whether the slot is still read by whom we had begin: then all that came since is whole.
+        """
         reading = await slot.reading(conn, self._slot)
-        if not self._doubtful and reading != self._reading:
-            raise self._interrupted()
         shapes: dict[str, list[Shape]] = {}
         whole = set()
         for table, shape, full in shapes_of(await slot.shapes(conn, self._published)):
@@ -247,6 +249,7 @@ class Relay:
             if full:
                 whole.add(table)
         self._assembler.learn({table: tuple(found) for table, found in shapes.items()}, whole)
+        return reading == self._reading
 
     def _interrupted(self) -> FigError:
         return FigError(
@@ -256,26 +259,25 @@ class Relay:
             connector=self._connector,
         )
 
-    def _take(self, records: list[Raw]) -> list[Outcome]:
+    def _take(self, records: list[Raw], undisturbed: bool) -> list[Outcome]:
         """Assemble; at the record where the connector began anew what is doubtful ends."""
         assembler = self._assembler
-        if not self._doubtful:
-            return assembler.feed(records)
-        old = [raw for raw in records if raw.offset < self._begins]
-        outcomes = assembler.feed(old)
-        if assembler.again is None and not assembler.drifted:
-            self._cross()
-            if not self._doubtful and len(old) < len(records):
-                if self._reading is None:
-                    raise self._interrupted()
-                outcomes += assembler.feed(records[len(old) :])
-        return outcomes
+        outcomes: list[Outcome] = []
+        if self._doubtful:
+            old = [raw for raw in records if raw.offset < self._begins]
+            records = records[len(old) :]
+            outcomes = assembler.feed(old)
+            if assembler.again is not None or assembler.drifted:
+                return outcomes
+            if records or assembler.next_offset >= self._begins:
+                self._cross()
+        if records and not undisturbed:
+            raise self._interrupted()
+        return outcomes + assembler.feed(records)
 
     def _cross(self) -> None:
-        """End what is doubtful when all of it is read."""
+        """End what is doubtful: all of it is read."""
         assembler = self._assembler
-        if max(assembler.next_offset, self._offset) < self._begins:
-            return
         # Debezium acknowledges nothing that Kafka does not have, so a slot that is further was moved, or made anew.
         most = max(assembler.newest, self._state.acknowledged, self._state.created, self._after.lsn + 1)
         model.check_acknowledged(self._slot, self._confirmed, most)
@@ -315,7 +317,7 @@ class Relay:
             if now - asked >= _STATUS_EVERY:
                 asked = now
                 reading = await slot.reading(conn, self._slot)
-                silent = silent + 1 if reading is None else 0
+                silent = 0 if reading == self._reading else silent + 1
                 await self._ask(connect, silent)
             await asyncio.sleep(self._pace.look)
 
@@ -330,11 +332,11 @@ class Relay:
         facts.lag_ms = max(0.0, clock.epoch() * 1000 - self._oldest / 1000) if self._oldest else 0.0
 
     async def _ask(self, connect: Connect, silent: int) -> None:
-        """How the connector stands; a Connect that does not answer is borne while somebody reads the slot."""
+        """How the connector stands; a Connect that does not answer is borne while its connector reads the slot."""
         try:
             status: Status | None = await connect.status(self._connector)
         except FigError as error:
-            if silent < _UNREACHABLE_LOOKS:
+            if silent < _PATIENT_LOOKS:
                 log.warning("%s: %s", self._what, error, extra={"action": "connect_silent"})
                 return
             raise
@@ -347,7 +349,7 @@ class Relay:
             )
         if status.failed:
             raise failed(self._connector, status)
-        if silent >= _UNREACHABLE_LOOKS:
+        if silent >= _PATIENT_LOOKS:
             raise self._interrupted()
 
     async def _keep(self) -> None:
