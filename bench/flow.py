@@ -19,7 +19,7 @@ import psycopg
 
 from bench.context import Context, Spent, until
 from stranglerfig.capture.capture import CaptureJob
-from stranglerfig.capture.stream import Pace
+from stranglerfig.capture.writing import Pace
 from stranglerfig.changes.mapping import Mapping, compile_mapping
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.changes.settings import TableMapping

@@ -12,12 +12,14 @@ from typing import Any
 
 import psycopg
 
-from stranglerfig.capture import model, slot, snapshot, wire
+from stranglerfig.capture import model, relay, slot, snapshot, wire
+from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory, forget, resume
 from stranglerfig.capture.model import PERMANENT, Server, State
-from stranglerfig.capture.slot import remove
-from stranglerfig.capture.stream import Pace, Stream
+from stranglerfig.capture.relay import Relay
+from stranglerfig.capture.stream import Stream
+from stranglerfig.capture.writing import Pace
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
@@ -43,6 +45,7 @@ class CaptureJob:
         snapshot: whether to begin with what the tables hold.
         generation: a higher one than before asks to begin anew.
         pace: how often to look, acknowledge and send heartbeats.
+        through: the Kafka Connect cluster whose Debezium reads the source; None: we read it ourselves.
     """
 
     context: str
@@ -53,11 +56,17 @@ class CaptureJob:
     snapshot: bool = True
     generation: int = 1
     pace: Pace = field(default_factory=Pace)
+    through: Through | None = None
 
     @property
     def what(self) -> str:
         """How its sessions name themselves."""
         return f"capture {self.context} {self.direction}"
+
+    @property
+    def engine(self) -> str:
+        """What reads the source."""
+        return "native" if self.through is None else "debezium"
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -128,28 +137,33 @@ async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
     await memory.prepare()
     async with postgres.session(job.dsn, what=job.what) as conn:
         server = await slot.server(conn)
+        if job.through is not None:
+            await relay.check(conn, job.published)
         state = await memory.state()
         if model.must_begin(state, wanted=job.snapshot, generation=job.generation):
             state = await _begin(job, conn, server, state, memory, facts)
         else:
             assert state is not None
+            model.check_engine(state, job.engine)
             name = state.slot
             found = await slot.facts(conn, name)
             published = await slot.publication(conn, name)
             model.check_place(state, server, found, published, frozenset(job.published))
-    stream = Stream(
-        dsn=job.dsn,
-        context=job.context,
-        direction=job.direction,
-        tables=job.tables,
-        outbox_table=job.outbox,
-        memory=memory,
-        state=state,
-        after=await memory.durable(state),
-        facts=facts,
-        pace=job.pace,
-    )
-    await stream.run()
+    after = await memory.durable(state)
+    parts: dict[str, Any] = {
+        "dsn": job.dsn,
+        "context": job.context,
+        "direction": job.direction,
+        "tables": job.tables,
+        "outbox_table": job.outbox,
+        "memory": memory,
+        "state": state,
+        "after": after,
+        "facts": facts,
+        "pace": job.pace,
+    }
+    engine = Stream(**parts) if job.through is None else Relay(**parts, through=job.through)
+    await engine.run()
 
 
 async def _begin(
@@ -162,6 +176,9 @@ async def _begin(
 ) -> State:
     """A new slot, and what the tables held when it was made."""
     name = names(job.context, job.direction).slot
+    if job.through is not None:
+        # First, for a connector that finds its slot gone makes another, which begins too late.
+        await relay.retire(job.through, job.context, job.direction)
     await slot.drop_slot(conn, name)
     published = await slot.ensure_publication(conn, name, job.published)
     options = f"-c lock_timeout={_LOCK_TIMEOUT_MS}"
@@ -178,6 +195,7 @@ async def _begin(
             snapshot="begun" if job.snapshot else "none",
             created=point,
             acknowledged=point,
+            engine=job.engine,
         )
         await memory.remember(state)
         if not job.snapshot:
@@ -193,3 +211,12 @@ async def _begin(
     state = replace(state, snapshot="done", relations=tuple(relations))
     await memory.remember(state)
     return state
+
+
+async def remove(dsn: str, context: str, direction: Direction, through: Through | None = None) -> None:
+    """Drop a flow's slot and publication at its source, and what it has in Connect and Kafka; none is no error."""
+    # The slot first: a capture that is still being ended finds it lost, and does not make its connector again.
+    await slot.remove(dsn, context, direction)
+    if through is not None:
+        await relay.retire(through, context, direction)
+        await slot.remove(dsn, context, direction)  # which a connector that was starting may have made again

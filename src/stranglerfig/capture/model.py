@@ -121,6 +121,8 @@ class State:
         acknowledged: no position beyond this was ever acknowledged to the source.
         relations: the tables' shapes at ``acknowledged``.
         accepted: tables whose new shape a person has accepted.
+        engine: what reads the source: ``native`` or ``debezium``. Their positions differ, so a flow keeps its engine.
+        raw: of Debezium's raw topic, the offset to read on from; -1 before the topic was made.
     """
 
     slot: str
@@ -134,6 +136,8 @@ class State:
     acknowledged: int
     relations: tuple[Relation, ...] = ()
     accepted: tuple[str, ...] = field(default=())
+    engine: str = "native"
+    raw: int = -1
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -196,17 +200,36 @@ def check_place(
         )
     check_slot(state.slot, slot)
     assert slot is not None
-    if slot.confirmed > state.acknowledged:
+    # Debezium acknowledges by itself what Kafka has; how far that may be is known once the raw topic is read.
+    if state.engine == "native":
+        check_acknowledged(state.slot, slot.confirmed, state.acknowledged)
+    check_publication(state, publication, tables)
+
+
+def check_acknowledged(slot: str, confirmed: int, most: int) -> None:
+    """A slot that stands beyond what can have been acknowledged was moved by something else (``changes_skipped``)."""
+    if confirmed > most:
         raise FigError(
             "changes_skipped",
-            f"the slot {state.slot} stands at {lsn_text(slot.confirmed)}, beyond {lsn_text(state.acknowledged)}, which"
+            f"the slot {slot} stands at {lsn_text(confirmed)}, beyond {lsn_text(most)}, which"
             " is as far as capture acknowledged it: something else consumed it",
             f"Let nothing else read this slot. {AGAIN}",
-            slot=state.slot,
-            found=lsn_text(slot.confirmed),
-            known=lsn_text(state.acknowledged),
+            slot=slot,
+            found=lsn_text(confirmed),
+            known=lsn_text(most),
         )
-    check_publication(state, publication, tables)
+
+
+def check_engine(state: State, wanted: str) -> None:
+    """A flow goes on with the engine that it began with (``engine_changed``)."""
+    if state.engine != wanted:
+        raise FigError(
+            "engine_changed",
+            f"this flow was begun with capture: {state.engine}, and extraction.yaml says {wanted} now",
+            f"Put capture: {state.engine} back, or: {AGAIN}",
+            known=state.engine,
+            configured=wanted,
+        )
 
 
 def check_slot(name: str, slot: SlotFacts | None) -> None:
@@ -253,6 +276,15 @@ PERMANENT = frozenset(
         "bad_stream",
         "missing_table",
         "wal_level",
+        "engine_changed",
+        "raw_topic_lost",
+        "bad_raw_record",
+        "undeliverable_types",
+        "foreign_origins",
+        "source_too_old",
+        "no_tcp_address",
+        "connector_invalid",
+        "backend_not_installed",
     }
 )
 """Codes that trying again does not mend by itself: reported as ``failed``, looked at again now and then."""

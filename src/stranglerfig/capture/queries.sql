@@ -83,3 +83,54 @@ SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_nam
 
 -- name: drop_slot
 SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s
+
+
+-- name: shapes
+-- Columns as above, with what decides how Debezium delivers them: the type below all domains, or of an array its
+-- element's. Last the table's replica identity.
+WITH RECURSIVE below AS (
+    SELECT t.oid AS top, t.oid, t.typtype, t.typbasetype, t.typtypmod AS modifier, t.typndims AS dimensions
+    FROM pg_type t
+    WHERE t.oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = ANY (%(tables)s::regclass[]) AND attnum > 0)
+    UNION ALL
+    SELECT b.top, t.oid, t.typtype, t.typbasetype, CASE WHEN b.modifier >= 0 THEN b.modifier ELSE t.typtypmod END,
+           greatest(b.dimensions, t.typndims)
+    FROM below b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+)
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+       c.relreplident = 'f' OR a.attnum = ANY (coalesce(i.indkey::int2[], '{}')),
+       coalesce(e.typname, t.typname), coalesce(e.typtype, t.typtype), e.oid IS NOT NULL,
+       greatest(a.attndims, b.dimensions),
+       CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE b.modifier END, a.attstorage,
+       coalesce(e.typnamespace, t.typnamespace) = 'pg_catalog'::regnamespace,
+       c.relreplident
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+JOIN below b ON b.top = a.atttypid AND b.typtype <> 'd'
+JOIN pg_type t ON t.oid = b.oid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN pg_index i ON i.indrelid = c.oid
+     AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+WHERE c.oid = ANY (%(tables)s::regclass[])
+ORDER BY c.oid, a.attnum
+
+-- name: reading
+-- Who reads a slot: a walsender's process id can come again, together with its beginning it cannot.
+SELECT s.active_pid, coalesce(r.backend_start::text, '')
+FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+WHERE s.slot_name = %s
+
+-- name: claim
+-- One relay per flow: held until the session ends.
+SELECT pg_try_advisory_lock(hashtextextended('fig.relay.' || %s, 0))
+
+-- name: foreign_origins
+-- Replication origins that are not ours: what is applied under them is not seen by a stream with origin = none.
+-- Origins are the server's, not the database's; those of subscriptions (pg_<oid>) tell whose they are.
+SELECT o.roname FROM pg_replication_origin o
+WHERE o.roname NOT LIKE 'fig\_%'
+  AND (o.roname !~ '^pg_[0-9]+' OR EXISTS (
+      SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+      WHERE d.datname = current_database() AND o.roname ~ ('^pg_' || s.oid || '(_|$)')))
+ORDER BY 1

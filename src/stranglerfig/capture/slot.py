@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql as statements
@@ -76,6 +77,39 @@ async def heartbeat(conn: postgres.Connection) -> bool:
     return True
 
 
+async def reading(conn: postgres.Connection, name: str) -> tuple[int, str] | None:
+    """Who reads the slot: a process id, and when it began; None when nobody does."""
+    row = await postgres.one(conn, _queries.reading, (name,))
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+async def claim(conn: postgres.Connection, name: str) -> bool:
+    """Be the only one, until ``conn`` ends, who directs the slot's reader."""
+    return bool(await postgres.value(conn, _queries.claim, (name,)))
+
+
+async def shapes(conn: postgres.Connection, tables: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The columns of ``tables`` as the query ``shapes`` lists them."""
+    return await postgres.fetch(conn, _queries.shapes, {"tables": list(tables)})
+
+
+async def foreign_origins(conn: postgres.Connection) -> list[str]:
+    """Replication origins that are not ours."""
+    return [row[0] for row in await postgres.fetch(conn, _queries.foreign_origins)]
+
+
+async def check_tables(conn: postgres.Connection, tables: Sequence[str]) -> None:
+    """Refuse tables that are not there (``missing_table``)."""
+    missing = [row[0] for row in await postgres.fetch(conn, _queries.missing_tables, (list(tables),))]
+    if missing:
+        raise FigError(
+            "missing_table",
+            f"the source has no table {', '.join(missing)}",
+            "Correct the tables in extraction.yaml.",
+            tables=missing,
+        )
+
+
 async def ensure_publication(conn: postgres.Connection, name: str, tables: Iterable[str]) -> PublicationFacts:
     """Publish ``tables`` (``schema.name``) under ``name``, by their partitions' roots.
 
@@ -85,14 +119,7 @@ async def ensure_publication(conn: postgres.Connection, name: str, tables: Itera
         FigError: ``missing_table``, ``missing_privilege``.
     """
     wanted = sorted(set(tables))
-    missing = [row[0] for row in await postgres.fetch(conn, _queries.missing_tables, (wanted,))]
-    if missing:
-        raise FigError(
-            "missing_table",
-            f"the source has no table {', '.join(missing)}",
-            "Correct the tables in extraction.yaml.",
-            tables=missing,
-        )
+    await check_tables(conn, wanted)
     found = await publication(conn, name)
     if found is None or found.tables != frozenset(wanted):
         listed = statements.SQL(", ").join(statements.Identifier(*table.split(".", 1)) for table in wanted)

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from stranglerfig.capture import model, outbox, pack, slot, wire
-from stranglerfig.capture.decode import EPOCH_2000, Aside, Decoder, Drifted, Loose, Outcome, Part, types_in
+from stranglerfig.capture import model, pack, slot, wire
+from stranglerfig.capture.decode import EPOCH_2000, Decoder, Drifted, Outcome, Part, types_in
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory
 from stranglerfig.capture.model import Drift, State
-from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, lsn_text, names
+from stranglerfig.capture.writing import Pace, Writing, ours
+from stranglerfig.changes.model import Direction, SourcePosition, names
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +33,6 @@ _BEHIND = 300
 _BEHIND_PAUSE = 0.005
 _KEEPALIVE = struct.Struct("!cqqb").unpack
 _FEEDBACK = struct.Struct("!cqqqqb").pack
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often things are done that cost something; seconds, and bytes of WAL."""
-
-    linger: float = 0.0
-    """Between two appends, so that what commits meanwhile travels in one record; markers do not wait."""
-    look: float = 1.0
-    heartbeat: float = 10.0
-    acknowledge: float = 5.0
-    acknowledge_bytes: int = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -76,12 +64,11 @@ class Stream:
         pace: Pace,
     ) -> None:
         self._dsn = dsn
-        self._context = context
         self._what = f"capture {context} {direction}"
         self._name = names(context, direction).slot
-        self._outbox = outbox_table
         self._published = frozenset([*tables, *([outbox_table] if outbox_table else [])])
         self._memory = memory
+        self._log = Writing(memory, facts, context=context, what=self._what, outbox_table=outbox_table, state=state)
         self._state = state
         self._facts = facts
         self._pace = pace
@@ -91,7 +78,7 @@ class Stream:
             tables=tables,
             aside=outbox_table,
             drop_origin=names(context, direction.opposite).origin,
-            keep_message=self._keep,
+            keep_message=ours(context),
             after=after,
             baseline=state.baseline(),
         )
@@ -104,13 +91,8 @@ class Stream:
         self._durable = facts.lsn = state.acknowledged
         self._received = 0
         self._last_commit = 0
-        self._published_ids: list[str] = []
         self._heard = clock.monotonic()
         self._shapes = dict(self._decoder.baseline)
-
-    def _keep(self, prefix: str, content: str) -> bool:
-        """Markers and activations of this context; everyone's messages are in every stream of the database."""
-        return prefix in (MARKER, ACTIVATED) and pack.context_of(content) in (self._context, None)
 
     async def run(self) -> None:
         """Stream until cancelled.
@@ -237,7 +219,7 @@ class Stream:
             batch, self._batch = self._batch, _Batch(acknowledge=self._batch.acknowledge)
             self._flying = batch
             shapes = dict(self._decoder.baseline)
-            await self._append(batch)
+            await self._log.append(batch.outcomes)
             self._shapes = shapes
             self._durable = max(self._durable, batch.acknowledge)
             self._facts.lsn = self._durable
@@ -245,33 +227,6 @@ class Stream:
             self._emptied.set()
             if self._durable - self._state.acknowledged > self._pace.acknowledge_bytes:
                 self._hurry.set()
-
-    async def _append(self, batch: _Batch) -> None:
-        """Events first, changes last: what the log has of the changes tells what it has of everything."""
-        memory = self._memory
-        events = [outbox.event(o, source=memory.source) for o in batch.outcomes if isinstance(o, Aside)]
-        if events:
-            await outbox.publish(memory.log, events)
-            self._published_ids += [event.id for _, event in events]
-        refusals = [
-            event
-            for o in batch.outcomes
-            if isinstance(o, Loose) and o.prefix == REFUSED and pack.context_of(o.content) == self._context
-            if (event := pack.refusal(o, source=memory.source, system=self._state.system, now=clock.now()))
-        ]
-        if refusals:
-            await outbox.publish(memory.log, [(f"fig.refusals.{self._context}", event) for event in refusals])
-            self._facts.refusals += len(refusals)
-        parts = [o for o in batch.outcomes if isinstance(o, Part)]
-        if parts:
-            frames = pack.pack(parts, source=memory.source, generation=self._state.generation)
-            await memory.append(frames)
-            self._facts.transactions += sum(part.transaction.end for part in parts)
-            self._facts.changes += sum(len(part.transaction.items) for part in parts)
-            now = clock.epoch()
-            for made in (part.transaction for part in parts):
-                if made.trace is not None and made.end:
-                    traces.record(self._what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
 
     # Acknowledging
 
@@ -315,7 +270,7 @@ class Stream:
             facts.source_lsn = seen.source_lsn
             facts.wal_status, facts.safe_wal_size = seen.slot.wal_status, seen.slot.safe_wal_size
             facts.lag_ms = self._lag(seen.source_lsn)
-            await self._delete_published(conn)
+            await self._log.clean(conn)
             now = clock.monotonic()
             if now - max(self._heard, beaten) >= self._pace.heartbeat:
                 beaten = now
@@ -333,8 +288,3 @@ class Stream:
         if not oldest and self._last_commit and source_lsn - self._received > 1_000_000 and self._waiting:
             oldest = self._last_commit
         return max(0.0, clock.epoch() * 1000 - oldest / 1000) if oldest else 0.0
-
-    async def _delete_published(self, conn: postgres.Connection) -> None:
-        if self._published_ids and self._outbox is not None:
-            ids, self._published_ids = self._published_ids, []
-            await outbox.delete_published(conn, self._outbox, ids)

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 import yaml
 
+from stranglerfig.capture import relay
 from stranglerfig.changes.mapping import plain_column
 from stranglerfig.changes.settings import TableMapping
 from stranglerfig.databases import catalogue, preflight
@@ -46,6 +47,10 @@ async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list
         # The way back is checked before the way there is taken.
         found += await preflight.source_findings(service, settings.targets, "reverse")
         found += await preflight.target_findings(source, settings.sources, "reverse", must_be_empty=False)
+        if context.through is not None:
+            outbox = [settings.service.outbox] if settings.service.outbox else []
+            found += await relay.findings(source, settings.sources)
+            found += await relay.findings(service, [*settings.targets, *outbox])
         here = await catalogue.tables(source, settings.sources)
         there = await catalogue.tables(service, settings.targets)
         pairs = [preflight.Pair(table.source, table.target, _plain(table)) for table in settings.tables]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stranglerfig.capture.debezium import Through
 from stranglerfig.changes.flows import Flows
 from stranglerfig.changes.settings import TableMapping
 from stranglerfig.eventlog.ports import EventLog
@@ -22,11 +23,15 @@ Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ContextParts:
-    """One context: its settings, the folder they lie in, and where its service's database is."""
+    """One context: its settings, the folder they lie in, where its service's database is, what captures it.
+
+    ``through`` is the Kafka Connect of ``capture: debezium``, else None.
+    """
 
     settings: ExtractionSettings
     folder: Path
     service_dsn: str
+    through: Through | None = None
 
     def tables(self, retired: bool) -> tuple[TableMapping, ...]:
         """The mapping as it is in force: retired tables are in the holding schema."""

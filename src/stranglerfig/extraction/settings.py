@@ -72,7 +72,10 @@ class ExtractionSettings(Settings):
     service: ServiceSettings
     routes: Routes
     facade: ContextFacade = Field(default_factory=ContextFacade)
-    capture: Literal["native"] = Field(default="native", description="How changes are captured.")
+    capture: Literal["native", "debezium"] = Field(
+        default="native",
+        description="What reads the databases' changes: fig itself, or Debezium on fig.yaml's Kafka Connect.",
+    )
     tables: tuple[TableMapping, ...] = Field(min_length=1)
     derive: tuple[DerivedEvent, ...] = ()
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)

@@ -386,8 +386,8 @@ class Steps:
         for direction in Direction:
             await parts.flows.want(context, direction, capture=False, sync=False)
         await self._await_quiet(self.context.service_dsn)
-        await capture.remove(parts.monolith_dsn, context, Direction.FORWARD)
-        await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
+        await capture.remove(parts.monolith_dsn, context, Direction.FORWARD, self.context.through)
+        await capture.remove(self.context.service_dsn, context, Direction.REVERSE, self.context.through)
         async with (
             postgres.session(parts.monolith_dsn, what="uninstall") as monolith,
             postgres.session(self.context.service_dsn, what="uninstall") as conn,
@@ -506,7 +506,7 @@ class Steps:
         await decommission.retire(parts.monolith_dsn, context, settings.sources)
         await self.store.learn(context, retired=True)
         await parts.flows.want(context, Direction.REVERSE, capture=True, sync=True)
-        await capture.remove(parts.monolith_dsn, context, Direction.FORWARD)
+        await capture.remove(parts.monolith_dsn, context, Direction.FORWARD, self.context.through)
 
     async def _restore(self, standing: Standing) -> None:
         settings, parts = self.settings, self.parts
@@ -608,7 +608,7 @@ class Steps:
         context, outbox = self.settings.context, self.settings.service.outbox
         await clock.until(self._capture_ended, timeout=20, what="the reverse capture to end", every=0.1)
         if outbox is None:
-            await capture.remove(self.context.service_dsn, context, Direction.REVERSE)
+            await capture.remove(self.context.service_dsn, context, Direction.REVERSE, self.context.through)
             return
         await slot.narrow(self.context.service_dsn, context, Direction.REVERSE, outbox)
         await self.parts.flows.want(context, Direction.REVERSE, capture=True, sync=False)

@@ -185,6 +185,33 @@ class SchemasSettings(Settings):
         return given
 
 
+class ConnectPasswords(Settings):
+    """What connectors are told in place of the databases' passwords."""
+
+    monolith: str | None = Field(
+        default=None,
+        description="A reference that a config provider of the workers resolves: ${file:/run/pg:monolith}.",
+    )
+    service: str | None = Field(default=None, description="The same for the services' databases.")
+
+
+class ConnectSettings(Settings):
+    """The Kafka Connect cluster that captures with Debezium."""
+
+    url: str = Field(description="Its REST interface: http://127.0.0.1:8083.", pattern=r"^https?://[^/\s]+/?$")
+    kafka: str = Field(
+        description="Kafka's bootstrap servers: host:port, comma-separated.", pattern=r"^[^\s,/]+:\d+(,[^\s,/]+:\d+)*$"
+    )
+    client: Path | None = Field(
+        default=None,
+        description="File of further settings for our Kafka client (name=value lines, librdkafka's names), as for TLS.",
+    )
+    passwords: ConnectPasswords = Field(
+        default_factory=ConnectPasswords,
+        description="References in place of passwords; without them Connect's REST interface shows the passwords.",
+    )
+
+
 class Estate(Settings):
     """``fig.yaml``: the estate."""
 
@@ -207,6 +234,9 @@ class Estate(Settings):
     )
     schemas: SchemasSettings = Field(
         default_factory=SchemasSettings, description="The schema registry: 'embedded', a URL, or more in detail."
+    )
+    connect: ConnectSettings | None = Field(
+        default=None, description="The Kafka Connect cluster for contexts with capture: debezium."
     )
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
@@ -268,7 +298,19 @@ class Project:
         """One ``extraction.yaml``."""
         from stranglerfig.extraction.settings import ExtractionSettings
 
-        return yamlfile.parse(yamlfile.read(file), ExtractionSettings)
+        document = yamlfile.read(file)
+        settings = yamlfile.parse(document, ExtractionSettings)
+        if settings.capture == "debezium" and self.estate.connect is None:
+            line = document.line(("capture",))
+            raise FigError(
+                "bad_configuration",
+                f"{file}:{line}: capture: found 'debezium', and {ESTATE_FILE} names no Kafka Connect",
+                f"Write connect: {{url: http://…, kafka: host:port}} in {ESTATE_FILE}, or capture: native here.",
+                file=str(file),
+                line=line,
+                key="capture",
+            )
+        return settings
 
     def reveal(self, reference: DatabaseReference) -> str:
         """The address that a file's ``database`` stands for (``secret_missing``, ``bad_address``)."""
@@ -287,6 +329,27 @@ class Project:
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""
         return describe(reference, self.directory, self.environment)
+
+    def kafka_client(self) -> dict[str, str]:
+        """The further settings of our Kafka client that ``connect.client`` names.
+
+        Raises:
+            FigError: ``secret_missing`` when its file cannot be read.
+        """
+        if self.estate.connect is None or self.estate.connect.client is None:
+            return {}
+        path = self.directory / self.estate.connect.client
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise FigError(
+                "secret_missing",
+                f"the file {path}, which connect.client names, cannot be read: {error.strerror}",
+                "Create it with a line name=value for each setting, readable by the account that fig runs as.",
+                file=str(path),
+            ) from error
+        pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
+        return {name.strip(): value.strip() for name, _, value in pairs}
 
     def folder(self, context: str) -> Path:
         """The folder of a context's files.

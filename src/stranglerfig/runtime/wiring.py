@@ -14,6 +14,7 @@ from stranglerfig.runtime.supervise import control_dsn
 
 if TYPE_CHECKING:
     from stranglerfig.capture.capture import CaptureJob
+    from stranglerfig.capture.debezium import Through
     from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
@@ -88,9 +89,30 @@ def context_parts(project: Project) -> dict[str, ContextParts]:
     from stranglerfig.extraction.parts import ContextParts
 
     return {
-        name: ContextParts(settings, project.folder(name), project.reveal(settings.service.database))
+        name: ContextParts(
+            settings,
+            project.folder(name),
+            project.reveal(settings.service.database),
+            through(project) if settings.capture == "debezium" else None,
+        )
         for name, settings in project.extractions.items()
     }
+
+
+def through(project: Project) -> Through | None:
+    """The Kafka Connect that ``fig.yaml`` names, or None."""
+    from stranglerfig.capture.debezium import Through
+
+    connect = project.estate.connect
+    if connect is None:
+        return None
+    told = {Direction.FORWARD: connect.passwords.monolith, Direction.REVERSE: connect.passwords.service}
+    return Through(
+        connect.url,
+        connect.kafka,
+        project.kafka_client(),
+        {direction: reference for direction, reference in told.items() if reference is not None},
+    )
 
 
 def _wanted(contexts: Mapping[str, ContextParts], flow: Flow) -> ContextParts:
@@ -111,7 +133,7 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     Once the monolith's tables are dropped nobody needs the service's rows any more: its outbox stays.
     """
     from stranglerfig.capture.capture import CaptureJob
-    from stranglerfig.capture.stream import Pace
+    from stranglerfig.capture.writing import Pace
 
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD
@@ -125,6 +147,7 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
         outbox=None if forward else found.settings.service.outbox,
         snapshot=flow.snapshot,
         generation=flow.generation,
+        through=found.through,
     )
 
 

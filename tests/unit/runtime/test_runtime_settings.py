@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stranglerfig.changes.model import Direction
 from stranglerfig.changes.settings import DatabaseReference
 from stranglerfig.eventlog import describe
 from stranglerfig.foundation.errors import FigError
@@ -13,6 +14,7 @@ from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.datadir import DataDirectory
 from stranglerfig.runtime.settings import load_project
 from stranglerfig.runtime.supervise import Supervisor, registry_url
+from stranglerfig.runtime.wiring import through
 
 GOOD = """\
 name: shop
@@ -211,3 +213,39 @@ def test_the_other_registrys_credentials_are_elsewhere(tmp_path: Path) -> None:
 
 def test_who_names_no_registry_before_a_start_has_none(tmp_path: Path) -> None:
     assert registry_url(load_project(project(tmp_path), {}), {}) is None
+
+
+CONNECT = """\
+connect:
+  url: http://connect:8083
+  kafka: a:9092,b:9092
+  client: kafka.properties
+  passwords: {monolith: "${file:/run/pg:monolith}"}
+"""
+
+
+def test_debezium_needs_a_kafka_connect(tmp_path: Path) -> None:
+    file = tmp_path / "contexts/inventory/extraction.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(EXTRACTION + "capture: debezium\n")
+    with pytest.raises(FigError) as raised:
+        load_project(project(tmp_path), {}).extractions  # noqa: B018  read when asked for
+    assert raised.value.code == "bad_configuration"
+    assert f"{file}:{EXTRACTION.count(chr(10)) + 1}: capture:" in raised.value.message
+    found = load_project(project(tmp_path, GOOD + CONNECT), {})
+    assert found.extractions["inventory"].capture == "debezium"
+    with pytest.raises(FigError) as missing:
+        through(found)
+    assert missing.value.code == "secret_missing"
+    (tmp_path / "kafka.properties").write_text("# TLS\nsecurity.protocol = ssl\nssl.key.password=s3=cret\n\n")
+    made = through(found)
+    assert made is not None and (made.url, made.servers) == ("http://connect:8083", "a:9092,b:9092")
+    assert made.client == {"security.protocol": "ssl", "ssl.key.password": "s3=cret"} and "s3=cret" not in repr(made)
+    assert dict(made.passwords) == {Direction.FORWARD: "${file:/run/pg:monolith}"}
+    assert through(load_project(project(tmp_path), {})) is None
+    assert load_project(project(tmp_path, GOOD + "connect: {url: http://c, kafka: 'a:1'}\n"), {}).kafka_client() == {}
+
+
+@pytest.mark.parametrize("text", ["connect: {kafka: 'a:1'}", "connect: {url: http://c, kafka: kafka://a}"])
+def test_a_kafka_connect_has_a_url_and_brokers(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, GOOD + text + "\n").code == "bad_configuration"

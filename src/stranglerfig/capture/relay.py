@@ -1,0 +1,369 @@
+"""Debezium's raw topic, relayed into the log: the frames that native capture would have written.
+
+Each life begins by making the connector begin anew: it is stopped, forgets where it stood, and starts where the slot
+stands, with whole transactions. For Debezium's own way back into the middle of a transaction loses rows (those that
+share an LSN, as COPY writes them), and a restart that Kafka Connect does by itself uses it. Such a one is noticed
+before anything it sent is relayed: the slot has another reader. Then this life ends and the next one begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stranglerfig.capture import debezium, model, pack, slot
+from stranglerfig.capture.assemble import Assembler, Raw, shapes_of
+from stranglerfig.capture.connect import Connect, Status, failed
+from stranglerfig.capture.debezium import Through
+from stranglerfig.capture.decode import Drifted, Outcome, Part
+from stranglerfig.capture.facts import Facts
+from stranglerfig.capture.memory import Memory
+from stranglerfig.capture.model import State
+from stranglerfig.capture.raw import RawTopic
+from stranglerfig.capture.texts import Shape
+from stranglerfig.capture.writing import Pace, Writing, ours
+from stranglerfig.changes.model import Direction, SourcePosition, names
+from stranglerfig.databases.model import Finding
+from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 60.0
+_STATUS_EVERY = 1.0
+_TRIM_RECORDS = 100_000
+_PATIENT_LOOKS = 3
+
+
+async def retire(through: Through, context: str, direction: Direction) -> None:
+    """Remove a flow's connector with where it stood, and its raw topics; what is not there is no error."""
+    name = debezium.connector_name(context, direction)
+    async with Connect(through.url) as connect:
+        if await connect.status(name) is not None:
+            await connect.stop(name)
+            await connect.until_stopped(name, timeout=_START_SECONDS)
+            await connect.forget_offsets(name)
+            await connect.delete(name)
+    prefix = debezium.raw_prefix(context, direction)
+    async with RawTopic(prefix, through.servers, through.client) as raw:
+        await raw.delete_all(prefix)
+
+
+async def check(conn: postgres.Connection, published: Sequence[str]) -> None:
+    """Refuse what Debezium would lose, before anything is read or made.
+
+    Raises:
+        FigError: ``source_too_old``, ``foreign_origins``, ``undeliverable_types``, ``missing_table``.
+    """
+    server = await slot.server(conn)
+    debezium.check_source(server.version, await slot.foreign_origins(conn))
+    await slot.check_tables(conn, published)
+    debezium.check_columns(shapes_of(await slot.shapes(conn, published)))
+
+
+async def findings(conn: postgres.Connection, published: Sequence[str]) -> list[Finding]:
+    """The same as the preflight's findings, of which none can be accepted away: a flow does not start with them."""
+    try:
+        await check(conn, published)
+    except FigError as error:
+        return [Finding(error.code, "refuse", error.message, error.remedy, error.context)]
+    return []
+
+
+class Relay:
+    """One life of a flow through Debezium; ends by failing or by being cancelled.
+
+    The arguments are those of ``Stream``, and ``through`` where Connect and Kafka are.
+    """
+
+    def __init__(
+        self,
+        *,
+        dsn: str,
+        context: str,
+        direction: Direction,
+        tables: Sequence[str],
+        outbox_table: str | None,
+        memory: Memory,
+        state: State,
+        after: SourcePosition,
+        facts: Facts,
+        pace: Pace,
+        through: Through,
+    ) -> None:
+        self._dsn = dsn
+        self._context, self._direction = context, direction
+        self._what = f"capture {context} {direction}"
+        self._slot = names(context, direction).slot
+        self._connector = debezium.connector_name(context, direction)
+        self._published = (*tables, *([outbox_table] if outbox_table else []))
+        self._memory = memory
+        self._state = state
+        self._facts = facts
+        self._pace = pace
+        self._through = through
+        self._log = Writing(memory, facts, context=context, what=self._what, outbox_table=outbox_table, state=state)
+        self._assembler = Assembler(
+            tables=tables,
+            aside=outbox_table,
+            keep_message=ours(context),
+            after=after,
+            baseline=state.baseline(),
+        )
+        self._after = after
+        self._reading: tuple[int, str] | None = None
+        self._begins = 0
+        self._doubtful = True
+        self._confirmed = 0
+        self._durable = facts.lsn = state.acknowledged
+        self._offset = max(state.raw, 0)
+        self._trimmed = self._offset
+        self._oldest = 0
+        self._heard = clock.monotonic()
+
+    async def run(self) -> None:
+        """Relay until cancelled.
+
+        Raises:
+            FigError: what :class:`Stream` raises, and of Debezium ``connect_unreachable``, ``connector_failed``,
+                ``connector_interrupted``, ``connector_invalid``, ``kafka_unreachable``, ``raw_topic_lost`` …
+        """
+        generation = self._state.generation
+        topic = debezium.raw_topic(self._context, self._direction, generation)
+        async with (
+            postgres.session(self._dsn, what=self._what) as conn,
+            Connect(self._through.url) as connect,
+            RawTopic(topic, self._through.servers, self._through.client) as raw,
+        ):
+            if not await slot.claim(conn, self._slot):
+                raise slot.active(self._slot)
+            await self._begin(conn, connect, raw)
+            self._facts.become("streaming")
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._relay(conn, raw))
+                    group.create_task(self._look(conn, connect))
+            except ExceptionGroup as several:
+                raise several.exceptions[0] from None
+
+    # Beginning
+
+    async def _begin(self, conn: postgres.Connection, connect: Connect, raw: RawTopic) -> None:
+        """Make the connector begin anew at the slot, and learn from which record on its words are whole."""
+        name, state = self._connector, self._state
+        if state.raw < 0:
+            await raw.create()
+            await self._remember(replace(state, raw=0))
+        await connect.configure(
+            name,
+            debezium.configuration(
+                self._context, self._direction, self._dsn, self._published, state.generation, self._through
+            ),
+        )
+        await connect.stop(name)
+        await connect.until_stopped(name, timeout=_START_SECONDS)
+        await connect.forget_offsets(name)
+        self._confirmed = await self._free(conn)
+        first, self._begins = await raw.edges()
+        if first > self._offset or self._offset > self._begins:
+            raise FigError(
+                "raw_topic_lost",
+                f"the raw topic {raw.name} holds records {first} to {self._begins}, and {self._offset} was to be read",
+                f"{model.AGAIN} (Nothing but fig may delete this topic, its records or its retention.)",
+                topic=raw.name,
+            )
+        await raw.seek(self._offset)
+        self._assembler.doubt(until=self._confirmed)
+        if self._offset == self._begins:
+            self._cross()
+        await connect.resume(name)
+        self._reading = await self._reader(conn, connect)
+
+    async def _free(self, conn: postgres.Connection) -> int:
+        """Wait until nobody reads the slot; up to where it was acknowledged."""
+
+        async def free() -> bool:
+            return await slot.reading(conn, self._slot) is None
+
+        try:
+            await clock.until(free, timeout=_START_SECONDS, what="the slot to be free")
+        except FigError as error:
+            raise slot.active(self._slot) from error
+        found = await slot.facts(conn, self._slot)
+        model.check_slot(self._slot, found)
+        assert found is not None
+        return found.confirmed
+
+    async def _reader(self, conn: postgres.Connection, connect: Connect) -> tuple[int, str]:
+        """Wait until the connector reads the slot; who does."""
+
+        async def reading() -> tuple[int, str] | None:
+            found = await slot.reading(conn, self._slot)
+            if found is None and (status := await connect.status(self._connector)) is not None and status.failed:
+                raise failed(self._connector, status)
+            return found
+
+        found = await clock.until(
+            reading, timeout=_START_SECONDS, what=f"the connector {self._connector} to read its slot", at_most=0.2
+        )
+        assert found is not None
+        return found
+
+    # Relaying
+
+    async def _relay(self, conn: postgres.Connection, raw: RawTopic) -> None:
+        begun = 0.0
+        while True:
+            records = await raw.read()
+            if not records:
+                continue
+            self._heard = clock.monotonic()
+            outcomes = self._take(records, await self._learn(conn))
+            await self._append(outcomes)
+            if (again := self._assembler.again) is not None:
+                self._assembler.again = None
+                await raw.seek(again)
+            if self._offset - self._trimmed > _TRIM_RECORDS and self._state.raw > self._trimmed:
+                self._trimmed = self._state.raw
+                await raw.trim(self._trimmed)
+            if drift := next((o.drift for o in outcomes if isinstance(o, Drifted)), None):
+                raise model.incompatible(drift)
+            urgent = any(isinstance(o, Part) and pack.messages(o.transaction) for o in outcomes)
+            if not urgent and (left := self._pace.linger - (clock.monotonic() - begun)) > 0:
+                await asyncio.sleep(left)
+            begun = clock.monotonic()
+
+    async def _learn(self, conn: postgres.Connection) -> bool:
+        """Look at the source after the records came: what shape the tables had at the latest.
+
+        Returns:
+            Whether the slot is still read by whom we had begin: then all that came since is whole.
+        """
+        reading = await slot.reading(conn, self._slot)
+        shapes: dict[str, list[Shape]] = {}
+        whole = set()
+        for table, shape, full in shapes_of(await slot.shapes(conn, self._published)):
+            shapes.setdefault(table, []).append(shape)
+            if full:
+                whole.add(table)
+        self._assembler.learn({table: tuple(found) for table, found in shapes.items()}, whole)
+        return reading == self._reading
+
+    def _interrupted(self) -> FigError:
+        return FigError(
+            "connector_interrupted",
+            f"the connector {self._connector} lost the slot or was started again by Kafka Connect itself",
+            "Nothing: capture makes it begin again at the slot, so that nothing is lost or doubled.",
+            connector=self._connector,
+        )
+
+    def _take(self, records: list[Raw], undisturbed: bool) -> list[Outcome]:
+        """Assemble; at the record where the connector began anew what is doubtful ends."""
+        assembler = self._assembler
+        outcomes: list[Outcome] = []
+        if self._doubtful:
+            old = [raw for raw in records if raw.offset < self._begins]
+            records = records[len(old) :]
+            outcomes = assembler.feed(old)
+            if assembler.again is not None or assembler.drifted:
+                return outcomes
+            if records or assembler.next_offset >= self._begins:
+                self._cross()
+        if records and not undisturbed:
+            raise self._interrupted()
+        return outcomes + assembler.feed(records)
+
+    def _cross(self) -> None:
+        """End what is doubtful: all of it is read."""
+        assembler = self._assembler
+        # Debezium acknowledges nothing that Kafka does not have, so a slot that is further was moved, or made anew.
+        most = max(assembler.newest, self._state.acknowledged, self._state.created, self._after.lsn + 1)
+        model.check_acknowledged(self._slot, self._confirmed, most)
+        assembler.close()
+        self._doubtful = False
+
+    async def _append(self, outcomes: list[Outcome]) -> None:
+        assembler = self._assembler
+        self._oldest = next((o.transaction.committed_at for o in outcomes if isinstance(o, Part)), 0)
+        await self._log.append(outcomes)
+        self._oldest = 0
+        self._durable = max(self._durable, assembler.acknowledge)
+        self._facts.lsn = self._durable
+        if not assembler.drifted:
+            self._offset = max(self._offset, assembler.offset)
+
+    async def _remember(self, state: State) -> None:
+        await self._memory.remember(state)
+        self._state = state
+
+    # Looking
+
+    async def _look(self, conn: postgres.Connection, connect: Connect) -> None:
+        remembered = beaten = asked = clock.monotonic()
+        silent = 0
+        while True:
+            await self._watch(conn)
+            await self._log.clean(conn)
+            now = clock.monotonic()
+            if now - max(self._heard, beaten) >= self._pace.heartbeat:
+                beaten = now
+                if not await slot.heartbeat(conn):
+                    log.warning("%s may not write heartbeats", self._what, extra={"action": "no_heartbeat"})
+            if now - remembered >= self._pace.acknowledge:
+                remembered = now
+                await self._keep()
+            if now - asked >= _STATUS_EVERY:
+                asked = now
+                reading = await slot.reading(conn, self._slot)
+                silent = 0 if reading == self._reading else silent + 1
+                await self._ask(connect, silent)
+            await asyncio.sleep(self._pace.look)
+
+    async def _watch(self, conn: postgres.Connection) -> None:
+        seen = await slot.watch(conn, self._slot)
+        model.check_slot(self._slot, seen.slot)
+        model.check_publication(self._state, seen.publication, frozenset(self._published))
+        assert seen.slot is not None
+        facts = self._facts
+        facts.source_lsn = seen.source_lsn
+        facts.wal_status, facts.safe_wal_size = seen.slot.wal_status, seen.slot.safe_wal_size
+        facts.lag_ms = max(0.0, clock.epoch() * 1000 - self._oldest / 1000) if self._oldest else 0.0
+
+    async def _ask(self, connect: Connect, silent: int) -> None:
+        """How the connector stands; a Connect that does not answer is borne while its connector reads the slot."""
+        try:
+            status: Status | None = await connect.status(self._connector)
+        except FigError as error:
+            if silent < _PATIENT_LOOKS:
+                log.warning("%s: %s", self._what, error, extra={"action": "connect_silent"})
+                return
+            raise
+        if status is None:
+            raise FigError(
+                "connector_gone",
+                f"the connector {self._connector} was deleted",
+                "Nothing: capture makes it again. Let nothing else delete it.",
+                connector=self._connector,
+            )
+        if status.failed:
+            raise failed(self._connector, status)
+        if silent >= _PATIENT_LOOKS:
+            raise self._interrupted()
+
+    async def _keep(self) -> None:
+        """Remember how far the log has what the source had, and from which record to read on."""
+        assembler, state = self._assembler, self._state
+        if (self._durable, self._offset) == (state.acknowledged, state.raw):
+            return
+        shapes = assembler.baseline
+        await self._remember(
+            replace(
+                state,
+                acknowledged=self._durable,
+                raw=self._offset,
+                relations=tuple(shapes.values()),
+                accepted=tuple(table for table in state.accepted if table not in shapes),
+            )
+        )

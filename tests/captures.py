@@ -1,0 +1,108 @@
+"""Captures that run beside a test, whichever engine reads the source, and what they wrote into the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from stranglerfig.capture.capture import CaptureJob, remove, run
+from stranglerfig.capture.writing import Pace
+from stranglerfig.changes import frames
+from stranglerfig.changes.model import Change, Direction, Item, Message, Transaction, lsn_number
+from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.foundation import clock, ids, tasks
+from stranglerfig.foundation import postgres as sessions
+
+FORWARD = Direction.FORWARD
+QUICK = Pace(look=0.05, heartbeat=0.1, acknowledge=0.05)
+
+
+class Running:
+    """A capture that runs beside a test, its log, and what it said."""
+
+    def __init__(self, dsn: str, **options: Any) -> None:
+        context = "c" + ids.nonce()[:8]
+        direction = options.pop("direction", FORWARD)
+        options = {"tables": ("public.item",), "pace": QUICK, **options}
+        self.job = CaptureJob(context, direction, dsn, **options)
+        self.log: Any = MemoryLog()
+        self.report: dict[str, Any] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def topic(self) -> str:
+        return f"fig.changes.{self.job.context}.{self.job.direction}"
+
+    def start(self, job: CaptureJob | None = None) -> None:
+        self.report = {}
+        self.task = tasks.spawn(run(job or self.job, self.log, self._told), name="capture under test")
+
+    async def _told(self, report: dict[str, Any]) -> None:
+        self.report = report
+
+    async def stop(self) -> None:
+        if self.task is not None:
+            await tasks.stop(self.task)
+
+    async def until(
+        self, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = 120, may_fail: bool = False
+    ) -> dict[str, Any]:
+        async def met() -> bool:
+            assert may_fail or self.report.get("state") != "failed", self.report
+            return bool(self.report) and bool(condition(self.report))
+
+        try:
+            await clock.until(met, timeout=timeout, what=what)
+        except Exception:
+            print("last report:", self.report)
+            raise
+        return self.report
+
+    async def streaming(self) -> dict[str, Any]:
+        return await self.until(lambda r: r["state"] == "streaming", "the stream")
+
+    async def failed(self, code: str) -> dict[str, Any]:
+        return await self.until(lambda r: r["error"] and r["error"]["code"] == code, code, may_fail=True)
+
+    async def caught_up(self, conn: sessions.Connection) -> None:
+        end = await sessions.value(conn, "SELECT pg_current_wal_lsn()::text")
+        await self.until(
+            lambda r: r["state"] == "streaming" and lsn_number(r["lsn"]) >= lsn_number(end), f"everything up to {end}"
+        )
+
+    async def items(self) -> list[Item]:
+        topic = await self.log.topic(self.topic)
+        found: list[Item] = []
+        for position in range(topic.next_positions[0] if topic else 0):
+            [record] = await self.log.read(self.topic, 0, position, max_records=1)
+            found += frames.decode(record.event.datacontenttype, record.event.data)
+        return found
+
+    async def changes(self) -> list[Change]:
+        return [
+            item
+            for transaction in await self.items()
+            if isinstance(transaction, Transaction)
+            for item in transaction.items
+            if isinstance(item, Change)
+        ]
+
+    async def messages(self) -> list[Message]:
+        whole = [item for item in await self.items() if isinstance(item, Transaction)]
+        return [item for transaction in whole for item in transaction.items if isinstance(item, Message)]
+
+
+@asynccontextmanager
+async def captured(dsn: str, *statements: str, **options: Any) -> AsyncIterator[tuple[Running, sessions.Connection]]:
+    async with sessions.session(dsn, what="test") as conn:
+        for statement in statements:
+            await conn.execute(statement)  # type: ignore[call-overload]
+        running = Running(dsn, **options)
+        running.start()
+        try:
+            yield running, conn
+        finally:
+            await running.stop()
+            await remove(dsn, running.job.context, running.job.direction, running.job.through)

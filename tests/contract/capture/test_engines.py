@@ -1,0 +1,123 @@
+"""Native capture and Debezium over the same writes: what the log has must not tell which of them it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import groupby, pairwise
+from typing import Any
+
+import pytest
+
+from stranglerfig.changes.envelope import expand
+from stranglerfig.changes.model import Change, SnapshotChunk, Transaction
+from stranglerfig.foundation import postgres as sessions
+from tests.captures import Running
+from tests.conftest import Server
+from tests.contract.capture import writes
+from tests.contract.capture.conftest import Farm
+
+pytestmark = pytest.mark.timeout(300)  # the first one starts the servers
+
+
+def whole(items: Iterable[Any]) -> list[Transaction]:
+    """Transactions put together from their parts, which the engines cut elsewhere."""
+    made = []
+    parts = [item for item in items if isinstance(item, Transaction)]
+    for _, group in groupby(parts, key=lambda part: part.lsn):
+        first, *others = group
+        together = list(first.items)
+        for part in others:
+            assert part.first == first.first + len(together), "parts must join"
+            together += part.items
+        assert all(not part.end for part in [first, *others][:-1])
+        assert [first, *others][-1].end
+        made.append(first._replace(items=tuple(together), end=True, trace=[first, *others][-1].trace))
+    return made
+
+
+def same(native: list[Transaction], debezium: list[Transaction]) -> None:
+    """Equal but for the LSN: Debezium knows only where the commit record ends."""
+    for ours, theirs in zip(native, debezium, strict=False):
+        for mine, other in zip(ours.items, theirs.items, strict=False):
+            assert mine == other
+        assert theirs._replace(lsn=0) == ours._replace(lsn=0)
+    assert len(native) == len(debezium)
+    for (ours, later), theirs in zip(pairwise(native), debezium, strict=False):
+        assert ours.lsn <= theirs.lsn < later.lsn
+
+
+def envelopes(found: list[Transaction]) -> list[dict[str, Any]]:
+    made = list(expand(found, name="shop", db="shop"))
+    for envelope in made:
+        envelope["source"].pop("lsn")
+    return made
+
+
+async def both(
+    dsn: str, farm: Farm, conn: sessions.Connection, statements: Iterable[str], tables: tuple[str, ...]
+) -> tuple[Running, Running]:
+    """Run ``statements`` while both engines capture; both have all of it when this returns."""
+    native = Running(dsn, tables=tables)
+    debezium = Running(dsn, tables=tables, through=farm.through)
+    native.start()
+    debezium.start()
+    try:
+        await native.streaming()
+        await debezium.streaming()
+        for statement in statements:
+            await conn.execute(statement)  # type: ignore[call-overload]
+        await native.caught_up(conn)
+        await debezium.caught_up(conn)
+    finally:
+        await native.stop()
+        await debezium.stop()
+    return native, debezium
+
+
+@pytest.fixture
+async def source(postgres: Server) -> Any:
+    dsn = postgres.database()
+    async with sessions.session(dsn, what="test") as conn:
+        await conn.execute(writes.SCHEMA)  # type: ignore[arg-type]
+        yield dsn, conn
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(list(writes.types()), id="types"),
+        pytest.param(list(writes.toast()), id="toast"),
+        pytest.param(list(writes.keys()), id="keys"),
+        pytest.param(list(writes.messages()), id="messages"),
+        pytest.param(list(writes.mixture(7, 300)), id="mixture"),
+        pytest.param(list(writes.huge(60_000)), id="huge"),
+    ],
+)
+async def test_the_log_has_the_same_transactions_whichever_engine_read_them(
+    source: Any, farm: Farm, statements: list[str]
+) -> None:
+    dsn, conn = source
+    native, debezium = await both(dsn, farm, conn, statements, writes.TABLES)
+    ours, theirs = whole(await native.items()), whole(await debezium.items())
+    assert ours
+    same(ours, theirs)
+    assert envelopes(ours) == envelopes(theirs)
+
+
+async def test_the_snapshot_is_the_same_rows(source: Any, farm: Farm) -> None:
+    dsn, conn = source
+    for statement in writes.types():
+        await conn.execute(statement)
+    native, debezium = await both(dsn, farm, conn, ["INSERT INTO made VALUES (1, 1)"], writes.TABLES)
+
+    async def rows(running: Running) -> dict[str, set[bytes]]:
+        found: dict[str, set[bytes]] = {}
+        for item in await running.items():
+            if isinstance(item, SnapshotChunk):
+                found.setdefault(item.relation.qualified, set()).update(item.copy.splitlines(keepends=True))
+        return found
+
+    assert await rows(native) == await rows(debezium)
+    assert [c.op for c in await debezium.changes() if isinstance(c, Change)] == ["c"]
+    await asyncio.sleep(0)
