@@ -1,13 +1,13 @@
-"""A log's server by its name, for the demonstration: ``--log kafka`` instead of an address."""
+"""Servers that the demonstration asks for by name: ``--log kafka`` instead of an address, ``--capture debezium``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from examples.servers.kafka import Kafka
+from examples.servers.kafka import Connect, Kafka
 from examples.servers.rabbitmq import RabbitMQ
 
 
@@ -48,3 +48,26 @@ def served(log: str, directory: Path) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
+
+
+class Cluster(NamedTuple):
+    """Kafka Connect's REST interface, and the brokers (``bootstrap.servers``) it works with."""
+
+    url: str
+    kafka: str
+
+
+@contextmanager
+def connected(capture: str, log: str, directory: Path) -> Iterator[Cluster | None]:
+    """A Kafka Connect with Debezium for ``capture`` debezium, on the log's Kafka or on one of its own; else None."""
+    if capture != "debezium":
+        yield None
+        return
+    with ExitStack() as stack:
+        url = log if log.startswith("kafka://") else stack.enter_context(served("kafka", directory / "connect"))
+        servers = url.removeprefix("kafka://").partition("?")[0]
+        print("Starting Kafka Connect", flush=True)
+        worker = Connect(directory / "connect" / "worker", servers)
+        worker.start()
+        stack.callback(worker.stop)
+        yield Cluster(worker.url, servers)

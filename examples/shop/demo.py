@@ -1,7 +1,7 @@
 """The worked scenario, for real: a shop loses its Inventory module to an event-driven service, under load, and back,
 and again.
 
-``python -m examples.shop.demo [--quick] [--rate N] [--items N] [--seed N] [--log LOG] [--report DIR]
+``python -m examples.shop.demo [--quick] [--rate N] [--items N] [--seed N] [--log LOG] [--capture ENGINE] [--report DIR]
 [--keep]``
 
 The script is the operator: it starts the estate, then asks ``fig`` (subprocesses, the installed command) for each step.
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from examples.servers.logs import NAMES, served
+from examples.servers.logs import NAMES, connected, served
 from examples.shop import ledger, replay
 from examples.shop.estate import Estate
 from stranglerfig.eventlog import open_log
@@ -291,7 +291,7 @@ class Demo:
     def __init__(self, options: argparse.Namespace, root: Path) -> None:
         self.options = options
         self.mode = QUICK if options.quick else FULL
-        self.estate = Estate(root, items=options.items, seed=options.seed, log=options.log)
+        self.estate = Estate(root, items=options.items, seed=options.seed, log=options.log, connect=options.connect)
         self.report = Path(options.report).resolve()
         self.wait = str(120 if options.quick else 480)
 
@@ -558,6 +558,12 @@ def main() -> int:
         default="postgres",
         help=f"the event log: an address as fig.yaml has it, or {', '.join(NAMES)}: such a server is started here",
     )
+    parser.add_argument(
+        "--capture",
+        choices=("native", "debezium"),
+        default="native",
+        help="what reads the databases; for debezium a Kafka Connect is started here",
+    )
     parser.add_argument("--report", default="demo-report", help="folder of report.json and report.html")
     parser.add_argument("--keep", action="store_true", help="keep the data directory for a look afterwards")
     options = parser.parse_args()
@@ -568,7 +574,10 @@ def main() -> int:
     root.chmod(0o755)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with served(options.log, root) as options.log:
+        with (
+            served(options.log, root) as options.log,
+            connected(options.capture, options.log, root) as options.connect,
+        ):
             report = Demo(options, root).run()
     finally:
         if options.keep:

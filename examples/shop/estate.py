@@ -23,6 +23,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from examples.servers.logs import Cluster
 from examples.shop import database
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
@@ -88,6 +89,7 @@ class Estate:
         items: how many products there are.
         seed: what everything random follows from.
         log: the event log, as ``fig.yaml`` names it.
+        connect: the Kafka Connect whose Debezium captures; None captures natively.
         settings: ``postgresql.conf`` entries for both servers; durable as they come.
     """
 
@@ -95,6 +97,7 @@ class Estate:
     items: int = 100_000
     seed: int = 1
     log: str = "postgres"
+    connect: Cluster | None = None
     settings: dict[str, str] = field(default_factory=dict)
     facade_port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
@@ -326,6 +329,8 @@ class Estate:
             "service_url": self.service_url,
             "facade": f"127.0.0.1:{self.facade_port}",
             "log": self.log,
+            "capture": "native" if self.connect is None else "debezium",
+            "connect": "" if self.connect is None else f"connect: {json.dumps(self.connect._asdict())}\n",
             "python": sys.executable,
             # Globs of the code that is counted are relative to the project.
             "monolith_code": os.path.relpath(HERE / "monolith", self.project),
