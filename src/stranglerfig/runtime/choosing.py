@@ -7,10 +7,12 @@ throw-away folder is killed where a candidate's durability is asked for, and kee
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,13 +69,23 @@ class Candidate:
         return "postgres" if self.url is None else scheme_of(self.url)
 
 
+def machine() -> str:
+    """This machine, in a few words."""
+    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+
+
 def asked_for(urls: Sequence[str]) -> list[Candidate]:
-    """The candidates of ``--candidate``.
+    """The candidates of ``--candidate``: addresses, or ``embedded``.
 
     Raises:
         FigError: ``unknown_log_backend``.
     """
-    return [Candidate(f"{operation_of(scheme_of(url)).title}, {describe(url)}", url, "asked for") for url in urls]
+    return [
+        Candidate(EMBEDDED, None, "asked for", ours=True)
+        if url == "embedded"
+        else Candidate(f"{operation_of(scheme_of(url)).title}, {describe(url)}", url, "asked for")
+        for url in urls
+    ]
 
 
 async def look_around(project: Project | None) -> tuple[list[Candidate], list[Looked]]:
@@ -140,8 +152,8 @@ async def _answers(url: str) -> bool:
     return True
 
 
-@asynccontextmanager
-async def throw_away() -> AsyncIterator[EmbeddedPostgres]:
+@contextmanager
+def throw_away() -> Iterator[EmbeddedPostgres]:
     """An embedded PostgreSQL in a folder of its own, both gone afterwards; as durable as fig's own."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)  # root lends postgres an account, which must pass through here
@@ -186,12 +198,16 @@ async def _settings(dsn: str) -> str:
 
 async def choose(ask: Ask, candidates: Sequence[Candidate], say: Say) -> list[Result]:
     """Measure each candidate in turn; one that fails is a result as well."""
-    async with throw_away() as server:
+    with throw_away() as server:
         results = []
         for number, candidate in enumerate(candidates, start=1):
             head = f"[{number}/{len(candidates)}] {candidate.name}: "
-            results.append(await _one(ask, candidate, server, lambda words, head=head: say(head + words)))
+            results.append(await _one(ask, candidate, server, _headed(say, head)))
     return results
+
+
+def _headed(say: Say, head: str) -> Say:
+    return lambda words: say(head + words)
 
 
 async def _one(ask: Ask, candidate: Candidate, server: EmbeddedPostgres, say: Say) -> Result:
@@ -236,6 +252,4 @@ async def _measured(ask: Ask, log: EventLog, url: str, say: Say) -> tuple[Measur
 async def _killed(ask: Ask, server: EmbeddedPostgres, say: Say) -> Trial:
     database = await asyncio.to_thread(server.create_database, f"killed_{ids.nonce()[:8]}")
     # It is started in this thread, see processes.die_with_parent; nothing else is under way then.
-    return await survives(
-        lambda: PostgresLog(database), kill=server.kill, start=server.start, size=ask.size, say=say
-    )
+    return await survives(lambda: PostgresLog(database), kill=server.kill, start=server.start, size=ask.size, say=say)

@@ -37,7 +37,7 @@ def _inodes(port: int, root: Path) -> set[str]:
 
 
 def of_process(pid: int, root: Path = Path("/proc")) -> Footprint | None:
-    """A process and all below it; memory is PSS, which counts what several share once. None when it is not ours to see."""
+    """A process and all below it; None when it is not ours to see. Memory is PSS: what several share counts once."""
     children: dict[int, list[int]] = defaultdict(list)
     for folder in root.iterdir():
         if folder.name.isdigit():

@@ -11,7 +11,7 @@ from scipy.stats import fisher_exact
 
 from stranglerfig.verification.answers import MOST, Answer, NoiseLedger, Rules, compare, redacted_body
 from stranglerfig.verification.answers import redacted_differences as kept
-from stranglerfig.verification.jsonpath import compile_path, render
+from stranglerfig.foundation.jsonpath import compile_path, render
 from stranglerfig.verification.settings import ShadowSettings
 
 

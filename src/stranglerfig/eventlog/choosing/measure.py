@@ -11,13 +11,13 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from stranglerfig.eventlog.choosing import model
 from stranglerfig.eventlog.choosing.model import Ask, Latency, Measured, Outcome, Throughput, Trial
 from stranglerfig.eventlog.model import Capability, Event, Record
 from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.eventlog.windows import BEGINNING
 from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.foundation.errors import FigError
 
@@ -27,7 +27,6 @@ BATCHES: Final = ((1, 16), (1000, 4))
 """Events per append, and how many producers append at once."""
 MOST_BYTES: Final = 256_000_000
 """What one phase may write: a candidate is not to be filled."""
-BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS, _ORDERING, _ROUNDS = 64, 8, 50
 _GRACE: Final = 5.0
 _PATIENCE: Final = 30.0
@@ -39,10 +38,10 @@ Say = Callable[[str], None]
 class Producer:
     """Events of the asked size: data that does not compress, each with its number at the end of its id."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, different: int = 16) -> None:
         self.run = ids.new_id()
         self._numbers = itertools.count()
-        self._data = [_filled(size) for _ in range(16)]
+        self._data = [_filled(size) for _ in range(different)]
         self._time = clock.now()
 
     def events(self, count: int) -> list[Event]:
@@ -321,7 +320,7 @@ async def _from_time(log: EventLog, records: list[Record], middle: int) -> Trial
 async def largest(log: EventLog, topic: str) -> Trial:
     """Whether an event of the declared size goes in and comes out."""
     size = log.capabilities.max_event_bytes
-    event = Producer(size).event(0, "k")
+    event = Producer(size, different=1).event(0, "k")
     begun = clock.monotonic()
     try:
         async with asyncio.timeout(_PATIENCE):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 KEPT = 0.95
 """Share of the asked rate that must have come through for the rate to count as kept."""
@@ -115,7 +117,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """The server's processes where they are on this machine: how many, and their memory in bytes (shared counted once)."""
+    """The server's processes, where they are on this machine, and their memory in bytes (shared is counted once)."""
 
     processes: int
     memory_bytes: int
@@ -163,6 +165,24 @@ class Looked:
     where: str
     found: bool
     says: str = field(default="")
+
+
+def document(
+    at: datetime, machine: str, ask: Ask, looked: Sequence[Looked], results: Sequence[Result]
+) -> dict[str, Any]:
+    """``choose.json``: all that was asked, seen and concluded, and from which machine."""
+    shown = [asdict(result) for result in results]
+    for one, result in zip(shown, results, strict=True):
+        if result.measured is not None:
+            one["measured"]["latency"]["kept"] = result.measured.latency.kept
+    return {
+        "at": at.isoformat(timespec="seconds"),
+        "machine": machine,
+        "ask": asdict(ask),
+        "looked": [asdict(one) for one in looked],
+        "results": shown,
+        "advice": [asdict(one) for one in advise(ask, results)],
+    }
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
