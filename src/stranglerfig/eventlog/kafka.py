@@ -169,11 +169,12 @@ class KafkaLog:
         self._await_leaders(name, partitions)
 
     def _await_leaders(self, name: str, partitions: int) -> None:
-        """Return when every partition has a leader: what is asked before is answered with errors."""
+        """Return when every partition has a leader that knows it is: what is asked before is answered with errors."""
         deadline = clock.monotonic() + self._patience
         while clock.monotonic() < deadline:
-            with contextlib.suppress(FigError):
+            with contextlib.suppress(FigError, KafkaException):
                 if self._count(name) == partitions:
+                    self._offsets([name], _LATEST)
                     return
             clock.block(0.02)
 

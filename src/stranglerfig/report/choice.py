@@ -75,7 +75,8 @@ def _pictures(choice: Choice) -> str:
 def _waits(result: Choice) -> Range:
     latency = result["measured"]["latency"]
     values = [(name, latency[name]) for name in _PERCENTILES if latency[name] is not None]
-    return Range(result["name"], values, _came(latency))
+    name = result["name"] if latency["kept"] else f"{result['name']} (rate not kept)"
+    return Range(name, values, _came(latency))
 
 
 def _came(latency: Choice) -> str:

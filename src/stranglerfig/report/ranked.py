@@ -9,7 +9,11 @@ from html import escape
 
 from stranglerfig.report.charts import Frame, both, number, svg
 
-_ROW, _LABEL, _EDGE = 46, 15, 10
+_ROW, _LABEL, _EDGE = {"wide": 46, "narrow": 62}, 15, 10
+
+
+_WORDS = 165
+"""Pixels beside the longest bar for what it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,6 @@ class Bars:
 
     name: str
     values: Sequence[tuple[str, float, str]]
-    note: str = ""
 
 
 def ranges(rows: Sequence[Range], *, unit: str, title: str, about: str) -> str:
@@ -37,22 +40,22 @@ def ranges(rows: Sequence[Range], *, unit: str, title: str, about: str) -> str:
     high = 10 ** math.ceil(math.log10(max(known, default=1.0)) + 1e-9)
 
     def draw(variant: str, width: int, _: int) -> str:
-        frame = Frame(width, len(rows) * _ROW + 34, 1.0, low, high, top=6)
+        tall = _ROW[variant]
+        frame = Frame(width, len(rows) * tall + 34, 1.0, low, high, top=6)
 
         def x(value: float) -> float:
             share = math.log10(max(value, low) / low) / math.log10(high / low)
             return _EDGE + (width - 2 * _EDGE) * share
 
-        bottom = len(rows) * _ROW + 8
+        bottom = len(rows) * tall + 8
         for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
             at = x(10.0**power)
             frame.add(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{frame.top}" y2="{bottom}"/>')
             side = "" if power == round(math.log10(low)) else " end" if at > width - 40 else " mid"
             frame.add(f'<text class="tick{side}" x="{at:.1f}" y="{bottom + 16}">{number(10.0**power)} {unit}</text>')
         for index, row in enumerate(rows):
-            top = frame.top + index * _ROW
-            _names(frame, row.name, _said(row, unit), top + _LABEL, width)
-            y = top + _LABEL + 14
+            top = frame.top + index * tall
+            y = top + _LABEL + _names(frame, row.name, _said(row, unit), top + _LABEL, variant) + 14
             if not row.values:
                 continue
             first, last = x(row.values[0][1]), x(row.values[-1][1])
@@ -83,19 +86,18 @@ def bars(rows: Sequence[Bars], *, unit: str, title: str, about: str) -> str:
     high = max((value for row in rows for _, value, _ in row.values), default=1.0) or 1.0
 
     def draw(variant: str, width: int, _: int) -> str:
-        tall = sum(_LABEL + 9 + 20 * len(row.values) for row in rows)
-        frame = Frame(width, tall + 8, 1.0, 0.0, 1.0)
-        room = width - 2 * _EDGE - (170 if variant == "wide" else 140)
-        y = 6
+        frame = Frame(width, sum(_LABEL + 9 + 20 * len(row.values) for row in rows), 1.0, 0.0, 1.0)
+        room = width - 2 * _EDGE - _WORDS
+        y = 0
         for row in rows:
-            _names(frame, row.name, row.note, y + _LABEL - 3, width)
+            _names(frame, row.name, "", y + _LABEL - 3, variant)
             y += _LABEL + 4
             for label, value, style in row.values:
                 long = max(1.5, room * value / high)
                 frame.add(
                     f'<rect class="bar {escape(style)}" x="{_EDGE}" y="{y}" width="{long:.1f}" height="13" rx="2"/>'
                     f'<text class="tick" x="{_EDGE + long + 6:.1f}" y="{y + 10.5}">'
-                    f"{escape(f'{value:,.0f} {unit}, {label}')}</text>"
+                    f"{escape(f'{value:,.0f}{unit}, {label}')}</text>"
                 )
                 y += 20
             y += 5
@@ -104,10 +106,11 @@ def bars(rows: Sequence[Bars], *, unit: str, title: str, about: str) -> str:
     return both(draw)
 
 
-def _names(frame: Frame, name: str, note: str, y: float, width: int) -> None:
-    """A row's name, and what is said of it: to its right, where both fit on the line."""
+def _names(frame: Frame, name: str, note: str, y: float, variant: str) -> int:
+    """A row's name, and what is said of it: to its right, on a phone below it. Returns the pixels that took."""
     frame.add(f'<text class="stage" x="{_EDGE}" y="{y}">{escape(name)}</text>')
-    if note and 6.4 * (len(name) + len(note)) + 30 < width:
-        frame.add(f'<text class="tick end" x="{width - _EDGE}" y="{y}">{escape(note)}</text>')
-    elif note:
-        frame.add(f'<text class="tick" x="{_EDGE}" y="{y + 34}">{escape(note)}</text>')
+    if variant == "wide":
+        frame.add(f'<text class="tick end" x="{frame.width - _EDGE}" y="{y}">{escape(note)}</text>')
+        return 0
+    frame.add(f'<text class="tick" x="{_EDGE}" y="{y + 14}">{escape(note)}</text>')
+    return 14

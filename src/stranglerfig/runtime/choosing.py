@@ -74,6 +74,10 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
 
 
+def _name(url: str) -> str:
+    return f"{operation_of(scheme_of(url)).title} at {describe(url).partition('://')[2]}"
+
+
 def asked_for(urls: Sequence[str]) -> list[Candidate]:
     """The candidates of ``--candidate``: addresses, or ``embedded``.
 
@@ -83,7 +87,7 @@ def asked_for(urls: Sequence[str]) -> list[Candidate]:
     return [
         Candidate(EMBEDDED, None, "asked for", ours=True)
         if url == "embedded"
-        else Candidate(f"{operation_of(scheme_of(url)).title}, {describe(url)}", url, "asked for")
+        else Candidate(_name(url), url, "asked for")
         for url in urls
     ]
 
@@ -108,7 +112,7 @@ async def look_around(project: Project | None) -> tuple[list[Candidate], list[Lo
             looked.append(Looked(what, where, False, "listens, but this version of fig has no such log"))
         else:
             looked.append(Looked(what, where, True, "listens"))
-            candidates.append(Candidate(f"{what}, {where}", url, "found"))
+            candidates.append(Candidate(_name(url), url, "found"))
     if not any(one.ours for one in candidates):
         candidates.append(Candidate(EMBEDDED, None, "embedded", ours=True))
         looked.append(Looked(EMBEDDED, "a throw-away folder", True, "what fig starts when nothing else is configured"))
@@ -124,7 +128,7 @@ async def _of_project(project: Project) -> tuple[list[Candidate], Looked]:
     where = describe(url)
     if not await _answers(url):
         return [], Looked("the log of fig.yaml", where, False, "nothing listens")
-    name = f"{EMBEDDED} (fig's own)" if embedded else f"{operation_of(scheme_of(url)).title}, {where}"
+    name = f"{EMBEDDED} (fig's own)" if embedded else _name(url)
     return [Candidate(name, url, "fig.yaml", ours=embedded)], Looked("the log of fig.yaml", where, True, "listens")
 
 

@@ -46,9 +46,7 @@ class Duration(click.ParamType[float]):
 @click.option("--size", type=click.IntRange(2, 1_000_000), default=500, show_default=True, help="Bytes per event.")
 @click.option("--rate", type=click.FloatRange(1, 1_000_000), default=1000, show_default=True, help="Events per second.")
 @click.option("--duration", type=Duration(), default="20s", show_default=True, help="How long each is measured: 20s.")
-@click.option(
-    "--candidate", multiple=True, metavar="URL", help="A log such as kafka://host:9092; those found otherwise."
-)
+@click.option("--candidate", multiple=True, metavar="URL", help="kafka://host:9092, or embedded; may be repeated.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
