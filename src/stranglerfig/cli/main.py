@@ -37,7 +37,7 @@ COMMANDS = {
     "report": "extraction:report",
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
-    "events": "events:events",
+    "events": "events.group:events",
     "model": "model:model",
     "explain": "explain:explain",
     "completion": "completion:completion",

@@ -30,6 +30,8 @@ MOST_BYTES: Final = 256_000_000
 _KEYS, _ORDERING, _ROUNDS = 64, 8, 50
 _GRACE: Final = 5.0
 _PATIENCE: Final = 30.0
+_LAST: Final = 0.05
+"""Seconds for what was due at the very end."""
 
 Say = Callable[[str], None]
 """Is told what is done now."""
@@ -164,7 +166,7 @@ class _Paced:
     def begin(self, seconds: float) -> None:
         """The clock runs from now on."""
         self._begun = clock.monotonic()
-        self.end = self._begun + seconds
+        self.end = self._begun + seconds + _LAST
 
     async def produce(self, partition: int) -> None:
         """Append what is due on ``partition``; what has come late is due as long."""
