@@ -11,7 +11,7 @@ import pytest
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import choosing
 from stranglerfig.runtime.embedded import free_port
-from stranglerfig.runtime.settings import load_project
+from stranglerfig.runtime.settings import Project, load_project
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def listener() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def project(folder: Path, more: str) -> choosing.Project:
+def project(folder: Path, more: str) -> Project:
     (folder / "fig.yaml").write_text(
         f"name: shop\nmonolith: {{url: http://127.0.0.1:1, database: postgresql://fig@127.0.0.1:1/shop}}\n{more}\n"
     )
