@@ -344,9 +344,11 @@ class KafkaLog:
         return await self._call(self._offset_at, topic, partition, milliseconds)
 
     def _offset_at(self, topic: str, partition: int, milliseconds: int) -> int:
+        # The end is asked for first: what is appended between both questions must not be passed by.
+        end = self._offset(topic, partition, _LATEST)
         found = self._offset(topic, partition, OffsetSpec.for_timestamp(milliseconds))
         # None is at or after that time: the next one will be.
-        return found if found >= 0 else self._offset(topic, partition, _LATEST)
+        return found if found >= 0 else end
 
     def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
         [answer] = self._admin.list_offsets({TopicPartition(topic, partition): spec}).values()

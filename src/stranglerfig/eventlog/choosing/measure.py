@@ -184,9 +184,8 @@ class _Paced:
             await self._log.append(self._topic, batch, partition=partition)
             self.sent += len(batch)
 
-    async def consume(self, partition: int) -> None:
-        """Read ``partition`` from its beginning, until told to stop."""
-        position = await self._log.position_at(self._topic, partition, BEGINNING)
+    async def consume(self, partition: int, position: int) -> None:
+        """Read ``partition`` from ``position`` on, until told to stop."""
         while not self.stopped:
             for record in await self._log.read(self._topic, partition, position, wait=0.25):
                 now = clock.monotonic()
@@ -227,7 +226,8 @@ async def latencies(log: EventLog, topic: str, ask: Ask, *, seconds: float) -> L
             await clock.until(all_read, timeout=_GRACE, what="the last events to be read")
         paced.stopped = True
 
-    await together(work(), *(paced.consume(partition) for partition in range(PARTITIONS)))
+    begins = [await log.position_at(topic, partition, BEGINNING) for partition in range(PARTITIONS)]
+    await together(work(), *(paced.consume(partition, begin) for partition, begin in enumerate(begins)))
     unseen = max(0, paced.sent - len(paced.waits))
     return model.latency(paced.waits, asked=paced.total, sent=paced.sent, unseen=unseen, seconds=seconds)
 
