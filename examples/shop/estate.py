@@ -330,7 +330,7 @@ class Estate:
             "facade": f"127.0.0.1:{self.facade_port}",
             "log": self.log,
             "capture": "native" if self.connect is None else "debezium",
-            "connect": "" if self.connect is None else f"connect: {json.dumps(self.connect._asdict())}\n",
+            "connect": "" if self.connect is None else f"connect: {json.dumps(self.connect._asdict())}",
             "python": sys.executable,
             # Globs of the code that is counted are relative to the project.
             "monolith_code": os.path.relpath(HERE / "monolith", self.project),

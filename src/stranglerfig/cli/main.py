@@ -37,7 +37,7 @@ COMMANDS = {
     "report": "extraction:report",
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
-    "events": "events:events",
+    "events": "events.group:events",
     "schema": "schema:schema",
     "model": "model:model",
     "explain": "explain:explain",

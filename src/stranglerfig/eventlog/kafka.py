@@ -169,11 +169,12 @@ class KafkaLog:
         self._await_leaders(name, partitions)
 
     def _await_leaders(self, name: str, partitions: int) -> None:
-        """Return when every partition has a leader: what is asked before is answered with errors."""
+        """Return when every partition has a leader that knows it is: what is asked before is answered with errors."""
         deadline = clock.monotonic() + self._patience
         while clock.monotonic() < deadline:
-            with contextlib.suppress(FigError):
+            with contextlib.suppress(FigError, KafkaException):
                 if self._count(name) == partitions:
+                    self._offsets([name], _LATEST)
                     return
             clock.block(0.02)
 
@@ -343,9 +344,11 @@ class KafkaLog:
         return await self._call(self._offset_at, topic, partition, milliseconds)
 
     def _offset_at(self, topic: str, partition: int, milliseconds: int) -> int:
+        # The end is asked for first: what is appended between both questions must not be passed by.
+        end = self._offset(topic, partition, _LATEST)
         found = self._offset(topic, partition, OffsetSpec.for_timestamp(milliseconds))
         # None is at or after that time: the next one will be.
-        return found if found >= 0 else self._offset(topic, partition, _LATEST)
+        return found if found >= 0 else end
 
     def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
         [answer] = self._admin.list_offsets({TopicPartition(topic, partition): spec}).values()

@@ -166,14 +166,16 @@ def _axes(frame: Frame, scene: Scene, unit: str) -> None:
         )
 
 
-def _svg(frame: Frame, variant: str, title: str, about: str) -> str:
+def svg(frame: Frame, variant: str, title: str, about: str) -> str:
+    """What was drawn into ``frame``, as an element."""
     return (
         f'<svg class="chart {variant}" viewBox="0 0 {frame.width} {frame.height}" role="img">'
         f"<title>{escape(title)}</title><desc>{escape(about)}</desc>{''.join(frame.parts)}</svg>"
     )
 
 
-def _both(draw: Callable[[str, int, int], str]) -> str:
+def both(draw: Callable[[str, int, int], str]) -> str:
+    """The picture for wide screens and for phones."""
     return "".join(draw(variant, *size) for variant, size in SIZES.items())
 
 
@@ -191,9 +193,9 @@ def lines(scene: Scene, traces: Sequence[Trace], *, unit: str, title: str, about
         for trace in traces:
             shown = path(frame, thin(trace.points, width // 2, max))
             frame.add(f'<path class="line {trace.style}" d="{shown}"><title>{escape(trace.name)}</title></path>')
-        return _svg(frame, variant, title, about)
+        return svg(frame, variant, title, about)
 
-    return _both(draw)
+    return both(draw)
 
 
 def stacked(scene: Scene, traces: Sequence[Trace], *, unit: str, title: str, about: str) -> str:
@@ -217,9 +219,9 @@ def stacked(scene: Scene, traces: Sequence[Trace], *, unit: str, title: str, abo
                 name = escape(trace.name)
                 frame.add(f'<path class="area {trace.style}" d="M{over} L{under} Z"><title>{name}</title></path>')
             floor = top
-        return _svg(frame, variant, title, about)
+        return svg(frame, variant, title, about)
 
-    return _both(draw)
+    return both(draw)
 
 
 def strip(values: Iterable[float], *, marks: Mapping[str, float], title: str, about: str, high: float) -> str:
@@ -250,9 +252,9 @@ def strip(values: Iterable[float], *, marks: Mapping[str, float], title: str, ab
             taken[row] = middle + half + 6
             frame.add(f'<line class="grid strong" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 6}"/>')
             frame.add(f'<text class="tick mid" x="{middle:.1f}" y="{base + 18 + 14 * row}">{escape(text)}</text>')
-        return _svg(frame, variant, title, about)
+        return svg(frame, variant, title, about)
 
-    return _both(draw)
+    return both(draw)
 
 
 def interval(observed: float | None, bound: float | None, *, title: str) -> str:

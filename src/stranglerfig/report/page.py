@@ -5,18 +5,17 @@ The verdict first; then what the traffic saw, what the gates rested on, what was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 from stranglerfig.report import charts
 from stranglerfig.report.charts import Pin, Scene, Span, Trace, clock, number
+from stranglerfig.report.parts import NOTHING, document, figure, say, section, table
 
 Report = Mapping[str, Any]
 _SIGNS = {"pass": "✓", "fail": "✕", "inconclusive": "…"}
-NOTHING = "\N{EN DASH}"
 _LEDGER = {
     "requests": "Requests sent",
     "failed_requests": "Failed: neither success nor a business refusal",
@@ -30,7 +29,6 @@ _LEDGER = {
 
 def page(report: Report) -> str:
     """The whole page."""
-    style = files(__package__ or "").joinpath("page.css").read_text(encoding="utf-8")
     scene, begin = _scene(report)
     sections = (
         _head(report),
@@ -43,58 +41,12 @@ def page(report: Report) -> str:
         _decommission(report),
         _settings(report),
     )
-    title = f"{report['context']}: {report['outcome']}"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>{_patterns()}<main>{''.join(sections)}</main>"
-        "</body></html>\n"
-    )
-
-
-def _patterns() -> str:
-    return (
-        '<svg width="0" height="0" class="defs" aria-hidden="true"><defs>'
-        '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        '<rect class="monolith-fill" width="6" height="6"/><line class="hatching" x1="0" x2="0" y1="0" y2="6"/>'
-        "</pattern>"
-        "</defs></svg>"
-    )
-
-
-def _section(name: str, intro: str, *parts: str) -> str:
-    body = "".join(parts)
-    words = f'<p class="intro">{escape(intro)}</p>' if intro else ""
-    return f"<section><h2>{escape(name)}</h2>{words}{body}</section>" if body else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
-    """A table; cells are HTML already."""
-
-    def cell(tag: str, index: int, text: str) -> str:
-        label = f' data-label="{escape(head[index])}"' if tag == "td" else ' scope="col"'
-        style = ' class="n"' if index in numeric else ""
-        inner = f"<span>{text}</span>" if tag == "td" else text
-        return f"<{tag}{label}{style}>{inner}</{tag}>"
-
-    top = "".join(cell("th", index, escape(text)) for index, text in enumerate(head))
-    body = "".join(f"<tr>{''.join(cell('td', i, text) for i, text in enumerate(row))}</tr>" for row in rows)
-    kind = ' class="slim"' if len(head) <= 3 else ""  # these stay tables on a phone, too
-    return f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>" if body else ""
+    return document(f"{report['context']}: {report['outcome']}", *sections)
 
 
 def _verdict(verdict: str) -> str:
     sign = f'<b aria-hidden="true">{_SIGNS.get(verdict, "")}</b>'
     return f'<span class="verdict {escape(verdict)}">{sign} {escape(verdict)}</span>'
-
-
-def _say(value: Any) -> str:
-    if value is None:
-        return NOTHING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return number(value) if isinstance(value, (int, float)) else str(value)
 
 
 def _ms(value: Any) -> str:
@@ -138,11 +90,11 @@ def _head(report: Report) -> str:
     waits = [cutover["hold_max_ms"] for cutover in cutovers if cutover["hold_max_ms"] is not None]
     verification = report["verification"]
     tiles: list[tuple[str, str]] = [
-        ("requests", _say(ledger["requests"])),
-        ("failed", _say(ledger["failed_requests"])),
-        ("lost, doubled, made up", " · ".join(_say(ledger[f"{k}_writes"]) for k in ("lost", "duplicated", "phantom"))),
+        ("requests", say(ledger["requests"])),
+        ("failed", say(ledger["failed_requests"])),
+        ("lost, doubled, made up", " · ".join(say(ledger[f"{k}_writes"]) for k in ("lost", "duplicated", "phantom"))),
         ("longest wait at a cut-over", _ms(max(waits)) if waits else NOTHING),
-        ("rows that differ at the end", _say(verification[-1]["differences"]) if verification else NOTHING),
+        ("rows that differ at the end", say(verification[-1]["differences"]) if verification else NOTHING),
         ("from start to end", clock(float(report["duration_seconds"] or 0))),
     ]
     shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles)
@@ -164,11 +116,6 @@ def _head(report: Report) -> str:
         f"<b>{escape(str(report['context']))}</b>{mode}{day}</p><h1>{words}</h1>"
         f'<dl class="tiles">{shown}</dl>{note}</header>'
     )
-
-
-def _figure(caption: str, legend: Sequence[tuple[str, str]], picture: str) -> str:
-    keys = "".join(f'<li><i class="key {style}"></i>{escape(name)}</li>' for style, name in legend)
-    return f'<figure><figcaption><b>{escape(caption)}</b><ul class="legend">{keys}</ul></figcaption>{picture}</figure>'
 
 
 def _trace(report: Report, begin: float, name: str, style: str, read: Callable[[Report], Any]) -> Trace:
@@ -198,7 +145,7 @@ def _traffic(report: Report, scene: Scene, begin: float) -> str:
     ]
     worst = max((v for t in latency for _, v in t.points if v is not None), default=0.0)
     parts = [
-        _figure(
+        figure(
             "Answer times of the moving routes, per second, log scale",
             [(t.style, t.name) for t in latency],
             charts.lines(
@@ -209,7 +156,7 @@ def _traffic(report: Report, scene: Scene, begin: float) -> str:
                 about=f"Median and 99th percentile per second of monolith and service; the highest is {worst:.0f} ms.",
             ),
         ),
-        _figure(
+        figure(
             "Requests per second, by who answered",
             [(f"area {t.style}", t.name) for t in reversed(answered)],
             charts.stacked(
@@ -224,13 +171,13 @@ def _traffic(report: Report, scene: Scene, begin: float) -> str:
     if any(v is not None for t in lags for _, v in t.points):
         about = "How far the copy is behind its source, from commit to commit, in both directions."
         picture = charts.lines(scene, lags, unit="ms", title="Lag of the copies", about=about)
-        parts.append(_figure("Lag from commit to commit, log scale", [(t.style, t.name) for t in lags], picture))
+        parts.append(figure("Lag from commit to commit, log scale", [(t.style, t.name) for t in lags], picture))
     pins = "".join(
         f'<li class="{escape(pin.kind)}"><b>{pin.number}</b> <span>{clock(pin.at)}</span> {escape(pin.label)}</li>'
         for pin in scene.pins
     )
     parts.insert(1, f'<ol class="pins">{pins}</ol>' if pins else "")
-    return _section("What the traffic saw", "Bands are stages, numbered lines are switches.", *parts)
+    return section("What the traffic saw", "Bands are stages, numbered lines are switches.", *parts)
 
 
 def _cutovers(report: Report) -> str:
@@ -249,11 +196,11 @@ def _cutovers(report: Report) -> str:
         about = f"{name}: {cutover['held_requests']} requests waited; {said}"
         title = "Waits of held requests"
         picture = charts.strip(cutover["holds_ms"], marks=marks, title=title, about=about, high=high) if marks else ""
-        facts = f"{_say(cutover['held_requests'])} requests held · writes moved in {_ms(cutover['duration_ms'])}"
+        facts = f"{say(cutover['held_requests'])} requests held · writes moved in {_ms(cutover['duration_ms'])}"
         caption = f"<figcaption><b>{escape(name)}</b> {escape(facts)}</figcaption>"
         cards.append(f'<figure class="{to}">{caption}{picture}</figure>')
     intro = "Each bar is how many held requests waited so long. All cut-overs share one scale."
-    return _section("Cut-overs of writes", intro if cards else "", *cards)
+    return section("Cut-overs of writes", intro if cards else "", *cards)
 
 
 def _stages(report: Report, scene: Scene, begin: float) -> str:
@@ -269,8 +216,8 @@ def _stages(report: Report, scene: Scene, begin: float) -> str:
         name = f"<b>{escape(str(visit['name']))}</b>{step}"
         left_by = escape(str(visit.get("left_by") or NOTHING))
         rows.append((name, _since(visit["entered_at"], begin), took, verdict, kpis, left_by))
-    table = _table(("stage", "entered", "took", "gate", "evidence", "left by"), rows, numeric=(1, 2))
-    return _section("Stages", "Every visit in order; an extraction is in exactly one stage.", _timeline(scene), table)
+    visits = table(("stage", "entered", "took", "gate", "evidence", "left by"), rows, numeric=(1, 2))
+    return section("Stages", "Every visit in order; an extraction is in exactly one stage.", _timeline(scene), visits)
 
 
 def _timeline(scene: Scene) -> str:
@@ -298,7 +245,7 @@ def badness(kpi: Report, value: Any) -> float | None:
 
 def _share(kpi: Report, value: Any) -> str:
     if value is None or isinstance(value, bool) or str(kpi.get("kind", "")).startswith(("value", "state")):
-        return _say(value)
+        return say(value)
     return f"{number(float(f'{float(value) * 100:.6g}'))} %"
 
 
@@ -316,7 +263,7 @@ def _evidence(report: Report) -> str:
         "The dot is what was seen, the bar its confidence bound, the line the threshold: it passes when the bar stays "
         "in the shaded half. Inconclusive never counts as a pass."
     )
-    return _section("Evidence against thresholds", intro, *blocks)
+    return section("Evidence against thresholds", intro, *blocks)
 
 
 def _kpi(kpi: Report) -> str:
@@ -327,12 +274,12 @@ def _kpi(kpi: Report) -> str:
     picture = charts.interval(observed, bound, title=words) if observed is not None else ""
     facts = [f"seen {_share(kpi, kpi['observed'])}"]
     if kpi["bound"] is not None:
-        sure = f" at {_say(round(kpi['confidence'] * 100, 2))} %" if kpi["confidence"] is not None else ""
+        sure = f" at {say(round(kpi['confidence'] * 100, 2))} %" if kpi["confidence"] is not None else ""
         facts.append(f"bound {_share(kpi, kpi['bound'])}{sure}")
     if kpi["samples"] and kpi["bound"] is not None:
-        facts.append(f"{_say(kpi['samples'])} samples")
+        facts.append(f"{say(kpi['samples'])} samples")
     if kpi["verdict"] == "inconclusive" and kpi.get("needed"):
-        facts.append(f"{_say(kpi['needed'])} more needed")
+        facts.append(f"{say(kpi['needed'])} more needed")
     if kpi["verdict"] != "pass" and kpi.get("reason"):
         facts.append(str(kpi["reason"]))
     loosened = f'<em class="loosened">loosened: {escape(str(kpi["loosened"]))}</em>' if kpi.get("loosened") else ""
@@ -349,21 +296,21 @@ def _rollbacks(report: Report, begin: float) -> str:
     for back in report["rollbacks"]:
         how = "by itself" if back["automatic"] else "asked for"
         rows.append((_since(back.get("at"), begin), escape(str(back["stage"])), how, escape(str(back["cause"]))))
-    table = _table(("when", "stage", "how", "cause"), rows, numeric=(0,))
+    taken = table(("when", "stage", "how", "cause"), rows, numeric=(0,))
     overrides = _plain(report["overrides"])
     refusals = _plain(report["refusals"])
     parts = [
-        table,
+        taken,
         f"<h3>Overridden by a person</h3>{overrides}" if overrides else "",
         f"<h3>Writes that the guards refused</h3>{refusals}" if refusals else "",
     ]
-    return _section("What was taken back or refused", "", *parts)
+    return section("What was taken back or refused", "", *parts)
 
 
 def _plain(rows: Sequence[Report]) -> str:
     head = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[escape(_say(row.get(key))) for key in head] for row in rows]
-    return _table([key.replace("_", " ") for key in head], cells)
+    cells = [[escape(say(row.get(key))) for key in head] for row in rows]
+    return table([key.replace("_", " ") for key in head], cells)
 
 
 def _proof(report: Report) -> str:
@@ -373,25 +320,25 @@ def _proof(report: Report) -> str:
     for key, words in _LEDGER.items():
         value = ledger.get(key)
         sign = _verdict("inconclusive" if value is None else "pass" if value == 0 else "fail") if key in zeros else ""
-        rows.append((escape(words), escape(_say(value)), sign))
+        rows.append((escape(words), escape(say(value)), sign))
     checks = [
         (
             escape(str(v.get("where") or f"comparison {i}")),
-            escape(_say(v["rows_compared"])),
-            escape(_say(v["differences"])),
+            escape(say(v["rows_compared"])),
+            escape(say(v["differences"])),
             escape(f"{float(v['seconds']):.2f} s"),
             _verdict("pass" if v["differences"] == 0 else "fail"),
         )
         for i, v in enumerate(report["verification"], start=1)
     ]
     head = ("where", "rows compared", "differences", "took", "equal")
-    copied = [(escape(key.replace("_", " ")), escape(_say(value))) for key, value in sync.items()]
-    return _section(
+    copied = [(escape(key.replace("_", " ")), escape(say(value))) for key, value in sync.items()]
+    return section(
         "Proof",
         "Every write of the load carried a unique key, and its answer was remembered; afterwards all were looked for.",
-        _table(("the ledger", "count", "must be zero"), rows, numeric=(1,)),
-        "<h3>Row by row</h3>" + _table(head, checks, numeric=(1, 2, 3)) if checks else "",
-        "<h3>Copying</h3>" + _table(("", "value"), copied, numeric=(1,)) if copied else "",
+        table(("the ledger", "count", "must be zero"), rows, numeric=(1,)),
+        "<h3>Row by row</h3>" + table(head, checks, numeric=(1, 2, 3)) if checks else "",
+        "<h3>Copying</h3>" + table(("", "value"), copied, numeric=(1,)) if copied else "",
     )
 
 
@@ -408,14 +355,14 @@ def _decommission(report: Report) -> str:
         name = f'<b>{escape(key.replace("_", " "))}</b> <span class="soft">{change}</span>'
         rows.append(f"<li>{name}<div>{bars}</div></li>")
     listed = f'<ul class="bars">{"".join(rows)}</ul>' if rows else ""
-    return _section("What the monolith lost", "", listed)
+    return section("What the monolith lost", "", listed)
 
 
 def _bar(style: str, value: float, word: str, most: float) -> str:
     width = abs(value) / most * 62
-    return f'<div class="{style}"><i style="width:{width:.1f}%"></i><span>{escape(_say(value))} {word}</span></div>'
+    return f'<div class="{style}"><i style="width:{width:.1f}%"></i><span>{escape(say(value))} {word}</span></div>'
 
 
 def _settings(report: Report) -> str:
-    rows = [(escape(key.replace("_", " ")), escape(_say(value))) for key, value in report["settings"].items()]
-    return _section("Settings of this run", "", _table(("setting", "value"), rows))
+    rows = [(escape(key.replace("_", " ")), escape(say(value))) for key, value in report["settings"].items()]
+    return section("Settings of this run", "", table(("setting", "value"), rows))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from stranglerfig.verification.jsonpath import JsonPath, Place, compile_path, render
+from stranglerfig.foundation.jsonpath import JsonPath, Place, compile_path, render
 from stranglerfig.verification.settings import ShadowSettings
 
 MOST = 50

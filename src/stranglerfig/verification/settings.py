@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from stranglerfig.changes.settings import Settings
-from stranglerfig.verification.jsonpath import compile_path
+from stranglerfig.foundation.jsonpath import compile_path
 
 PATHS = "JSONPath: $.a.b, $.items[*].at, $..etag"
 

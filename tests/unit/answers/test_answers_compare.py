@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import fisher_exact
 
+from stranglerfig.foundation.jsonpath import compile_path, render
 from stranglerfig.verification.answers import MOST, Answer, NoiseLedger, Rules, compare, redacted_body
 from stranglerfig.verification.answers import redacted_differences as kept
-from stranglerfig.verification.jsonpath import compile_path, render
 from stranglerfig.verification.settings import ShadowSettings
 
 
@@ -130,3 +130,19 @@ def test_the_exact_test_agrees_with_scipy(across: int, n: int, within: int, m: i
         ledger.baseline({"f"} if number < within else set())
     expected = fisher_exact([[across, n - across], [within, m - within]], alternative="greater").pvalue
     assert ledger.p_value("f") == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_values_at_a_path_are_those_at_the_places_it_matches() -> None:
+    document = {"a": [{"b": 1}, {"b": 2, "c": {"b": 3}}], "b": 4, "0": 5}
+    found = {
+        "$.a[*].b": [1, 2],
+        "$..b": [1, 2, 3, 4],
+        "$.a[1].c.b": [3],
+        "$.*": [document["a"], 4, 5],
+        "$": [document],
+        "$.x.b": [],
+        "$.a[7]": [],
+        "$['0']": [5],
+    }
+    for path, values in found.items():
+        assert sorted(compile_path(path).values(document), key=repr) == sorted(values, key=repr), path

@@ -1,10 +1,11 @@
-"""The part of JSONPath (RFC 9535) by which users name places in a body: names, indexes, wildcards, descendants."""
+"""The part of JSONPath (RFC 9535) by which users name places in JSON: names, indexes, wildcards, descendants."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 Place = tuple[str | int, ...]
 """Where a value stands: member names and array indexes from the root."""
@@ -15,7 +16,7 @@ _TOKEN = re.compile(
 
 
 class JsonPath:
-    """A compiled path; :meth:`matches` says whether a place is one of those it names."""
+    """A compiled path: :meth:`matches` says whether it names a place, :meth:`values` what stands at all it names."""
 
     def __init__(self, steps: Sequence[tuple[bool, str | int]]) -> None:
         self.steps = tuple(steps)
@@ -23,6 +24,10 @@ class JsonPath:
     def matches(self, place: Place) -> bool:
         """Whether the value at ``place`` is named by this path."""
         return self._from(0, place, 0)
+
+    def values(self, document: Any) -> Iterator[Any]:
+        """What stands in a decoded JSON document at the places that this path names; some perhaps more than once."""
+        yield from _values(self.steps, document)
 
     def _from(self, step: int, place: Place, at: int) -> bool:
         if step == len(self.steps):
@@ -33,6 +38,19 @@ class JsonPath:
             (wanted == "*" or place[here] == wanted) and self._from(step + 1, place, here + 1)
             for here in range(at, last)
         )
+
+
+def _values(steps: Sequence[tuple[bool, str | int]], at: Any) -> Iterator[Any]:
+    if not steps:
+        yield at
+        return
+    deep, wanted = steps[0]
+    children = at.items() if isinstance(at, dict) else enumerate(at) if isinstance(at, list) else ()
+    for name, child in children:
+        if wanted == "*" or name == wanted:
+            yield from _values(steps[1:], child)
+        if deep:
+            yield from _values(steps, child)
 
 
 @lru_cache(maxsize=1024)
