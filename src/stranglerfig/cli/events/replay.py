@@ -94,7 +94,7 @@ async def _copied(
     force: bool,
     dry_run: bool,
 ) -> tuple[dict[str, Any], str]:
-    from stranglerfig.runtime.wiring import checked
+    from stranglerfig.runtime.wiring import checked, open_registry
 
     async with opened(fig) as log:
         known = await found(log, topic)
@@ -104,7 +104,11 @@ async def _copied(
             count = await to_file(log, known, window, wanted, Path(file), form=form_of(file), force=force)
         else:
             # A copy is an append like any other: where a schema governs the topic, it is held against it.
-            count = await to_topic(checked(fig.project, log), known, window, wanted, other)
+            registry = open_registry(fig.project)
+            try:
+                count = await to_topic(checked(log, registry), known, window, wanted, other)
+            finally:
+                await registry.close()
     where = file or other
     result = {"topic": topic, "to": where, "copied": count, "dry_run": dry_run}
     return result, f"{count:,} of {topic} {'would be' if dry_run else 'are'} copied to {where}."
