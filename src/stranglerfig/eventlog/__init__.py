@@ -11,11 +11,15 @@ BACKENDS = {
     "postgres": "postgres://role@host:5432/database",
     "postgresql": "postgresql://role@host:5432/database",
     "kafka": "kafka://host:9092,host:9092",
+    "kinesis": "kinesis://region",
     "memory": "memory://",
 }
 """How each backend is addressed, by its scheme."""
 
-_EXTRAS = {"kafka": ("stranglerfig.eventlog.kafka", "KafkaLog")}
+_EXTRAS = {
+    "kafka": ("stranglerfig.eventlog.kafka", "KafkaLog"),
+    "kinesis": ("stranglerfig.eventlog.kinesis", "KinesisLog"),
+}
 
 
 def scheme_of(url: str) -> str:
