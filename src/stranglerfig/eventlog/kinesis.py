@@ -210,21 +210,21 @@ class KinesisLog:
         """Append in order per key; see the port. One call is not one transaction: a failure may leave some in.
 
         Raises:
-            FigError: ``partition_closed`` for a given partition whose shard was split or merged, ``log_throttled``.
+            FigError: ``shard_closed`` for a given partition whose shard was split or merged, ``log_throttled``.
         """
         model.check_sizes(events, MAX_EVENT_BYTES)
         lane = None
         if partition is not None:
             shard = await self._shard(topic, partition)
             if shard is None or shard.ending is not None:
-                raise kinesis_shards.partition_closed(topic, partition)
+                raise kinesis_shards.shard_closed(topic, partition)
             lane = Lane("-", shard.hash)
         if not events:
             return []
         positions, shards = await self._writer.append(topic, events, lane)
         if partition is not None and shards != {partition}:
             await self._list(topic)
-            raise kinesis_shards.partition_closed(topic, partition)
+            raise kinesis_shards.shard_closed(topic, partition)
         return positions
 
     # Read

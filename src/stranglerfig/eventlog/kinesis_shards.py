@@ -53,19 +53,29 @@ def count(shards: Iterable[Shard]) -> int:
 
 
 def offered(shards: Sequence[Shard], finished: frozenset[int]) -> list[int]:
-    """The shards that a group may read: those it has not finished and whose parents it has, or that are gone."""
+    """The shards that a group may read: those it has not finished and whose forebears it has, or that are gone.
+
+    Args:
+        shards: by number, so that parents come before children.
+        finished: closed shards that hold nothing the group has not read.
+    """
     there = {shard.number for shard in shards}
-    return [
-        shard.number
-        for shard in shards
-        if shard.number not in finished and all(one in finished or one not in there for one in shard.parents)
-    ]
+    through: set[int] = set()
+    found = []
+    for shard in shards:
+        # One that is empty is not done with while what comes before it is not: its children would overtake.
+        if all(parent in through or parent not in there for parent in shard.parents):
+            if shard.number in finished:
+                through.add(shard.number)
+            else:
+                found.append(shard.number)
+    return found
 
 
-def partition_closed(topic: str, partition: int) -> FigError:
+def shard_closed(topic: str, partition: int) -> FigError:
     """The shard was split or merged."""
     return FigError(
-        "partition_closed",
+        "shard_closed",
         f"partition {partition} of '{topic}' takes no more events: its shard was split or merged",
         "Append by key, or to an open partition. What was on its way meanwhile is in a successor of the shard.",
         topic=topic,

@@ -119,8 +119,8 @@ async def test_partitions_after_a_split_and_a_merge(serve: Served) -> None:
         for step in reshapes(server.endpoint):
             await asyncio.to_thread(step, "t")
         # What was known of partition 0 is old by now: where the event lands instead is noticed.
-        assert await refused(log.append("t", [event(b"astray")], partition=0)) == "partition_closed"
-        assert await refused(log.append("t", [event(b"never")], partition=0)) == "partition_closed"
+        assert await refused(log.append("t", [event(b"astray")], partition=0)) == "shard_closed"
+        assert await refused(log.append("t", [event(b"never")], partition=0)) == "shard_closed"
         [position] = await log.append("t", [event(b"after")], partition=6)
         found = await log.topic("t")
         assert found is not None

@@ -35,6 +35,13 @@ def test_children_wait_for_both_parents() -> None:
     assert offered(shards, frozenset({0, 1})) == [2]
 
 
+def test_an_empty_shard_lets_nobody_overtake() -> None:
+    grandchild = Shard(3, "0", (2,), None)
+    shards = [FIRST, OTHER, Shard(2, "0", (0, 1), 10), grandchild]
+    assert offered(shards, frozenset({1, 2})) == [0]
+    assert offered(shards, frozenset({0, 1, 2})) == [3]
+
+
 def test_parents_that_expired_hold_nobody_up() -> None:
     assert offered([MERGED], frozenset()) == [2]
 
