@@ -12,6 +12,7 @@ BACKENDS = {
     "postgresql": "postgresql://role@host:5432/database",
     "kafka": "kafka://host:9092,host:9092",
     "kinesis": "kinesis://region",
+    "pubsub": "pubsub://project",
     "memory": "memory://",
 }
 """How each backend is addressed, by its scheme."""
@@ -19,6 +20,7 @@ BACKENDS = {
 _EXTRAS = {
     "kafka": ("stranglerfig.eventlog.kafka", "KafkaLog"),
     "kinesis": ("stranglerfig.eventlog.kinesis", "KinesisLog"),
+    "pubsub": ("stranglerfig.eventlog.pubsub", "PubSubLog"),
 }
 
 

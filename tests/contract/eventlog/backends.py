@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from examples.servers.kafka import Kafka
 from examples.servers.kinesis import Kinesis
+from examples.servers.pubsub import PubSub
 from stranglerfig.eventlog import open_log
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
@@ -119,5 +120,16 @@ def _kinesis(directory: Path, database: Pgs) -> Iterator[Backend]:
         server.stop()
 
 
-BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka, "kinesis": _kinesis}
+@contextmanager
+def _pubsub(directory: Path, database: Pgs) -> Iterator[Backend]:
+    server = PubSub(directory)
+    server.start()
+    try:
+        # Pub/Sub keeps events for ten minutes at least; expiry is seen in tests/integration/eventlog.
+        yield Backend("pubsub", server.url, database(), short_retention=False)
+    finally:
+        server.stop()
+
+
+BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka, "kinesis": _kinesis, "pubsub": _pubsub}
 KILLABLE = ("postgres", "kafka")
