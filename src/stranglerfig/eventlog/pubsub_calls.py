@@ -14,7 +14,6 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import grpc
-from google.protobuf import duration_pb2, empty_pb2, timestamp_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports.grpc_asyncio import PublisherGrpcAsyncIOTransport
 
@@ -32,7 +31,14 @@ _AGAIN: Final = frozenset(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
 )
-_OPTIONS: Final = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A service that is back is noticed in time: gRPC would wait for up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
 _ANSWER: Final = 30.0
 _PULL: Final = 20.0
 _DAY: Final = 86_400
@@ -109,7 +115,7 @@ class Calls:
         call = self._channel.unary_unary(
             f"/google.pubsub.v1.{method}",
             request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,
+            response_deserializer=bytes if answer is None else answer.FromString,
         )
         deadline, pause = clock.monotonic() + self._patience, 0.05
         while True:
@@ -156,10 +162,8 @@ class Calls:
 
     async def create_topic(self, name: str, retention: float) -> None:
         """Create a topic, or give one that is there this retention (seconds)."""
-        topic = types.Topic.pb()(
-            name=self.address.path("topics", name),
-            message_retention_duration=duration_pb2.Duration(seconds=int(retention)),
-        )
+        topic = types.Topic.pb()(name=self.address.path("topics", name))
+        topic.message_retention_duration.seconds = int(retention)
         try:
             await self._call("Publisher/CreateTopic", topic, types.Topic.pb())
         except FigError as error:
@@ -172,7 +176,7 @@ class Calls:
     async def delete_topic(self, name: str) -> None:
         """Delete a topic; ``unknown_topic`` when there is none."""
         request = types.DeleteTopicRequest.pb()(topic=self.address.path("topics", name))
-        await self._call("Publisher/DeleteTopic", request, empty_pb2.Empty, topic=name)
+        await self._call("Publisher/DeleteTopic", request, None, topic=name)
 
     async def publish(self, name: str, messages: Sequence[Outgoing]) -> None:
         """Publish one request's messages; a repetition may publish them twice."""
@@ -188,28 +192,26 @@ class Calls:
     async def subscribe(self, name: str, topic: str, partition: int) -> str:
         """Make a subscription to one partition, which Google deletes after a day without use; returns its path."""
         path = self.address.path("subscriptions", name)
-        day = duration_pb2.Duration(seconds=_DAY)
         request = types.Subscription.pb()(
             name=path,
             topic=self.address.path("topics", topic),
             filter=f'attributes.{PARTITION} = "{partition}"',
             ack_deadline_seconds=_ACK_DEADLINE,
-            message_retention_duration=day,
-            expiration_policy=types.ExpirationPolicy.pb()(ttl=day),
         )
+        request.message_retention_duration.seconds = _DAY
+        request.expiration_policy.ttl.seconds = _DAY
         await self._call("Subscriber/CreateSubscription", request, types.Subscription.pb(), topic=topic)
         return path
 
     async def unsubscribe(self, path: str) -> None:
         """Delete a subscription."""
         request = types.DeleteSubscriptionRequest.pb()(subscription=path)
-        await self._call("Subscriber/DeleteSubscription", request, empty_pb2.Empty, topic=path)
+        await self._call("Subscriber/DeleteSubscription", request, None, topic=path)
 
     async def seek(self, path: str, time: datetime, *, topic: str) -> None:
         """Deliver all that was published since ``time``, again where it was before."""
-        at = timestamp_pb2.Timestamp()
-        at.FromDatetime(time)
-        request = types.SeekRequest.pb()(subscription=path, time=at)
+        request = types.SeekRequest.pb()(subscription=path)
+        request.time.FromDatetime(time)
         await self._call("Subscriber/Seek", request, types.SeekResponse.pb(), topic=topic)
 
     async def pull(self, path: str, most: int, *, topic: str) -> list[Incoming]:
@@ -221,7 +223,7 @@ class Calls:
         done = types.AcknowledgeRequest.pb()(
             subscription=path, ack_ids=[one.ack_id for one in answer.received_messages]
         )
-        await self._call("Subscriber/Acknowledge", done, empty_pb2.Empty, topic=topic)
+        await self._call("Subscriber/Acknowledge", done, None, topic=topic)
         return [
             Incoming(
                 one.message.data,

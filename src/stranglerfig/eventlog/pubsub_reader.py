@@ -76,7 +76,7 @@ class Reader:
                 if now - sought > self._overdue:
                     await self._begin(batches[0], position)
                     sought = now
-                await self.arrival(1.0)
+                await self.arrival(min(1.0, self._overdue))
                 if self._failure is not None:
                     failure, self._failure, self._path = self._failure, None, None
                     raise failure
