@@ -25,6 +25,7 @@ from moto.core.utils import unix_time
 from moto.kinesis import models
 from moto.kinesis.exceptions import InvalidArgumentError
 from moto.kinesis.models import KinesisBackend, Record, Shard, Stream
+from moto.kinesis.responses import KinesisResponse
 from moto.server import main as serve
 
 _PAGE_RECORDS = 10_000
@@ -165,6 +166,20 @@ def _stream_put(self: Any, partition_key: str, explicit_hash_key: str, data: str
     return shard.put_record(partition_key, data, explicit_hash_key), shard.shard_id
 
 
+_original_respond = KinesisResponse.put_record
+
+
+def _respond(self: Any) -> Any:
+    """moto leaves SequenceNumberForOrdering unread."""
+    before = self._get_param("SequenceNumberForOrdering")
+    if before is not None:
+        with _lock:
+            stream = self.kinesis_backend.describe_stream(None, self._get_param("StreamName"))
+            if not any(int(before) in shard.given for shard in stream.shards.values()):
+                raise InvalidArgumentError(f"SequenceNumberForOrdering {before} did not come from this stream")
+    return _original_respond(self)
+
+
 _original_describe = KinesisBackend.describe_stream
 _original_iterator = KinesisBackend.get_shard_iterator
 _original_records = KinesisBackend.get_records
@@ -241,6 +256,7 @@ def _correct() -> None:
     ):  # fmt: skip
         for name, work in replaced.items():
             setattr(owner, name, work)
+    KinesisResponse.put_record = _respond
     for name in ("put_record", "create_stream", "delete_stream", "split_shard", "merge_shards", "list_shards"):
         _locked(name)
     KinesisBackend.list_streams = lambda self: list(self.streams.values())  # type: ignore[method-assign]

@@ -25,6 +25,7 @@ _CALL_RECORDS: Final = 500
 _CALL_BYTES: Final = 5 * 1024 * 1024
 _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 1.0
+_REMEMBERED: Final = 10_000
 
 
 def lanes_of(events: Sequence[Event], lane: Lane | None) -> list[deque[Packed]]:
@@ -70,6 +71,7 @@ class Writer:
     def __init__(self, calls: Calls, *, patience: float) -> None:
         self._calls = calls
         self._patience = patience
+        self._before: dict[tuple[str, Lane], str] = {}
 
     async def append(self, topic: str, events: Sequence[Event], lane: Lane | None) -> tuple[list[int], set[int]]:
         """The events' positions, and the numbers of the shards they are in.
@@ -108,10 +110,36 @@ class Writer:
         return positions, shards
 
     def _put(self, topic: str, records: list[Packed]) -> Sequence[Any]:
-        entries: list[Any] = []
-        for one in records:
-            entry: dict[str, Any] = {"Data": one.data, "PartitionKey": one.lane.key}
-            if one.lane.hash is not None:
-                entry["ExplicitHashKey"] = one.lane.hash
-            entries.append(entry)
+        if len(records) == 1:
+            return [self._put_one(topic, records[0])]
+        entries: list[Any] = [_entry(one) for one in records]
         return self._calls.client.put_records(StreamName=topic, Records=entries)["Records"]
+
+    def _put_one(self, topic: str, one: Packed) -> Any:
+        """A single put may name the one before it: then Kinesis guarantees that it comes after it."""
+        client = self._calls.client
+        asked = {"StreamName": topic, **_entry(one)}
+        before = self._before.pop((topic, one.lane), None)
+        try:
+            if before is None:
+                answer = client.put_record(**asked)
+            else:
+                try:
+                    answer = client.put_record(**asked, SequenceNumberForOrdering=before)
+                except client.exceptions.InvalidArgumentException:  # of a stream of the same name that is gone
+                    answer = client.put_record(**asked)
+        except client.exceptions.ProvisionedThroughputExceededException as error:
+            if before is not None:
+                self._before[topic, one.lane] = before
+            return error.response["Error"] | {"ErrorMessage": str(error)}
+        self._before[topic, one.lane] = answer["SequenceNumber"]
+        while len(self._before) > _REMEMBERED:
+            self._before.pop(next(iter(self._before)))
+        return answer
+
+
+def _entry(one: Packed) -> dict[str, Any]:
+    entry: dict[str, Any] = {"Data": one.data, "PartitionKey": one.lane.key}
+    if one.lane.hash is not None:
+        entry["ExplicitHashKey"] = one.lane.hash
+    return entry

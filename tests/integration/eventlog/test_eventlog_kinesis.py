@@ -81,6 +81,17 @@ async def test_a_shard_that_takes_nothing_is_reported(serve: Served) -> None:
         assert await refused(log.append("t", many)) == "log_throttled"
 
 
+async def test_single_puts_that_are_refused_go_again(serve: Served) -> None:
+    async with serve(records_per_second=3) as (_, log):
+        await log.create_topic("t")
+        positions = [position for number in range(7) for position in await log.append("t", [event(b"%d" % number)])]
+        assert positions == sorted(set(positions))
+        assert [record.event.data for record in await all_of(log, "t")] == [b"%d" % number for number in range(7)]
+        await log.delete_topic("t")
+        await log.create_topic("t")  # what was before is of no use to the new one
+        assert len(await log.append("t", [event(b"new")])) == 1
+
+
 async def test_retention_is_in_hours_within_kinesis_bounds(serve: Served) -> None:
     async with serve(hour=0.05) as (_, log):  # a day passes in 1.2 s
         for seconds in (3600.0, 366 * 86400.0):
