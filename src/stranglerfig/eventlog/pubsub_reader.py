@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stranglerfig.eventlog.model import Record
@@ -41,6 +41,7 @@ class Reader:
         self._overdue = overdue
         self._patience = patience
         self._path: str | None = None
+        self._since = datetime.max.replace(tzinfo=UTC)
         self._waiting: dict[str, dict[int, Incoming]] = {}
         self._bytes = 0
         self._wanted = False
@@ -64,7 +65,8 @@ class Reader:
         Raises:
             FigError: ``log_gap`` when Pub/Sub does not deliver what it has acknowledged.
         """
-        if self.next != position or self._path is None:
+        # A batch may have got its positions long after it was published: before what is delivered here, at worst.
+        if self.next != position or self._path is None or batches[0].published_at < self._since:
             await self._begin(batches[0], position)
         begun = sought = clock.monotonic()
         try:
@@ -78,13 +80,21 @@ class Reader:
                     sought = now
                 await self.arrival(min(1.0, self._overdue))
                 if self._failure is not None:
-                    failure, self._failure, self._path = self._failure, None, None
-                    raise failure
+                    await self._get_over(self._failure, batches[0], position)
         finally:
             self._wanted = False
         self.next = page[-1].position + 1
         self._drop(batches, self.next)
         return page
+
+    async def _get_over(self, failure: FigError, batch: Batch, position: int) -> None:
+        """Make a subscription that is gone anew, where the topic is not gone, too; pass other failures on."""
+        self._failure = None
+        if failure.code != "unknown_topic":
+            self.next = None  # what was under way when it failed is to be delivered again
+            raise failure
+        self._path = None
+        await self._begin(batch, position)
 
     async def _begin(self, batch: Batch, position: int) -> None:
         """Have delivered what was published since the batch was."""
@@ -94,7 +104,8 @@ class Reader:
         self._failure = None
         if self._path is None:
             self._path = await self._calls.subscribe(f"fig-{ids.new_id()}", self._topic, self._partition)
-        await self._calls.seek(self._path, batch.published_at - _SKEW, topic=self._topic)
+        self._since = batch.published_at - _SKEW
+        await self._calls.seek(self._path, self._since, topic=self._topic)
         self.next = position
 
     def _pull_on(self) -> None:

@@ -117,9 +117,30 @@ async def test_a_failure_reaches_who_waits_and_is_got_over(service: Service, rea
     service.pages.put_nowait(FigError("log_unreachable", "away"))
     with pytest.raises(FigError, match="log_unreachable"):
         await read(reader, [batch("a", 0, 1)], 0)
-    service.subscriptions.clear()  # the first was lost with what failed
+    assert len(service.subscriptions) == 1
     service.pages.put_nowait([message("a", 0)])
     assert await read(reader, [batch("a", 0, 1)], 0) == ["a0"]
+    assert len(service.sought) == 2
+
+
+async def test_a_subscription_that_is_gone_is_made_anew(service: Service, reader: Reader) -> None:
+    service.pages.put_nowait(FigError("unknown_topic", "gone"))
+    waiting = asyncio.ensure_future(read(reader, [batch("a", 0, 1)], 0))
+    await asyncio.sleep(0.05)
+    [gone] = service.subscriptions[:1]
+    service.subscriptions.remove(gone)
+    service.pages.put_nowait([message("a", 0)])
+    assert await waiting == ["a0"]
+    assert len(service.subscriptions) == 1
+
+
+async def test_a_batch_that_got_its_positions_late_is_gone_back_for(service: Service, reader: Reader) -> None:
+    service.pages.put_nowait([message("a", 0)])
+    assert await read(reader, [batch("a", 0, 1)], 0) == ["a0"]
+    early = AT - timedelta(seconds=30)
+    service.again = [message("b", 0, early)]
+    assert await read(reader, [batch("b", 1, 1, early)], 1) == ["b0"]
+    assert service.sought[-1] == early - timedelta(seconds=5)
 
 
 async def test_strays_are_forgotten_in_time(service: Service, reader: Reader) -> None:
