@@ -102,11 +102,24 @@ class Reader:
         self._waiting.clear()
         self._bytes = 0
         self._failure = None
+        self._since = batch.published_at - _SKEW
+        if self._path is not None and not await self._moved():
+            self._path = None
         if self._path is None:
             self._path = await self._calls.subscribe(f"fig-{ids.new_id()}", self._topic, self._partition)
-        self._since = batch.published_at - _SKEW
-        await self._calls.seek(self._path, self._since, topic=self._topic)
+            await self._calls.seek(self._path, self._since, topic=self._topic)
         self.next = position
+
+    async def _moved(self) -> bool:
+        """Move the subscription; false when Google has deleted it after a day without use."""
+        assert self._path is not None
+        try:
+            await self._calls.seek(self._path, self._since, topic=self._topic)
+        except FigError as error:
+            if error.code != "unknown_topic":
+                raise
+            return False
+        return True
 
     def _pull_on(self) -> None:
         self._asked = clock.monotonic()

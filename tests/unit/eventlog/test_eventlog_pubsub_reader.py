@@ -41,6 +41,8 @@ class Service:
         self.subscriptions.remove(path)
 
     async def seek(self, path: str, time: datetime, *, topic: str) -> None:
+        if path not in self.subscriptions:
+            raise FigError("unknown_topic", "gone")
         self.sought.append(time)
         if self.again:
             self.pages.put_nowait(self.again)
@@ -131,6 +133,15 @@ async def test_a_subscription_that_is_gone_is_made_anew(service: Service, reader
     service.subscriptions.remove(gone)
     service.pages.put_nowait([message("a", 0)])
     assert await waiting == ["a0"]
+    assert len(service.subscriptions) == 1
+
+
+async def test_one_that_was_deleted_for_disuse_is_made_anew(service: Service, reader: Reader) -> None:
+    service.pages.put_nowait([message("a", 0)])
+    assert await read(reader, [batch("a", 0, 1)], 0) == ["a0"]
+    service.subscriptions.clear()
+    service.pages.put_nowait([message("a", 0)])
+    assert await read(reader, [batch("a", 0, 1)], 0) == ["a0"]
     assert len(service.subscriptions) == 1
 
 
