@@ -26,6 +26,7 @@ from moto.kinesis import models
 from moto.kinesis.exceptions import InvalidArgumentError
 from moto.kinesis.models import KinesisBackend, Record, Shard, Stream
 from moto.kinesis.responses import KinesisResponse
+from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import main as serve
 
 _PAGE_RECORDS = 10_000
@@ -259,6 +260,8 @@ def _correct() -> None:
     KinesisResponse.put_record = _respond
     for name in ("put_record", "create_stream", "delete_stream", "split_shard", "merge_shards", "list_shards"):
         _locked(name)
+    MotoRequestHandler.protocol_version = "HTTP/1.1"  # a connection serves more than one request
+    MotoRequestHandler.log_request = lambda *_, **__: None  # type: ignore[method-assign]
     KinesisBackend.list_streams = lambda self: list(self.streams.values())  # type: ignore[method-assign]
 
 

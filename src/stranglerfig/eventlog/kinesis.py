@@ -84,9 +84,12 @@ class KinesisLog:
             model.check_retention(retention_seconds, _LEAST * _HOUR, _MOST * _HOUR, log="kinesis", topic=name)
         hours = _MOST if retention_seconds is None else math.ceil(retention_seconds / _HOUR)
         if await self._calls.run(name, self._create, name, partitions):
-            await self._become_active(name)
-            if hours > _LEAST:  # what a stream is made with
-                await self._calls.run(name, self._retain, name, hours)
+            await clock.until(
+                lambda: self._calls.run(name, self._made, name, hours),
+                timeout=120,
+                what=f"the stream '{name}' to be made",
+            )
+            return
         found = sum(shard.ending is None for shard in (await self._list(name)).values())
         if found != partitions:
             raise model.topic_differs(name, found, partitions)
@@ -99,14 +102,16 @@ class KinesisLog:
             return False
         return True
 
-    def _retain(self, name: str, hours: int) -> None:
-        self._calls.client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=hours)
-
-    async def _become_active(self, name: str) -> None:
-        async def active() -> bool:
-            return (await self._calls.run(name, self._summary, name))[0] == "ACTIVE"
-
-        await clock.until(active, timeout=120, what=f"the stream '{name}' to be made")
+    def _made(self, name: str, hours: int) -> bool:
+        """Whether a stream that is being made is there by now, and keeps its records for so long."""
+        if hours == _LEAST:  # what it is made with
+            return self._summary(name)[0] == "ACTIVE"
+        client = self._calls.client
+        try:
+            client.increase_stream_retention_period(StreamName=name, RetentionPeriodHours=hours)
+        except client.exceptions.ResourceInUseException:
+            return False
+        return True
 
     def _summary(self, name: str) -> tuple[str, float]:
         """The stream's status, and its retention in seconds."""

@@ -26,6 +26,7 @@ _CALL_BYTES: Final = 5 * 1024 * 1024
 _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 1.0
 _REMEMBERED: Final = 10_000
+_SPREAD: Final = random.SystemRandom()
 
 
 def lanes_of(events: Sequence[Event], lane: Lane | None) -> list[deque[Packed]]:
@@ -104,7 +105,7 @@ class Writer:
             if refused is not None:
                 if now - progress > self._patience:
                     raise throttled(self._calls.address.name, topic, refused)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  spreads producers, hides nothing
+                await asyncio.sleep(pause * _SPREAD.uniform(0.5, 1.5))  # producers do not come back together
                 pause = min(pause * 2, _LAST_PAUSE)
             lanes = left
         return positions, shards

@@ -58,7 +58,7 @@ async def test_an_event_reads_back_whole(log: EventLog, t: str) -> None:
     assert (other.event.subject, other.position) == ("ü€𝄞", second)
 
 
-@pytest.mark.timeout(400)  # there may be a thousand by now
+@pytest.mark.timeout(600)  # there may be a thousand by now
 async def test_topics(log: EventLog, t: str, name: Name) -> None:
     many = name("many")
     await log.create_topic(many, partitions=3)
@@ -316,7 +316,7 @@ async def test_members_share_the_partitions(log: Any, name: Name) -> None:
         await member.close()
 
 
-@pytest.mark.timeout(400)  # a cloud's answers are one request a topic, and its stand-in is slow
+@pytest.mark.timeout(600)  # a cloud's answers are one request a topic, and its stand-in is slow
 async def test_a_thousand_topics(log: EventLog, name: Name) -> None:
     names = [name(f"topic-{number}") for number in range(1000)]
     for start in range(0, 1000, 20):
