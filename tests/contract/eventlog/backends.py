@@ -28,6 +28,7 @@ class Backend:
         short_retention: whether events can be made to expire within seconds.
         kill, start: kill -9 of the server, and its start with what it had; None where it keeps nothing.
         reshape: steps that change a topic's partitions while it is in use; empty where they are for ever.
+        lists_dearly: whether a list of topics asks the server for each: a thousand of them get one of their own.
         keys_move: whether a change of the partitions moves keys to others without keeping their order.
     """
 
@@ -38,6 +39,7 @@ class Backend:
     kill: Callable[[], None] | None = None
     start: Callable[[], None] | None = None
     reshape: tuple[Callable[[str], None], ...] = ()
+    lists_dearly: bool = False
     keys_move: bool = False
 
     def open(self, **options: Any) -> Any:
@@ -114,8 +116,9 @@ def _kinesis(directory: Path, database: Pgs) -> Iterator[Backend]:
     try:
         # Kinesis keeps events for a day at least; expiry is seen in tests/integration/eventlog.
         yield Backend(
-            "kinesis", f"{server.url}&poll=0.05", database(), short_retention=False, reshape=reshapes(server.endpoint)
-        )
+            "kinesis", f"{server.url}&poll=0.05", database(), short_retention=False,
+            reshape=reshapes(server.endpoint), lists_dearly=True,
+        )  # fmt: skip
     finally:
         server.stop()
 
