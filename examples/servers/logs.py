@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from examples.servers.kafka import Connect, Kafka
+from examples.servers.kinesis import Kinesis
+from examples.servers.pubsub import PubSub
 from examples.servers.rabbitmq import RabbitMQ
 
 
@@ -28,11 +30,13 @@ class LogServer(Protocol):
         ...
 
 
-def _server(name: str, directory: Path) -> LogServer:
-    return {"kafka": Kafka, "rabbitmq": RabbitMQ}[name](directory)
-
-
-NAMES = ("kafka", "rabbitmq")
+_SERVERS: dict[str, Callable[[Path], LogServer]] = {
+    "kafka": Kafka,
+    "rabbitmq": RabbitMQ,
+    "kinesis": Kinesis,
+    "pubsub": PubSub,
+}
+NAMES = tuple(_SERVERS)
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def served(log: str, directory: Path) -> Iterator[str]:
     if log not in NAMES:
         yield log
         return
-    server = _server(log, directory / log)
+    server = _SERVERS[log](directory / log)
     print(f"Starting {log}", flush=True)
     server.start()
     try:

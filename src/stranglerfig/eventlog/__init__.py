@@ -13,6 +13,8 @@ BACKENDS = {
     "postgresql": "postgresql://role@host:5432/database",
     "kafka": "kafka://host:9092,host:9092",
     "rabbitmq": "rabbitmq://user:password@host:5552/vhost",
+    "kinesis": "kinesis://region",
+    "pubsub": "pubsub://project",
     "memory": "memory://",
 }
 """How each backend is addressed, by its scheme."""
@@ -20,6 +22,8 @@ BACKENDS = {
 _EXTRAS = {
     "kafka": ("stranglerfig.eventlog.kafka", "KafkaLog"),
     "rabbitmq": ("stranglerfig.eventlog.rabbitmq", "RabbitLog"),
+    "kinesis": ("stranglerfig.eventlog.kinesis", "KinesisLog"),
+    "pubsub": ("stranglerfig.eventlog.pubsub", "PubSubLog"),
 }
 
 

@@ -104,14 +104,42 @@ def check_sizes(events: Sequence[Event], limit: int) -> None:
     """
     for event in events:
         if len(event.data) > limit:
-            raise FigError(
-                "event_too_large",
-                f"the event {event.id} ({event.type}) has {len(event.data)} bytes of data, the log takes {limit}",
-                "Put the large part elsewhere and a reference to it into the event.",
-                event=event.id,
-                bytes=len(event.data),
-                limit=limit,
-            )
+            raise event_too_large(event, limit)
+
+
+def event_too_large(event: Event, limit: int) -> FigError:
+    """The event's data is larger than what the log takes of it."""
+    return FigError(
+        "event_too_large",
+        f"the event {event.id} ({event.type}) has {len(event.data)} bytes of data, the log takes {limit}",
+        "Put the large part elsewhere and a reference to it into the event.",
+        event=event.id,
+        bytes=len(event.data),
+        limit=limit,
+    )
+
+
+def check_retention(seconds: float, least: float, most: float, *, log: str, topic: str) -> None:
+    """Refuse a retention that the backend cannot keep to.
+
+    Args:
+        least, most: the bounds in seconds, both allowed.
+
+    Raises:
+        FigError: ``log_lacks``.
+    """
+    if not least <= seconds <= most:
+        raise FigError(
+            "log_lacks",
+            f"the topic '{topic}' wants its events kept for {seconds:g} s; the log '{log}' keeps them for {least:g} s "
+            f"to {most:g} s",
+            "Choose a retention within these bounds, or a log that has others.",
+            log=log,
+            topic=topic,
+            seconds=seconds,
+            least=least,
+            most=most,
+        )
 
 
 def check_seek(position: int | None, time: datetime | None) -> None:

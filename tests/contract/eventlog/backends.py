@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
+from confluent_kafka.admin import AdminClient, NewPartitions
+
 from examples.servers.kafka import Kafka
+from examples.servers.kinesis import Kinesis
+from examples.servers.pubsub import PubSub
 from examples.servers.rabbitmq import RabbitMQ
 from stranglerfig.eventlog import open_log
 from stranglerfig.runtime.embedded import EmbeddedPostgres
@@ -24,6 +29,9 @@ class Backend:
         short_retention: whether events can be made to expire within seconds.
         expires_on_append: whether they do so only when later ones begin a new segment.
         kill, start: kill -9 of the server, and its start with what it had; None where it keeps nothing.
+        reshape: steps that change a topic's partitions while it is in use; empty where they are for ever.
+        lists_dearly: whether a list of topics asks the server for each: a thousand of them get one of their own.
+        keys_move: whether a change of the partitions moves keys to others without keeping their order.
     """
 
     name: str
@@ -33,6 +41,9 @@ class Backend:
     expires_on_append: bool = False
     kill: Callable[[], None] | None = None
     start: Callable[[], None] | None = None
+    reshape: tuple[Callable[[str], None], ...] = ()
+    lists_dearly: bool = False
+    keys_move: bool = False
 
     def open(self, **options: Any) -> Any:
         """A new client."""
@@ -65,7 +76,18 @@ def _kafka(directory: Path, database: Pgs) -> Iterator[Backend]:
     server = Kafka(directory, group_min_session_timeout_ms="300")
     server.start()
     try:
-        yield Backend("kafka", server.url, database(), kill=server.kill, start=server.start)
+
+        def grow(to: int) -> Callable[[str], None]:
+            def step(topic: str) -> None:
+                admin = AdminClient({"bootstrap.servers": server.servers})
+                admin.create_partitions([NewPartitions(topic, to)])[topic].result(30)
+
+            return step
+
+        yield Backend(
+            "kafka", server.url, database(), kill=server.kill, start=server.start, reshape=(grow(3), grow(5)),
+            keys_move=True,
+        )  # fmt: skip
     finally:
         server.stop()
 
@@ -87,5 +109,57 @@ def _rabbitmq(directory: Path, database: Pgs) -> Iterator[Backend]:
         server.stop()
 
 
-BACKENDS = {"memory": _memory, "postgres": _postgres, "kafka": _kafka, "rabbitmq": _rabbitmq}
+def reshapes(endpoint: str) -> tuple[Callable[[str], None], ...]:
+    """Shards 0 and 1 become 2, 3 and 1; then 3 and 1 become 4; then 4 becomes 5 and 6."""
+    client = boto3.client(
+        "kinesis", region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id="t", aws_secret_access_key="t"
+    )
+
+    def split(number: int, at: int) -> Callable[[str], None]:
+        def step(topic: str) -> None:
+            client.split_shard(StreamName=topic, ShardToSplit=f"shardId-{number:012d}", NewStartingHashKey=str(at))
+
+        return step
+
+    def merge(topic: str) -> None:
+        client.merge_shards(
+            StreamName=topic, ShardToMerge="shardId-000000000003", AdjacentShardToMerge="shardId-000000000001"
+        )
+
+    return split(0, 2**126), merge, split(4, 2**127 + 2**125)
+
+
+@contextmanager
+def _kinesis(directory: Path, database: Pgs) -> Iterator[Backend]:
+    server = Kinesis(directory)
+    server.start()
+    try:
+        # Kinesis keeps events for a day at least; expiry is seen in tests/integration/eventlog.
+        yield Backend(
+            "kinesis", f"{server.url}&poll=0.05", database(), short_retention=False,
+            reshape=reshapes(server.endpoint), lists_dearly=True,
+        )  # fmt: skip
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _pubsub(directory: Path, database: Pgs) -> Iterator[Backend]:
+    server = PubSub(directory)
+    server.start()
+    try:
+        # Pub/Sub keeps events for ten minutes at least; expiry is seen in tests/integration/eventlog.
+        yield Backend("pubsub", server.url, database(), short_retention=False)
+    finally:
+        server.stop()
+
+
+BACKENDS = {
+    "memory": _memory,
+    "postgres": _postgres,
+    "kafka": _kafka,
+    "rabbitmq": _rabbitmq,
+    "kinesis": _kinesis,
+    "pubsub": _pubsub,
+}
 KILLABLE = ("postgres", "kafka", "rabbitmq")
