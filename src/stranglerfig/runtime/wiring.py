@@ -81,7 +81,12 @@ def checked(log: EventLog, registry: Registry) -> EventLog:
     """The log as producers see it: an event on ``events.<context>`` that is not as its schema says is refused."""
     from stranglerfig.schemas.checked import CheckedLog
 
-    return CheckedLog(log, registry, governed=lambda topic: topic.startswith("events."))
+    return CheckedLog(log, registry, governed=is_governed)
+
+
+def is_governed(topic: str) -> bool:
+    """Whether a topic holds business events, which are as their schemas say."""
+    return topic.startswith("events.")
 
 
 def context_parts(project: Project) -> dict[str, ContextParts]:

@@ -40,7 +40,7 @@ def answer(data: bytes, key: str = "k", sequence: int = 7) -> dict[str, Any]:
 @given(st.binary(max_size=300), st.none() | st.text(max_size=30), st.none() | st.text(min_size=1, max_size=300))
 def test_an_event_survives_its_frame(data: bytes, subject: str | None, key: str | None) -> None:
     one = event(data, subject=subject, partitionkey=key)
-    assert unframe(frame(one), key="-", otherwise="x", at=AT) == one
+    assert unframe(frame(one), key="-", otherwise=("x",), at=AT) == one
 
 
 def test_the_frame_is_one_line_of_json_and_the_data() -> None:

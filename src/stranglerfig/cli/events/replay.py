@@ -94,8 +94,6 @@ async def _copied(
     force: bool,
     dry_run: bool,
 ) -> tuple[dict[str, Any], str]:
-    from stranglerfig.runtime.wiring import checked, open_registry
-
     async with opened(fig) as log:
         known = await found(log, topic)
         if dry_run:
@@ -103,15 +101,23 @@ async def _copied(
         elif file is not None:
             count = await to_file(log, known, window, wanted, Path(file), form=form_of(file), force=force)
         else:
-            # A copy is an append like any other: where a schema governs the topic, it is held against it.
-            registry = open_registry(fig.project)
-            try:
-                count = await to_topic(checked(log, registry), known, window, wanted, other)
-            finally:
-                await registry.close()
+            count = await _appended(fig, log, known, window, wanted, other)
     where = file or other
     result = {"topic": topic, "to": where, "copied": count, "dry_run": dry_run}
     return result, f"{count:,} of {topic} {'would be' if dry_run else 'are'} copied to {where}."
+
+
+async def _appended(fig: Fig, log: EventLog, known: Topic, window: Window, wanted: Filter, other: str | None) -> int:
+    """A copy is an append like any other: where a schema governs the topic, it is held against it."""
+    from stranglerfig.runtime.wiring import checked, is_governed, open_registry
+
+    if other is None or not is_governed(other):
+        return await to_topic(log, known, window, wanted, other)
+    registry = open_registry(fig.project)
+    try:
+        return await to_topic(checked(log, registry), known, window, wanted, other)
+    finally:
+        await registry.close()
 
 
 async def to_topic(log: EventLog, topic: Topic, window: Window, wanted: Filter, other: str | None) -> int:
