@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import append, cutover, facade, memory, schemas, snapshot, stream, up
+from bench import append, cutover, facade, memory, messages, schemas, snapshot, stream, up
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -36,6 +36,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("log_append",), append.appended),
     (("schema_lookup", "schema_check"), schemas.governed),
     (("facade_p50", "facade_p99"), facade.added),
+    (("router_rate", "router_p50", "router_cpu"), messages.added),
     (("up",), up.ready),
     (("cutover_hold", "cutover_failed"), cutover.held),
 )

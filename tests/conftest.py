@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import psycopg
 import pytest
 
+from examples.servers.fetch import Missing
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
 
@@ -66,3 +67,18 @@ def postgres_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A PostgreSQL 16."""
     yield from _serve(tmp_path_factory, "pg16", 16)
+
+
+@pytest.fixture(scope="session")
+def begin() -> Callable[[Callable[[], None]], None]:
+    """Starts what wants a fetched server: where that cannot be had, CI fails and a laptop skips with the reason."""
+
+    def started(start: Callable[[], None]) -> None:
+        try:
+            start()
+        except Missing as missing:
+            if "CI" in os.environ:
+                raise
+            pytest.skip(str(missing))
+
+    return started

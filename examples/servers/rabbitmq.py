@@ -32,6 +32,7 @@ class RabbitMQ:
         self.directory = directory
         self.port = port or free_port()
         self.stream_port = free_port()
+        self._metrics_port = free_port()
         self._plugins = plugins
         self._settings = settings
         self._epmd_port = free_port()
@@ -51,6 +52,11 @@ class RabbitMQ:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def metrics(self) -> str:
+        """Where the plugin rabbitmq_prometheus answers, when it is among the plugins."""
+        return f"http://127.0.0.1:{self._metrics_port}"
+
+    @property
     def pid(self) -> int:
         """The broker's process id."""
         return self._child.pid
@@ -62,17 +68,12 @@ class RabbitMQ:
         data.mkdir(parents=True, exist_ok=True)
         conf = {
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
-            "stream.listeners.tcp.1": f"127.0.0.1:{self.stream_port}",
-            "stream.advertised_host": "127.0.0.1",
-            "stream.advertised_port": str(self.stream_port),
+            **self._of_plugins(),
             "log.console": "true",
             "log.console.level": "warning",
             "log.file": "false",
             **{name.replace("__", "."): value for name, value in self._settings.items()},
         }
-        if "rabbitmq_stream" not in self._plugins:
-            # An entry of a plugin that is not enabled is refused as unknown.
-            conf = {name: value for name, value in conf.items() if not name.startswith("stream.")}
         (data / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in conf.items()))
         (data / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         if not self._epmd.alive():
@@ -107,6 +108,19 @@ class RabbitMQ:
             environment=environment,
             timeout=120,
         )
+
+    def _of_plugins(self) -> dict[str, str]:
+        """What the plugins want to know; an entry of one that is not enabled is refused as unknown."""
+        found = {}
+        if "rabbitmq_stream" in self._plugins:
+            found |= {
+                "stream.listeners.tcp.1": f"127.0.0.1:{self.stream_port}",
+                "stream.advertised_host": "127.0.0.1",
+                "stream.advertised_port": str(self.stream_port),
+            }
+        if "rabbitmq_prometheus" in self._plugins:
+            found |= {"prometheus.tcp.ip": "127.0.0.1", "prometheus.tcp.port": str(self._metrics_port)}
+        return found
 
     def stop(self) -> None:
         """Shut the broker and its epmd down."""

@@ -24,13 +24,29 @@ from string import Template
 from typing import Any
 
 from examples.servers.logs import Cluster
+from examples.servers.rabbitmq import RabbitMQ
 from examples.shop import database
+from examples.shop.commands import INBOUND
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 
+MONOLITH_QUEUE, SERVICE_QUEUE = f"{INBOUND}.monolith", "inventory.commands"
+BROKER = """broker:
+  url: {{env: SHOP_AMQP_URL}}
+  metrics: [{metrics}]"""
+COMMANDS = f"- {{queue: {INBOUND}, types: [AdjustStock, ReserveItem]}}"
+QUEUES = f"""queues:
+  {INBOUND}:
+    monolith: {MONOLITH_QUEUE}      # where the monolith takes its commands since the router stands before it
+    service: {SERVICE_QUEUE}
+    type: type
+    key: header:item_id               # commands of one item are done in their order
+    command_id: message_id            # both sides keep it with the command's answer, in the same transaction"""
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
+CODE = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "src")))
+"""This checkout's code, wherever the package was installed from."""
 
 
 def listening() -> socket.socket:
@@ -91,6 +107,7 @@ class Estate:
         log: the event log, as ``fig.yaml`` names it.
         connect: the Kafka Connect whose Debezium captures; None captures natively.
         settings: ``postgresql.conf`` entries for both servers; durable as they come.
+        messages: whether the shop takes commands by queue as well, from a RabbitMQ of its own.
     """
 
     root: Path
@@ -99,6 +116,7 @@ class Estate:
     log: str = "postgres"
     connect: Cluster | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    messages: bool = False
     facade_port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
 
@@ -108,6 +126,10 @@ class Estate:
         (self.root / "logs").mkdir(exist_ok=True)
         self.shop_server = EmbeddedPostgres(self.root / "shop-postgres", settings=self.settings)
         self.inventory_server = EmbeddedPostgres(self.root / "inventory-postgres", settings=self.settings)
+        # It tells of its queues ten times a second: a cut-over waits for two such reports.
+        self.broker = RabbitMQ(
+            self.root / "rabbitmq", plugins=("rabbitmq_prometheus",), collect_statistics_interval="100"
+        )
         self._monolith_socket, self._service_socket = listening(), listening()
         self.monolith_port: int = self._monolith_socket.getsockname()[1]
         self.service_port: int = self._service_socket.getsockname()[1]
@@ -156,8 +178,9 @@ class Estate:
         return {
             "SHOP_FIG_DSN": self.shop_server.dsn("shop", "fig"),
             "INVENTORY_FIG_DSN": self.inventory_server.dsn("inventory", "fig"),
+            "SHOP_AMQP_URL": self.broker.amqp,
             "SHOP_TEST_DSN": self.shop_server.dsn("shop", "shop_app"),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": CODE,
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
         }
 
@@ -165,6 +188,8 @@ class Estate:
 
     def start_databases(self, progress: database.Progress | None = None) -> None:
         """Start both servers; create, grant and seed what is not there yet."""
+        if self.messages:
+            self.broker.start()
         self.shop_server.start()
         self.inventory_server.start()
         database.create_shop(self.shop_server, items=self.items, seed=self.seed, progress=progress)
@@ -188,7 +213,7 @@ class Estate:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=cwd,
-                env=dict(os.environ) | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"} | dict(environment),
+                env=dict(os.environ) | {"PYTHONPATH": CODE, "PYTHONUNBUFFERED": "1"} | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -200,11 +225,14 @@ class Estate:
     def _deploy(self, name: str, program: Program, url: str, *, timeout: float = 30) -> Program:
         """Wait until the new release answers, then let the old one drain and go."""
         deadline = clock.monotonic() + timeout
-        while self._answering(url) != program.pid:
-            if not program.alive() or clock.monotonic() > deadline:
-                program.kill()
-                raise FigError("estate_failed", f"{name} did not start: {program.tail()}", f"See {program.log}.")
-            clock.block(0.03)
+        try:
+            while self._answering(url) != program.pid:
+                if not program.alive() or clock.monotonic() > deadline:
+                    raise FigError("estate_failed", f"{name} did not start: {program.tail()}", f"See {program.log}.")
+                clock.block(0.03)
+        except BaseException:  # Ctrl-C too: nobody else knows of it yet
+            program.kill()
+            raise
         old = self.programs.get(name)
         self.programs[name] = program
         if old is not None:
@@ -219,6 +247,10 @@ class Estate:
                 return int(json.load(response)["pid"])
         except (OSError, ValueError, urllib.error.URLError):
             return None
+
+    def _commands(self, prefix: str, queue: str) -> dict[str, str]:
+        """Where an application takes its commands from."""
+        return {f"{prefix}_AMQP": self.broker.amqp, f"{prefix}_QUEUE": queue} if self.messages else {}
 
     def deploy_monolith(
         self, *, reserve: str | None = None, code: Path | None = None, inventory_url: str | None = None
@@ -238,6 +270,7 @@ class Estate:
             "SHOP_FD": str(fd),
             "SHOP_RESERVE": self.reserve,
             "SHOP_INVENTORY_URL": inventory_url or self.facade_url,
+            **self._commands("SHOP", MONOLITH_QUEUE),
         }
         arguments = ["-m", self.monolith_code.name]
         program = self._run("monolith", arguments, environment, cwd=self.monolith_code.parent, pass_fds=(fd,))
@@ -250,6 +283,7 @@ class Estate:
             "INVENTORY_DSN": self.inventory_server.dsn("inventory", "inventory_app"),
             "INVENTORY_FD": str(fd),
             "INVENTORY_RELEASE": release,
+            **self._commands("INVENTORY", SERVICE_QUEUE),
         }
         program = self._run("service", ["-m", "examples.shop.service"], environment, pass_fds=(fd,))
         return self._deploy("service", program, self.service_url)
@@ -275,6 +309,8 @@ class Estate:
         self.steer(rate=rate, mix=mix or {"reads": 70, "writes": 25, "orders": 5})
         arguments = ["-m", "examples.shop.load", "--url", url or self.facade_url, "--ledger", str(self.ledger)]
         arguments += ["--items", str(self.items), "--seed", str(self.seed), "--rate", str(rate)]
+        if self.messages:
+            arguments += ["--amqp", self.broker.amqp]
         program = self._run("load", [*arguments, "--control", str(self._control)], {})
         self.programs["load"] = program
         return program
@@ -335,6 +371,9 @@ class Estate:
             # Globs of the code that is counted are relative to the project.
             "monolith_code": os.path.relpath(HERE / "monolith", self.project),
             "project": str(self.project),
+            "broker": BROKER.format(metrics=self.broker.metrics) if self.messages else "",
+            "commands": COMMANDS if self.messages else "",
+            "queues": QUEUES if self.messages else "",
         }
         for source in sorted((HERE / "estate").rglob("*")):
             if source.is_dir():
@@ -365,7 +404,7 @@ class Estate:
         for name in ("load", "lowstock", "monolith", "service", *self.programs):
             if (program := self.programs.pop(name, None)) is not None:
                 program.stop()
-        for server in (self.shop_server, self.inventory_server):
+        for server in (self.shop_server, self.inventory_server, self.broker):
             server.stop()
         for sock in (self._monolith_socket, self._service_socket):
             sock.close()

@@ -57,6 +57,7 @@ class Lines:
 
     writes: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    repeated: list[dict[str, Any]] = field(default_factory=list)
     stale: int = 0
     requests: int = 0
     failed: int = 0
@@ -72,6 +73,8 @@ def read(ledger: Path) -> Lines:
                 found.writes.append(line)
             elif "failed" in line:
                 found.failures.append(line)
+            elif "repeated" in line:
+                found.repeated.append(line)
             elif "stale" in line:
                 found.stale += 1
             elif "summary" in line:
@@ -128,7 +131,8 @@ def check(ledger: Path, monolith_dsn: str | None, service_dsn: str, owner: Owner
     Returns:
         ``requests``, ``failed_requests``, ``acknowledged_writes``, ``refused_writes``, ``lost_writes``,
         ``duplicated_writes``, ``phantom_writes``, ``unknown_writes`` (unanswered, found at most once),
-        ``unknown_applied``, ``stale_reads``, ``unequal_sides``, ``failures`` and ``examples`` (capped).
+        ``unknown_applied``, ``stale_reads``, ``unequal_sides``, ``failures`` and ``examples`` (capped); of commands by
+        queue ``commands``, ``misordered_commands`` (per item), ``repeated_answers`` and ``contradicted_answers``.
     """
     lines = read(ledger)
     if owner == "monolith":
@@ -146,6 +150,7 @@ def check(ledger: Path, monolith_dsn: str | None, service_dsn: str, owner: Owner
     judged.phantoms()
     judged.reservations()
     judged.levels()
+    judged.commands()
     if owner == "service" and monolith_dsn is not None and has_inventory(monolith_dsn):
         _compare(owned, side(monolith_dsn, "monolith"), findings)
     elif owner == "monolith":
@@ -161,6 +166,10 @@ def check(ledger: Path, monolith_dsn: str | None, service_dsn: str, owner: Owner
         "unknown_writes": judged.unknown,
         "unknown_applied": judged.unknown_applied,
         "stale_reads": lines.stale,
+        "commands": sum("command" in line for line in lines.writes),
+        "misordered_commands": findings.counts["misordered"],
+        "repeated_answers": len(lines.repeated),
+        "contradicted_answers": findings.counts["contradicted"],
         "unequal_sides": findings.counts["unequal"],
         "failures": lines.failures[:40],
         "examples": findings.examples,
@@ -299,6 +308,20 @@ class _Judgement:
         for item in self._adjusted:
             self._findings.add("lost", f"item {item} was adjusted and is not there")
 
+    def commands(self) -> None:
+        """Commands by queue: those of an item were done in the order in which they were sent, each answered one way."""
+        last: dict[int, tuple[int, str]] = {}
+        for line in sorted((each for each in self._lines.writes if "done_at" in each), key=_number):
+            before = last.get(line["item_id"])
+            if before is not None and line["done_at"] <= before[1]:
+                self._findings.add(
+                    "misordered", f"command {line['key']} of item {line['item_id']} was done before number {before[0]}"
+                )
+            last[line["item_id"]] = (line["command"], line["done_at"])
+        for again in self._lines.repeated:
+            if not again["same"]:
+                self._findings.add("contradicted", f"{again['repeated']} was answered twice, differently")
+
     def _explains_loss(self, item: int, on_hand: int, expected: int) -> bool:
         """Whether one acknowledged adjustment that did not arrive explains the difference."""
         missing = expected - on_hand
@@ -306,6 +329,11 @@ class _Judgement:
             line["kind"] == "adjust" and line["item_id"] == item and line["delta"] == missing and line["status"] == 200
             for line in self._lines.writes
         )
+
+
+def _number(line: dict[str, Any]) -> tuple[str, int]:
+    """Which load sent a command, and as which of its commands."""
+    return line["key"].rpartition(":")[0], line["command"]
 
 
 def _compare(owned: Side, other: Side, findings: Findings) -> None:
@@ -321,6 +349,8 @@ def sound(result: dict[str, Any]) -> bool:
     """Whether nothing was lost, doubled, made up or failed."""
     return (
         not any(result[f"{kind}_writes"] for kind in ("lost", "duplicated", "phantom"))
+        and not result["misordered_commands"]
+        and not result["contradicted_answers"]
         and not result["failed_requests"]
     )
 

@@ -5,7 +5,8 @@
 Open loop: arrivals do not wait for answers, so that a stall is felt by everyone who arrives during it. Each write
 carries a unique ``Idempotency-Key``; the ledger (JSON Lines) gets one line per write when it is answered, or given up
 as unanswered. Nothing is ever retried. Beside the ledger: ``<ledger>.series.jsonl``, a line per second and kind with
-latencies as the client saw them, and ``<ledger>.status.json``, totals, rewritten every half second.
+latencies as the client saw them, and ``<ledger>.status.json``, totals, rewritten every half second. With ``--amqp``
+half of the adjustments and reservations are commands by queue, numbered in the order in which they were published.
 
 ``--control FILE`` is read again every 200 ms: ``{"rate": 300, "mix": {"reads": 10, "writes": 85, "orders": 5},
 "stop": false}``.
@@ -22,6 +23,7 @@ import re
 import signal
 import time
 from collections import Counter, deque
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,15 @@ import orjson
 import uvloop
 
 from examples.shop.client import Answer, Client, Unanswered
+from examples.shop.requester import Requester
 from stranglerfig.foundation.tasks import spawn
 
 SUCCESS = (200, 201, 202, 204)
 REFUSED = (404, 409, 422)
 KINDS = ("reads", "writes", "orders")
+COMMANDS = {"adjust": "AdjustStock", "reserve": "ReserveItem"}
+"""What can also be asked by queue, and the message's type."""
+BY_QUEUE = 0.5
 
 
 def percentile(ordered: list[float], share: float) -> float:
@@ -71,7 +77,17 @@ class Ledger:
 class Load:
     """The clients, their ledger and their figures."""
 
-    def __init__(self, url: str, *, items: int, seed: int, ledger: Path, rate: float, mix: dict[str, float]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        items: int,
+        seed: int,
+        ledger: Path,
+        rate: float,
+        mix: dict[str, float],
+        amqp: str | None = None,
+    ) -> None:
         self.client = Client(url)
         self.items = items
         self.random = random.Random(seed)
@@ -90,6 +106,8 @@ class Load:
         self.reservations: deque[tuple[int, int, int]] = deque(maxlen=5000)
         self.sessions: list[dict[str, Any]] = [{"cookie": "", "until": 0.0, "written": None} for _ in range(2000)]
         self.customers = max(50, items // 20)
+        self.requester: Requester | None = Requester(amqp, self.run, self.repeated) if amqp else None
+        self.commands = 0
 
     # ---- what a client does
 
@@ -104,10 +122,14 @@ class Load:
 
     async def ask(self, kind: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer | str:
         """One request with its figures; the answer, or why there is none."""
+        return await self.counted(kind, path, self.client.request(method, path, body, headers))
+
+    async def counted(self, kind: str, path: str, work: Awaitable[Answer]) -> Answer | str:
+        """The figures of one request or command; its answer, or why there is none."""
         begun = time.perf_counter()
         answer: Answer | str
         try:
-            answer = await self.client.request(method, path, body, headers)
+            answer = await work
             outcome = "succeeded" if answer.status in SUCCESS else "refused" if answer.status in REFUSED else "failed"
         except Unanswered as error:
             answer, outcome = str(error), "failed"
@@ -187,7 +209,16 @@ class Load:
         if session and session["until"] > time.monotonic():
             headers["cookie"] = session["cookie"]
         figure = "orders" if kind == "order" else "writes"
-        answer = await self.ask(figure, "POST", path, orjson.dumps(content), headers)
+        if self.requester is not None and kind in COMMANDS and self.random.random() < BY_QUEUE:
+            # Numbered where it is published: the order that must be kept is the one on the wire.
+            self.commands += 1
+            entry["command"] = self.commands
+            work = self.requester.request(
+                COMMANDS[kind], entry["key"], item, orjson.dumps(content), headers["traceparent"]
+            )
+            answer = await self.counted("commands", COMMANDS[kind], work)
+        else:
+            answer = await self.ask(figure, "POST", path, orjson.dumps(content), headers)
         entry["answered_at"] = time.time()
         if isinstance(answer, str):
             entry |= {"status": None, "answer": answer}
@@ -207,6 +238,8 @@ class Load:
             entry["order_id"] = content["id"]
             return
         entry["on_hand"], entry["reserved"] = content["on_hand"], content["reserved"]
+        if "command" in entry:
+            entry["done_at"] = content["updated_at"]
         if entry["kind"] == "reserve":
             entry["reservation_id"] = content["reservation_id"]
             self.reservations.append((content["reservation_id"], entry["item_id"], entry["delta"]))
@@ -216,6 +249,11 @@ class Load:
                 session["cookie"], _, attributes = cookie.partition(";")
                 age = re.search(r"(?i)max-age=(\d+)", attributes)
                 session["until"] = time.monotonic() + (int(age[1]) if age else 86_400)
+
+    def repeated(self, key: str, same: bool) -> None:
+        """A command was answered again."""
+        self.totals["repeated_answers"] += 1
+        self.ledger.line({"repeated": key, "same": same, "at": time.time()})
 
     # ---- arrivals, control, figures
 
@@ -325,6 +363,8 @@ class Load:
             loop.add_signal_handler(number, self.stopping.set)
         if duration:
             loop.call_later(duration, self.stopping.set)
+        if self.requester is not None:
+            await self.requester.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.arrivals())
             group.create_task(self.control(control))
@@ -332,6 +372,8 @@ class Load:
         deadline = loop.time() + 20
         while self.in_flight and loop.time() < deadline:
             await asyncio.sleep(0.02)
+        if self.requester is not None:
+            await self.requester.stop()
         self.close_second()
         self.ledger.line({"summary": dict(self.totals), "in_flight": self.in_flight, "at": time.time()})
         self.ledger.close()
@@ -344,6 +386,9 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="examples.shop.load", description=__doc__.split("\n\n")[0])
     parser.add_argument("--url", default="http://127.0.0.1:8080")
+    parser.add_argument(
+        "--amqp", help="broker of the shop's commands; half of the adjustments and reservations go by it"
+    )
     parser.add_argument("--rate", type=float, default=300, help="arrivals per second")
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -356,7 +401,15 @@ def main() -> None:
         parser.error(f"unknown kinds in the mix: {', '.join(sorted(unknown))}")
 
     async def run() -> None:
-        load = Load(args.url, items=args.items, seed=args.seed, ledger=args.ledger, rate=args.rate, mix=args.mix)
+        load = Load(
+            args.url,
+            items=args.items,
+            seed=args.seed,
+            ledger=args.ledger,
+            rate=args.rate,
+            mix=args.mix,
+            amqp=args.amqp,
+        )
         await load.go(args.control, args.duration)
 
     uvloop.run(run())

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from shop_driver import Shop
 
 
-def _serve(reserve: str) -> Iterator[Shop]:
+def _serve(
+    reserve: str, *, messages: bool = False, begin: Callable[[Callable[[], None]], None] = lambda start: start()
+) -> Iterator[Shop]:
     # Not below pytest's own folder, which every other session of pytest closes to the account that runs PostgreSQL.
     root = Path(tempfile.mkdtemp(prefix="fig-acceptance-"))
     root.chmod(0o755)
-    found = Shop(root, reserve=reserve)
+    found = Shop(root, reserve=reserve, messages=messages)
     try:
-        found.start()
+        begin(found.start)
         yield found
     finally:
         found.stop()
@@ -36,3 +38,9 @@ def shop() -> Iterator[Shop]:
 def untouched_shop() -> Iterator[Shop]:
     """The same as its team begins: orders still reserve by writing the table."""
     yield from _serve("table")
+
+
+@pytest.fixture(scope="module")
+def messages_shop(begin: Callable[[Callable[[], None]], None]) -> Iterator[Shop]:
+    """The shop that takes half of its adjustments and reservations as commands from RabbitMQ."""
+    yield from _serve("api", messages=True, begin=begin)

@@ -162,8 +162,10 @@ class Shop:
         gates, extraction: what differs in ``extraction.yaml``.
     """
 
-    def __init__(self, root: Path, *, items: int = 600, rate: float = 45, reserve: str = "api") -> None:
-        self.estate = Estate(root, items=items, settings={"fsync": "off"})
+    def __init__(
+        self, root: Path, *, items: int = 600, rate: float = 45, reserve: str = "api", messages: bool = False
+    ) -> None:
+        self.estate = Estate(root, items=items, settings={"fsync": "off"}, messages=messages)
         self.rate = rate
         self.reserve = reserve
         self.data = DataDirectory(self.estate.project / ".fig")
@@ -442,6 +444,7 @@ class Shop:
             failures = self.failures
             self._forgiven += len(failures)
         wrong = {kind: found[f"{kind}_writes"] for kind in ("lost", "duplicated", "phantom") if found[f"{kind}_writes"]}
+        wrong |= {kind: found[kind] for kind in ("misordered_commands", "contradicted_answers") if found[kind]}
         if equal and found["unequal_sides"]:
             wrong["unequal"] = found["unequal_sides"]
         assert not wrong, f"{wrong}: {found['examples'][:10]}"

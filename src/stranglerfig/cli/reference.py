@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from stranglerfig.changes.settings import Reference
 from stranglerfig.cli import codes
 from stranglerfig.cli.main import fig
 
@@ -106,7 +107,7 @@ def _type(annotation: Any) -> str:
     if origin is not None:  # Annotated
         return _type(arguments[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "address, {env: NAME} or {file: path}" if annotation.__name__ == "DatabaseReference" else "keys below"
+        return "address, {env: NAME} or {file: path}" if issubclass(annotation, Reference) else "keys below"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}.get(
         getattr(annotation, "__name__", ""), str(getattr(annotation, "__name__", annotation))
     )

@@ -170,7 +170,7 @@ def ps(fig: Fig) -> None:
     Console(soft_wrap=True).print(table)
 
 
-ROLE_NAMES = ("postgres", "envoy", "fence", "shadow", "registry", "capture", "sync", "controller")
+ROLE_NAMES = ("postgres", "envoy", "fence", "shadow", "router", "registry", "capture", "sync", "controller")
 
 
 @click.command(name="run")

@@ -84,6 +84,16 @@ class CutoverResult:
     hold: HoldStats
     steps: Mapping[str, float]
 
+    def _commands(self) -> dict[str, Any]:
+        hold = self.hold
+        if not hold.held_commands:
+            return {}
+        return {
+            "held_commands": hold.held_commands,
+            "commands_p99_ms": hold.commands_p99_ms,
+            "commands_max_ms": hold.commands_max_ms,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """As ``report.json`` has it."""
         return {
@@ -94,6 +104,7 @@ class CutoverResult:
             "hold_p99_ms": self.hold.p99_ms,
             "hold_max_ms": self.hold.max_ms,
             "holds_ms": list(self.hold.waits_ms),
+            **self._commands(),
             "duration_ms": round(self.duration_ms, 1),
             "steps": {name: round(ms, 2) for name, ms in self.steps.items()},
         }

@@ -96,12 +96,12 @@ async def contract(context: ContextParts) -> Fact:
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         return False, None, f"{path} cannot be read as an OpenAPI document: {error}"
     described = {_shape(name): operations for name, operations in paths.items()}
-    for route in (*settings.routes.reads, *settings.routes.writes):
+    for route in (*settings.routes.http_reads, *settings.routes.http_writes):
         for method in route.methods:
             if method.lower() not in described.get(_shape(route.path), {}):
                 return False, None, f"{path.name} does not describe {method} {route.path}"
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        for route in settings.routes.reads:
+        for route in settings.routes.http_reads:
             allowed = {str(status) for status in described[_shape(route.path)]["get"]["responses"]}
             url = settings.service.url + re.sub(r"\{[^}]+\}", "1", route.path)
             try:
@@ -114,7 +114,7 @@ async def contract(context: ContextParts) -> Fact:
                         )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 return False, None, f"GET {url} does not answer: {error}"
-    return True, None, f"{len(settings.routes.reads) + len(settings.routes.writes)} routes as in {path.name}"
+    return True, None, f"{len(settings.routes.http_reads) + len(settings.routes.http_writes)} routes as in {path.name}"
 
 
 def _shape(path: str) -> str:

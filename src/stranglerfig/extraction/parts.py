@@ -15,6 +15,7 @@ from stranglerfig.extraction.decommission import held
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.fence import FenceClient
+from stranglerfig.facade.routing_client import RouterClient
 from stranglerfig.schemas.ports import Registry
 
 Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
@@ -52,6 +53,7 @@ class Parts:
     """The estate as the controller sees it.
 
     Attributes:
+        router: what leads messages; None where no context takes commands from a queue.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
@@ -67,4 +69,5 @@ class Parts:
     flows: Flows
     envoy: EnvoyControl
     fence: FenceClient
+    router: RouterClient | None = None
     kill_point: Callable[[str], None] = lambda name: None

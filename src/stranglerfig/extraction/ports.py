@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -12,13 +12,20 @@ from stranglerfig.databases.model import Side
 
 @dataclass(frozen=True, slots=True)
 class HoldStats:
-    """Requests that waited at the fence in one cut-over; waits in milliseconds."""
+    """Requests that waited at the fence in one cut-over, and commands that waited in their queues; in milliseconds."""
 
     held_requests: int = 0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     max_ms: float = 0.0
     waits_ms: Sequence[float] = ()
+    held_commands: int = 0
+    commands_p99_ms: float = 0.0
+    commands_max_ms: float = 0.0
+
+    def with_commands(self, held: int, p99_ms: float, max_ms: float) -> HoldStats:
+        """The same requests, and these commands."""
+        return replace(self, held_commands=held, commands_p99_ms=p99_ms, commands_max_ms=max_ms)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -30,10 +37,11 @@ class FacadePort(Protocol):
 
     async def close(self, context: str, epoch: int, *, timeout: float) -> None:
         """Return when the fence server has seen ``intent(epoch)`` and holds writes, the fenced table is live on every
-        Envoy, and no write is in flight.
+        Envoy, and no write is in flight; commands wait in their queues, and each that was passed on is done.
 
         Raises:
-            FigError: ``writes_in_flight`` (with what does not end) or another code after ``timeout`` seconds.
+            FigError: ``writes_in_flight`` or ``commands_in_flight`` (with what does not end) or another code after
+                ``timeout`` seconds.
         """
         ...
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Settings, TableMapping
+from stranglerfig.facade.queues import QueueSettings
 from stranglerfig.facade.settings import ContextFacade, Routes
 from stranglerfig.gates.settings import GateSettings
 from stranglerfig.verification.settings import ShadowSettings
@@ -71,6 +72,9 @@ class ExtractionSettings(Settings):
     schemas: str = Field(default="schemas", description="Folder of the event schemas, beside this file.")
     service: ServiceSettings
     routes: Routes
+    queues: dict[str, QueueSettings] = Field(
+        default_factory=dict, description="Inbound queue → where its messages go on, for routes that name it."
+    )
     facade: ContextFacade = Field(default_factory=ContextFacade)
     capture: Literal["native", "debezium"] = Field(
         default="native",
@@ -92,6 +96,27 @@ class ExtractionSettings(Settings):
     )
     gates: GateSettings = Field(default_factory=GateSettings)
     decommission: Decommission = Field(default_factory=Decommission)
+
+    @model_validator(mode="after")
+    def _queues_and_routes_agree(self) -> ExtractionSettings:
+        seen: dict[tuple[str, str], str] = {}
+        for kind, routes in (("reads", self.routes.queue_reads), ("writes", self.routes.queue_writes)):
+            for route in routes:
+                if route.queue not in self.queues:
+                    known = ", ".join(self.queues) or "none"
+                    raise ValueError(
+                        f"routes.{kind} names the queue '{route.queue}'; allowed: a key of queues ({known})"
+                    )
+                for one in route.types:
+                    if (other := seen.setdefault((route.queue, one), kind)) != kind:
+                        raise ValueError(f"'{one}' of the queue '{route.queue}' is in routes.{other} and routes.{kind}")
+        if unused := sorted(set(self.queues) - {queue for queue, _ in seen}):
+            raise ValueError(f"no route names the queue '{unused[0]}' that queues describes")
+        inbound = set(self.queues)
+        for name, queue in self.queues.items():
+            if taken := inbound & {queue.monolith, queue.service}:
+                raise ValueError(f"queues.{name} leads back into the inbound queue '{taken.pop()}'")
+        return self
 
     @property
     def sources(self) -> tuple[str, ...]:

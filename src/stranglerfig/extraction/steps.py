@@ -13,7 +13,7 @@ from psycopg import sql
 from stranglerfig.capture import capture, slot
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.databases import ownership, preflight
-from stranglerfig.extraction import decommission, facts, model_state, writers
+from stranglerfig.extraction import decommission, facts, messages, model_state, writers
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.proof import verify
 from stranglerfig.extraction.settings import ExtractionSettings
@@ -168,10 +168,11 @@ class Steps:
             "write_routes": [
                 f"{' '.join(route.methods)} {route.path}: its idempotency keys must be a table of the context, or a "
                 "client's retry across the switch applies twice"
-                for route in self.settings.routes.writes
+                for route in self.settings.routes.http_writes
             ]
             if not any("key" in table.key for table in self.settings.tables)
             else [],
+            "commands": messages.warnings(self.settings),
             "fence_budget_seconds": self.settings.facade.fence.budget,
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from stranglerfig.changes.mapping import identity_violations
 from stranglerfig.changes.model import Direction
 from stranglerfig.databases import catalogue, ownership
 from stranglerfig.databases.model import Side
-from stranglerfig.extraction import cutover
+from stranglerfig.extraction import cutover, messages
 from stranglerfig.extraction.cutover import CutoverPlan, CutoverResult, Ports, SequencePair
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.journal import Journal
@@ -24,6 +25,8 @@ from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.extraction.store import Standing, Store
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
+
+log = logging.getLogger(__name__)
 
 OVERLAP = 0.05
 """Seconds after a flip in which a worker of Envoy's may still use the old table (seen: 6 ms median, 49 ms at most)."""
@@ -41,6 +44,7 @@ async def apply_routes(parts: Parts, store: Store, *, fenced: str | None = None,
         standing = await store.standing(name)
         wanted.append(routing(context.settings, standing, fenced=name == fenced))
     await parts.envoy.apply(wanted, timeout=timeout)
+    await messages.apply_tables(parts, store, fenced=fenced, timeout=timeout)
 
 
 class Switch:
@@ -60,8 +64,9 @@ class Switch:
         """Refuse what could not be taken back, before anything is held.
 
         Raises:
-            FigError: ``mapping_not_reversible``, ``mapping_not_identical`` with the columns.
+            FigError: ``mapping_not_reversible``, ``mapping_not_identical`` with the columns, ``in_flight_unknown``.
         """
+        messages.require_knowledge(self._parts, self._context.settings)
         mapping = await mapping_now(self._parts, self._context, retired=False)
         mapping.require_reversible()
         async with postgres.session(self._parts.monolith_dsn, what="identity") as conn:
@@ -206,7 +211,9 @@ class _Facade:
         deadline = clock.monotonic() + timeout
         owner = (await self._store.standing(context)).owner
         side: Side = "service" if owner == "service" else "monolith"
-        await self._parts.fence.close_fence(context, epoch, timeout=timeout)
+        # Commands first: they wait without harm, and what was passed on may take its time; requests wait shorter so.
+        await messages.hold_commands(self._parts, self._store, context, epoch, timeout=timeout)
+        await self._parts.fence.close_fence(context, epoch, timeout=max(0.1, deadline - clock.monotonic()))
         await apply_routes(self._parts, self._store, fenced=context, timeout=max(0.1, deadline - clock.monotonic()))
         await asyncio.sleep(OVERLAP)
         while (active := await self._parts.envoy.writes_in_flight(context, side)) > 0:
@@ -223,7 +230,13 @@ class _Facade:
         """See ``FacadePort``."""
         standing = await self._store.standing(context)
         await self._store.owns(context, owner, standing.epoch)
-        await apply_routes(self._parts, self._store)
+        try:
+            await apply_routes(self._parts, self._store)
+        except FigError as error:
+            if error.code != "router_unreachable":
+                raise
+            # Requests are led; commands too, once the router is back: it goes by the rows, then by its file.
+            log.warning("%s", error, extra={"action": "router_away"})
 
     async def holds(self, context: str, epoch: int) -> HoldStats:
         """See ``FacadePort``; the fence server reports a hold once the last request of it is let go."""
@@ -231,12 +244,13 @@ class _Facade:
         async def ended() -> Any:
             return await self._parts.fence.hold(context, epoch)
 
+        stats = HoldStats()
         with suppress(FigError):
             found = await clock.until(ended, timeout=2, what="the fence server's report")
-            return HoldStats(
+            stats = HoldStats(
                 found.held_requests, found.hold_p50_ms, found.hold_p99_ms, found.hold_max_ms, tuple(found.waits_ms)
             )
-        return HoldStats()
+        return await messages.held_commands(self._parts, context, epoch, stats)
 
 
 class _Flows:

@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import psycopg
 from aiohttp import web
 
 from stranglerfig.databases import ownership
 from stranglerfig.databases.model import Ownership, Side
+from stranglerfig.facade.asking import Asking
 from stranglerfig.facade.holding import HoldReport, Judgement, Seen, judge, may_open, overdue, report
 from stranglerfig.facade.model import FENCE_PATH, TARGET, Matcher
 from stranglerfig.facade.settings import FenceSettings, Routes
@@ -290,12 +290,8 @@ class Gatekeeper:
 
     # --- requests
 
-    async def ask(self) -> Side:
-        """Where a write goes; returns when that is known.
-
-        Raises:
-            Refused: nobody can be seen to own the writes, or this context refuses rather than holds.
-        """
+    def now(self) -> Side | None:
+        """Where a write goes at this moment; None while it has to wait."""
         seen = self.judgement()
         if seen.kind == "hold" and self._hold is None:
             self._close(seen)
@@ -303,6 +299,16 @@ class Gatekeeper:
             return self._target
         if self._hold is not None and self._target is not None:
             return self._target  # being let go
+        return None
+
+    async def ask(self) -> Side:
+        """Where a write goes; returns when that is known.
+
+        Raises:
+            Refused: nobody can be seen to own the writes, or this context refuses rather than holds.
+        """
+        if (side := self.now()) is not None:
+            return side
         if self.settings.settings.mode == "reject":
             raise Refused("a cut-over is under way")
         number = next(self._numbers)
@@ -456,7 +462,7 @@ async def serve_fence(
         await server.stop()
 
 
-class FenceClient:
+class FenceClient(Asking):
     """How the controller speaks to the fence server.
 
     Args:
@@ -464,8 +470,7 @@ class FenceClient:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
+        super().__init__(url, who="fence server", code="fence_unreachable")
 
     async def close_fence(self, context: str, epoch: int, *, timeout: float = 2.0) -> dict[str, Any]:
         """Ask it to hold; returns its state once it has itself seen ``intent(epoch)`` and holds.
@@ -473,42 +478,17 @@ class FenceClient:
         Raises:
             FigError: ``fence_not_closed``, ``unknown_context``, ``fence_unreachable``.
         """
-        return await self._ask("POST", f"/close/{context}", timeout, {"epoch": epoch, "timeout": timeout})
+        return await self.ask("POST", f"/close/{context}", timeout, {"epoch": epoch, "timeout": timeout})
 
     async def state(self) -> dict[str, Any]:
         """Per context: phase (open, holding, blind), target, epoch, held, since."""
-        return await self._ask("GET", "/state", 2.0)
+        return await self.ask("GET", "/state", 2.0)
 
     async def holds(self, context: str) -> list[HoldReport]:
         """The reports of a context's holds, oldest first."""
-        found = await self._ask("GET", "/holds", 2.0)
+        found = await self.ask("GET", "/holds", 2.0)
         return [HoldReport(**hold) for hold in found.get(context, [])]
 
     async def hold(self, context: str, epoch: int) -> HoldReport | None:
         """The report of the hold of one epoch, or None when it has not ended (or was forgotten by a restart)."""
         return next((hold for hold in reversed(await self.holds(context)) if hold.epoch == epoch), None)
-
-    async def close(self) -> None:
-        """End the session."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    async def _ask(self, method: str, path: str, timeout: float, body: Any = None) -> dict[str, Any]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
-        try:
-            async with self._session.request(
-                method, self._url + path, json=body, timeout=aiohttp.ClientTimeout(total=timeout + 1)
-            ) as answer:
-                found: dict[str, Any] = await answer.json()
-                if answer.status >= 400:
-                    raise FigError(found["code"], found["message"], found["remedy"], **found["context"])
-                return found
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise FigError(
-                "fence_unreachable",
-                f"the fence server {self._url} does not answer: {error or type(error).__name__}",
-                "It is started again by itself within a second; then try again.",
-                url=self._url,
-            ) from error

@@ -136,8 +136,8 @@ def named_routes(contexts: Sequence[tuple[str, Routes]]) -> list[NamedRoute]:
     found: list[NamedRoute] = []
     for context, routes in contexts:
         kinds: tuple[tuple[Kind, Sequence[Route]], ...] = (
-            ("read", routes.reads),
-            ("write", routes.writes),
+            ("read", routes.http_reads),
+            ("write", routes.http_writes),
             ("old", routes.retired),
         )
         for kind, declared in kinds:

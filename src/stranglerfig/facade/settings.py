@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from stranglerfig.changes.settings import Settings
+from stranglerfig.facade.queues import QueueRoute
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -45,15 +46,47 @@ class ReadRoute(Route):
         return methods
 
 
-class Routes(Settings):
-    """The HTTP routes of a context."""
+def _way_in(given: Any) -> str:
+    """Which kind of route is meant, so that its mistakes are told and not those of the other kind."""
+    by_queue = "queue" in given if isinstance(given, dict) else isinstance(given, QueueRoute)
+    return "by queue" if by_queue else "by path"
 
-    reads: tuple[ReadRoute, ...] = Field(default=(), description="Routes that only read.")
-    writes: tuple[Route, ...] = Field(default=(), description="Routes that write; what the fence holds.")
+
+_Read = Annotated[Annotated[ReadRoute, Tag("by path")] | Annotated[QueueRoute, Tag("by queue")], Discriminator(_way_in)]
+_Write = Annotated[Annotated[Route, Tag("by path")] | Annotated[QueueRoute, Tag("by queue")], Discriminator(_way_in)]
+
+
+class Routes(Settings):
+    """The ways into a context: HTTP routes, and messages that come by a queue."""
+
+    reads: tuple[_Read, ...] = Field(default=(), description="Routes that only read, each with a path or a queue.")
+    writes: tuple[_Write, ...] = Field(
+        default=(), description="Routes that write, each with a path or a queue; what the fence holds."
+    )
     retired: tuple[Route, ...] = Field(
         default=(),
         description="The monolith's routes that end with the context: 410 Gone in brown-outs and at the end.",
     )
+
+    @property
+    def http_reads(self) -> tuple[ReadRoute, ...]:
+        """The routes that read by HTTP."""
+        return tuple(route for route in self.reads if isinstance(route, ReadRoute))
+
+    @property
+    def http_writes(self) -> tuple[Route, ...]:
+        """The routes that write by HTTP."""
+        return tuple(route for route in self.writes if isinstance(route, Route))
+
+    @property
+    def queue_reads(self) -> tuple[QueueRoute, ...]:
+        """The queries that come by a queue."""
+        return tuple(route for route in self.reads if isinstance(route, QueueRoute))
+
+    @property
+    def queue_writes(self) -> tuple[QueueRoute, ...]:
+        """The commands that come by a queue."""
+        return tuple(route for route in self.writes if isinstance(route, QueueRoute))
 
 
 class FenceSettings(Settings):

@@ -25,6 +25,20 @@ _LEDGER = {
     "phantom_writes": "Made up: refused, but there",
     "unknown_writes": "Unanswered: there at most once",
 }
+_COMMANDS = {
+    "commands": "Of the writes, commands by queue",
+    "misordered_commands": "Overtaken: done before an earlier command of the same key",
+    "repeated_answers": "Answered again, the same",
+    "contradicted_answers": "Answered again, differently",
+}
+_ZEROS = (
+    "failed_requests",
+    "lost_writes",
+    "duplicated_writes",
+    "phantom_writes",
+    "misordered_commands",
+    "contradicted_answers",
+)
 
 
 def page(report: Report) -> str:
@@ -197,6 +211,8 @@ def _cutovers(report: Report) -> str:
         title = "Waits of held requests"
         picture = charts.strip(cutover["holds_ms"], marks=marks, title=title, about=about, high=high) if marks else ""
         facts = f"{say(cutover['held_requests'])} requests held · writes moved in {_ms(cutover['duration_ms'])}"
+        if cutover.get("held_commands"):
+            facts += f" · {say(cutover['held_commands'])} commands waited, {_ms(cutover['commands_max_ms'])} at most"
         caption = f"<figcaption><b>{escape(name)}</b> {escape(facts)}</figcaption>"
         cards.append(f'<figure class="{to}">{caption}{picture}</figure>')
     intro = "Each bar is how many held requests waited so long. All cut-overs share one scale."
@@ -315,11 +331,10 @@ def _plain(rows: Sequence[Report]) -> str:
 
 def _proof(report: Report) -> str:
     ledger, sync = report["ledger"], report["sync"]
-    zeros = ("failed_requests", "lost_writes", "duplicated_writes", "phantom_writes")
     rows = []
-    for key, words in _LEDGER.items():
+    for key, words in (_LEDGER | (_COMMANDS if ledger.get("commands") else {})).items():
         value = ledger.get(key)
-        sign = _verdict("inconclusive" if value is None else "pass" if value == 0 else "fail") if key in zeros else ""
+        sign = _verdict("inconclusive" if value is None else "pass" if value == 0 else "fail") if key in _ZEROS else ""
         rows.append((escape(words), escape(say(value)), sign))
     checks = [
         (

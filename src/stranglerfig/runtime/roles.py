@@ -27,6 +27,7 @@ from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
 from stranglerfig.runtime.wiring import (
+    broker,
     capture_job,
     checked,
     context_parts,
@@ -34,6 +35,8 @@ from stranglerfig.runtime.wiring import (
     envoy_control,
     open_log,
     open_registry,
+    router_client,
+    router_table,
     sync_job,
     traces_endpoint,
 )
@@ -270,6 +273,39 @@ def fence(role: Role) -> None:
     _loop(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
 
 
+def router(role: Role) -> None:
+    """The router: leads messages of the inbound queues to the monolith or the service."""
+    from stranglerfig.facade.fence import FenceContext
+    from stranglerfig.facade.messages import plans
+    from stranglerfig.facade.routing_server import MessageRouter, serve_router
+
+    project = role.project
+    url, settings = broker(project)
+    queued = [each for each in project.extractions.values() if each.queues]
+
+    async def work() -> None:
+        found = MessageRouter(
+            plans((each.context, each.routes, each.queues) for each in queued),
+            [
+                FenceContext(
+                    context=each.context,
+                    routes=each.routes,
+                    monolith_dsn=project.reveal(project.estate.monolith.database),
+                    service_dsn=project.reveal(each.service.database),
+                    settings=each.facade.fence,
+                )
+                for each in queued
+            ],
+            url,
+            router_table(project),
+            nodes=settings.metrics,
+            impersonator="impersonator" in settings.tags,
+        )
+        await serve_router("127.0.0.1", role.ports["router"], found, ready=role.ready)
+
+    _loop(role, work(), fast=True)
+
+
 def controller(role: Role) -> None:
     """Stages, gates, cut-overs: what acts on commands."""
     from stranglerfig.extraction.controller import run as control
@@ -284,6 +320,7 @@ def controller(role: Role) -> None:
         envoy = envoy_control(project, role.ports)
         client = FenceClient(f"http://127.0.0.1:{role.ports['fence']}")
         registry = open_registry(project)
+        messages = router_client(project, role.ports)
         parts = Parts(
             name=project.estate.name,
             project=project.directory,
@@ -297,6 +334,7 @@ def controller(role: Role) -> None:
             flows=flows,
             envoy=envoy,
             fence=client,
+            router=messages,
             kill_point=role.kill_point,
         )
         try:
@@ -307,6 +345,8 @@ def controller(role: Role) -> None:
         finally:
             await registry.close()
             await client.close()
+            if messages is not None:
+                await messages.close()
             await flows.close()
             await envoy.close()
             await log_.close()
@@ -410,6 +450,7 @@ ROLES: dict[str, Callable[[Role], None]] = {
     "fence": fence,
     "shadow": shadow,
     "registry": registry,
+    "router": router,
     "capture": capture,
     "sync": sync,
     "controller": controller,

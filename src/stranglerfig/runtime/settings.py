@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Reference, Settings
 from stranglerfig.eventlog import BACKENDS
+from stranglerfig.facade.queues import BrokerReference, BrokerSettings
 from stranglerfig.facade.settings import FacadeSettings
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.errors import FigError
@@ -66,13 +67,21 @@ def look_up(reference: Reference, directory: Path, environment: Mapping[str, str
     return found
 
 
-def reveal(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
-    """The database's address that ``reference`` stands for.
+def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
+    """The database's or broker's address that ``reference`` stands for.
 
     Raises:
         FigError: ``secret_missing``; ``bad_address`` (never shown).
     """
     found = look_up(reference, directory, environment)
+    if isinstance(reference, BrokerReference):
+        if not found.startswith(("amqp://", "amqps://")):
+            raise FigError(
+                "bad_address",
+                f"{_named(reference)} is not a broker's address (it is not shown: it may hold a password)",
+                "Write it as amqp://user:password@host:5672/vhost.",
+            )
+        return found
     try:
         conninfo.conninfo_to_dict(found)
     except ProgrammingError:
@@ -218,6 +227,9 @@ class Estate(Settings):
     name: str = Field(description="The estate's name; the source of its events.", pattern=r"^[a-z][a-z0-9-]{0,39}$")
     monolith: MonolithSettings
     facade: FacadeSettings = Field(default_factory=FacadeSettings, description="The proxy in front of the monolith.")
+    broker: BrokerSettings | None = Field(
+        default=None, description="The message broker, where contexts take commands from a queue."
+    )
     log: LogReference = Field(
         default=LogReference(url="postgres"),
         description="The event log: 'postgres' (in the control database), an address, {env: NAME} or {file: path}.",
@@ -312,8 +324,8 @@ class Project:
             )
         return settings
 
-    def reveal(self, reference: DatabaseReference) -> str:
-        """The address that a file's ``database`` stands for (``secret_missing``, ``bad_address``)."""
+    def reveal(self, reference: Reference) -> str:
+        """The address that a file's ``database`` or ``broker`` stands for (``secret_missing``, ``bad_address``)."""
         return reveal(reference, self.directory, self.environment)
 
     @property

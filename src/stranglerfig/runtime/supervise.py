@@ -27,11 +27,20 @@ from stranglerfig.runtime.settings import Project
 log = logging.getLogger(__name__)
 
 ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller")
-MEASURED = ("fence", "shadow", "registry", "capture", "sync", "controller")
+MEASURED = ("fence", "shadow", "router", "registry", "capture", "sync", "controller")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 STEADY = 3.0
 """Seconds of work after which a role's end is not the continuation of the one before: while the controller is away
 after the point of no return, requests wait for it."""
+
+
+def roles_of(project: Project) -> tuple[str, ...]:
+    """The roles that ``project`` wants: the router only where a context takes commands from a queue; no registry of
+    ours where another is named, for it would only be a second truth."""
+    queues = any(settings.queues for settings in project.extractions.values())
+    theirs = project.estate.schemas.url is not None
+    wanted = tuple(role for role in ROLES if not (theirs and role == "registry"))
+    return ("router", *wanted) if queues else wanted
 
 
 @dataclass
@@ -64,12 +73,10 @@ class Child:
 class Supervisor:
     """Runs ``roles`` of a project until it is told to stop."""
 
-    def __init__(self, project: Project, data: DataDirectory, roles: tuple[str, ...] = ROLES) -> None:
+    def __init__(self, project: Project, data: DataDirectory, roles: tuple[str, ...] | None = None) -> None:
         self._project = project
         self._data = data
-        # Another registry is used as it is: ours would only be a second truth.
-        theirs = project.estate.schemas.url is not None
-        self._roles = tuple(role for role in roles if not (theirs and role == "registry"))
+        self._roles = roles_of(project) if roles is None else roles
         self._children: dict[str, Child] = {}
         self._born: dict[str, Born] = {}
         self._nursery = Nursery(project, data.log_file("nursery"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
 from stranglerfig.changes.flows import Flow
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.facade.queues import BrokerSettings
+    from stranglerfig.facade.routing_client import RouterClient
     from stranglerfig.schemas.ports import Registry
     from stranglerfig.sync.derive import DeriveJob
     from stranglerfig.sync.target import SyncJob
@@ -36,6 +39,37 @@ def envoy_control(project: Project, ports: Mapping[str, int]) -> EnvoyControl:
     )
     admin = project.estate.facade.admin or f"127.0.0.1:{ports['envoy_admin']}"
     return EnvoyControl(project.data_directory / "envoy", admin, estate)
+
+
+def broker(project: Project) -> tuple[str, BrokerSettings]:
+    """The message broker's address and settings.
+
+    Raises:
+        FigError: ``no_broker``, ``secret_missing``, ``bad_address``.
+    """
+    settings = project.estate.broker
+    if settings is None:
+        raise FigError(
+            "no_broker",
+            "a context takes commands from a queue, and fig.yaml names no broker",
+            "Write broker: {url: {env: NAME}, metrics: [http://host:15692]} into fig.yaml.",
+        )
+    return project.reveal(settings.url), settings
+
+
+def router_table(project: Project) -> Path:
+    """The file from which the router has its table."""
+    return project.data_directory / "router" / "table.json"
+
+
+def router_client(project: Project, ports: Mapping[str, int]) -> RouterClient | None:
+    """How the controller speaks to the router; None where no context takes commands from a queue."""
+    if not any(settings.queues for settings in project.extractions.values()):
+        return None
+    from stranglerfig.facade.routing_client import RouterClient
+
+    _, settings = broker(project)
+    return RouterClient(f"http://127.0.0.1:{ports['router']}", router_table(project), settings.metrics)
 
 
 def traces_endpoint(project: Project) -> str | None:

@@ -192,7 +192,7 @@ def _wanted(error: ErrorDetails) -> str:
 
 
 def _secret(location: tuple[str | int, ...]) -> bool:
-    return any(part in ("database", "control", "passwords") for part in location)
+    return any(part in ("database", "control", "passwords") for part in location) or location[:2] == ("broker", "url")
 
 
 def _shown(location: tuple[str | int, ...], found: Any) -> str:

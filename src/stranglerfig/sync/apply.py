@@ -45,6 +45,10 @@ BATCH_ROWS = 8_000
 SNAPSHOT_ROWS = 50_000
 """Rows of a snapshot per commit."""
 REPORT_SECONDS = 0.5
+CATCHING_UP = 60.0
+"""Seconds after a copy within which the stream may catch up with what was written meanwhile."""
+CAUGHT_UP = 1.0
+"""Seconds behind which a stream counts as caught up."""
 _YIELD = 256
 _WIDEST = 2**53 - 1
 
@@ -65,6 +69,7 @@ class _Progress:
     rows: int = 0
     transactions: int = 0
     parked: int = 0
+    live: float = 0.0
     latencies: Histogram = field(default_factory=Histogram)
     window: Window = field(default_factory=Window)
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
@@ -74,13 +79,12 @@ class _Progress:
         self.applied = applied
         now = clock.epoch()
         here = Histogram()
-        # What was written while the copy was made arrives late by its nature; it says nothing about the stream.
-        copied = applied.snapshot_ended_at.timestamp() * 1e6 if applied.snapshot_ended_at else 0.0
+        live = self._live_from(units, now) * 1e6
         for unit in units:
             item = unit.item
             if isinstance(item, Transaction) and item.end:
                 self.transactions += 1
-                if item.committed_at > copied:
+                if item.committed_at > live:
                     here.add(max(0.0, now * 1000 - item.committed_at / 1000))
                 if item.trace is not None:
                     name = f"apply {self.job.context} {self.job.direction}"
@@ -89,6 +93,26 @@ class _Progress:
             self.latencies.merge(here)
             self.window.merge(int(now), here)
         self.rows += rows
+
+    def _live_from(self, units: Sequence[Unit], now: float) -> float:
+        """From when on latencies count, in seconds since 1970.
+
+        What was written while the copy was made arrives late by its nature, and so does what was written until the
+        stream has caught up with it for the first time; neither says anything about the stream. It has a minute.
+        """
+        ended = self.applied.snapshot_ended_at
+        if ended is None:
+            return self.live
+        copied = ended.timestamp()
+        if self.live < copied:
+            newest = max((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
+            if now - copied > CATCHING_UP:
+                self.live = copied + CATCHING_UP
+            elif newest > copied and now - newest < CAUGHT_UP:
+                self.live = now
+            else:
+                return now
+        return self.live
 
     @property
     def behind(self) -> int:

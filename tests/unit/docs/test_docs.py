@@ -41,8 +41,13 @@ OTHERS = {
     "ext_proc",
     "rabbitmq_stream",
     "segment_bytes",
+    "rabbitmq_prometheus",
+    "collect_statistics_interval",
+    "reply_to",
+    "correlation_id",
+    "user_id",
 }
-"""Words of PostgreSQL's and Envoy's, and of logs' addresses."""
+"""Words of PostgreSQL's, Envoy's and RabbitMQ's, and of logs' addresses."""
 EXAMPLES = ("fig_inventory_", "fig_holding_inventory", "inventory_", "reservations_", "stock_")
 """Beginnings of names in the worked scenario."""
 

@@ -147,3 +147,21 @@ def test_clock(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(1234, "1,234"), (1234.5, "1,234"), (12.34, "12.3"), (0.00213, "0.00213")])
 def test_number(value: float, text: str) -> None:
     assert charts.number(value) == text
+
+
+def test_commands_by_queue_are_told_where_there_were_any() -> None:
+    found = build(sample())
+    assert "commands waited" not in HTML and "Overtaken" not in HTML
+    found["ledger"] |= {
+        "commands": 1200,
+        "misordered_commands": 0,
+        "repeated_answers": 3,
+        "contradicted_answers": 1,
+    }
+    found["cutovers"][0] |= {"held_commands": 12, "commands_max_ms": 340.0}
+    html = page(found)
+    assert "12 commands waited, 340 ms at most" in html
+    text = ["".join(row.itertext()) for row in body(html).iter("tr")]
+    assert any(line.startswith("Of the writes, commands by queue") and "1,200" in line for line in text)
+    assert any(line.startswith("Overtaken") and "✓" in line for line in text)
+    assert any(line.startswith("Answered again, differently") and "✕" in line for line in text)
