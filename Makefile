@@ -28,13 +28,16 @@ demo: setup  ## The worked scenario on real PostgreSQL and Envoy (options: make 
 demo-kafka: setup  ## The same on Apache Kafka, with Kafka Connect and Debezium, which are fetched and started (Java 17)
 	@$(BIN)/python -m examples.shop.demo --log kafka --capture debezium $(ARGS)
 
+# What kills processes again and again takes half an hour, and is not part of `make test`.
+FAULTS := tests/acceptance/faults tests/contract/capture/test_faults.py
+
 test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest --ignore=tests/acceptance/faults $(ARGS)
+	@$(BIN)/coverage run -m pytest $(FAULTS:%=--ignore=%) $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
-faults: setup  ## Kill each process and controller at each step, on a running shop (a quarter of an hour)
-	@$(BIN)/pytest tests/acceptance/faults $(ARGS)
+faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)
+	@$(BIN)/pytest $(FAULTS) $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

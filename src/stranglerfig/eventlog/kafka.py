@@ -32,7 +32,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from stranglerfig.eventlog import model
 from stranglerfig.eventlog.kafka_producer import Producing
-from stranglerfig.eventlog.kafka_reader import AWAY, UNKNOWN, Reader
+from stranglerfig.eventlog.kafka_reader import AWAY, LEADERLESS, UNKNOWN, Reader
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock
@@ -253,10 +253,19 @@ class KafkaLog:
         wanted = {TopicPartition(name, number): spec for name in names for number in range(self._partitions[name])}
         if not wanted:
             return {}
-        futures = self._admin.list_offsets(wanted, request_timeout=self._patience)
-        return {
-            (one.topic, one.partition): int(future.result(self._patience).offset) for one, future in futures.items()
-        }
+        return {(one.topic, one.partition): offset for one, offset in self._listed(wanted).items()}
+
+    def _listed(self, wanted: dict[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+        """Offsets of partitions; while one has no leader, as after a broker's restart, it is asked again."""
+        deadline = clock.monotonic() + self._patience
+        while True:
+            try:
+                futures = self._admin.list_offsets(wanted, request_timeout=self._patience)
+                return {one: int(future.result(self._patience).offset) for one, future in futures.items()}
+            except KafkaException as error:
+                if error.args[0].code() not in LEADERLESS or clock.monotonic() > deadline:
+                    raise
+            clock.block(0.1)
 
     async def _known(self, topic: str, partition: int | None = None) -> int:
         """The number of partitions, without asking again; a partition that is beyond it is asked about."""
@@ -351,8 +360,8 @@ class KafkaLog:
         return found if found >= 0 else end
 
     def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
-        [answer] = self._admin.list_offsets({TopicPartition(topic, partition): spec}).values()
-        return int(answer.result(self._patience).offset)
+        [offset] = self._listed({TopicPartition(topic, partition): spec}).values()
+        return offset
 
     # Groups
 

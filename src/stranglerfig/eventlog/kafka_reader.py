@@ -16,6 +16,13 @@ from stranglerfig.eventlog.model import Record
 from stranglerfig.foundation import clock
 
 UNKNOWN: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+LEADERLESS: Final = frozenset(
+    {
+        KafkaError._NOENT,  # as librdkafka says that no partition has one
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
 AWAY: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,

@@ -56,6 +56,14 @@ class Record(NamedTuple):
     appended_at: datetime
 
 
+_WIDEST: Final = 2**53 - 1
+
+
+def shown(position: int) -> int | str:
+    """A position for people and JSON: some logs' are wider than what readers of JSON take as a number."""
+    return position if position <= _WIDEST else str(position)
+
+
 class Capability(StrEnum):
     """What a backend may be able to do; asking for what it lacks is refused at configuration."""
 

@@ -103,7 +103,7 @@ def wider(one: Kind | None, other: Kind | None) -> Kind | None:
 class ParquetFile:
     """A file that is being written; see :func:`parquet_file`."""
 
-    def __init__(self, path: Path, fields: Mapping[str, Kind | None]) -> None:
+    def __init__(self, path: Path, fields: Mapping[str, Kind | None], *, wide: bool) -> None:
         import pyarrow
         from pyarrow import parquet
 
@@ -116,7 +116,7 @@ class ParquetFile:
         columns = [
             ("topic", texts),
             ("partition", pyarrow.int32()),
-            ("position", pyarrow.int64()),
+            ("position", texts if wide else pyarrow.int64()),
             ("ordinal", pyarrow.int32()),
             ("appended_at", times),
             *((name, times if name == "time" else texts) for name in _ATTRIBUTES),
@@ -128,6 +128,7 @@ class ParquetFile:
         columns += [(PREFIX + name, kinds.get(kind, texts)) for name, kind in self._fields.items()]
         self._schema = pyarrow.schema(columns)
         self._pyarrow = pyarrow
+        self._position: type[int] | type[str] = str if wide else int
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[tuple[Any, ...]] = []
         self._bytes = 0
@@ -139,7 +140,7 @@ class ParquetFile:
         document = row.document if isinstance(row.document, dict) else {}
         self._rows.append(
             (
-                *(record.topic, record.partition, record.position, row.ordinal, record.appended_at),
+                *(record.topic, record.partition, self._position(record.position), row.ordinal, record.appended_at),
                 *(getattr(event, name) for name in _ATTRIBUTES),
                 *(row.text, row.data),
                 *(_cell(document.get(name), kind) for name, kind in self._fields.items()),
@@ -175,17 +176,20 @@ def _cell(value: Any, kind: Kind) -> Any:
 
 
 @contextmanager
-def parquet_file(path: Path, fields: Mapping[str, Kind | None] | None = None) -> Iterator[ParquetFile]:
+def parquet_file(
+    path: Path, fields: Mapping[str, Kind | None] | None = None, *, wide: bool = False
+) -> Iterator[ParquetFile]:
     """A Parquet file at ``path`` for the length of a block.
 
     Args:
+        wide: whether positions are larger than 64 bits hold, as Kinesis' are: they are text then.
         fields: the data's top-level fields that become columns ``data.<field>``, each with its kind.
 
     Raises:
         FigError: ``format_not_installed``.
     """
     try:
-        file = ParquetFile(path, fields or {})
+        file = ParquetFile(path, fields or {}, wide=wide)
     except ModuleNotFoundError as error:
         raise FigError(
             "format_not_installed",

@@ -14,6 +14,7 @@ from rstream.constants import OffsetType
 from stranglerfig.eventlog.rabbitmq_wire import (
     DOES_NOT_EXIST,
     INTERNAL_ERROR,
+    NO_PUBLISHER,
     NOT_AVAILABLE,
     Chunk,
     Login,
@@ -160,7 +161,7 @@ class Cluster:
     def translated(self, error: Lost | Refused) -> FigError:
         """The error as ours."""
         brokers = self.settings.shown
-        if isinstance(error, Lost) or error.code in (NOT_AVAILABLE, INTERNAL_ERROR, DOES_NOT_EXIST):
+        if isinstance(error, Lost) or error.code in _PASSING:
             return FigError(
                 "log_unreachable",
                 f"RabbitMQ's streams at {brokers} do not answer: {error}",
@@ -175,6 +176,10 @@ class Cluster:
             brokers=brokers,
             response_code=error.code,
         )
+
+
+_PASSING = frozenset({NOT_AVAILABLE, INTERNAL_ERROR, DOES_NOT_EXIST, NO_PUBLISHER})
+"""Codes of a broker that is starting, or has let go of a stream for a moment."""
 
 
 def _ignore(_: Exception) -> None:

@@ -27,7 +27,7 @@ from stranglerfig.changes.model import (
     Transaction,
     lsn_text,
 )
-from stranglerfig.eventlog.model import Record
+from stranglerfig.eventlog.model import Record, shown
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
@@ -139,8 +139,8 @@ class _Progress:
             "applied_lsn": lsn_text(applied.lsn),
             "applied_ordinal": applied.ordinal,
             "activated": applied.activated,
-            "log_position": _shown(applied.log_position),
-            "log_end": _shown(self.log_end),
+            "log_position": shown(applied.log_position),
+            "log_end": None if self.log_end is None else shown(self.log_end),
             "behind": self.behind,
             "snapshot_rows": applied.snapshot_rows,
             "snapshot_total": applied.snapshot_total,
@@ -156,11 +156,6 @@ class _Progress:
             "parked": self.parked,
             "last_source_committed_at": committed / 1e6 if committed is not None else None,
         }
-
-
-def _shown(position: int | None) -> int | str | None:
-    """A position as JSON: some logs' are wider than what most readers of JSON take as a number."""
-    return position if position is None or position <= _WIDEST else str(position)
 
 
 async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Event | None = None) -> None:

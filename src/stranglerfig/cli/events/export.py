@@ -104,7 +104,8 @@ async def to_file(
         if flatten:
             async for row in _rows(log, topic, window, wanted):
                 fields.see(row.document)
-        with parquet_file(draft, fields.kinds) as table:
+        wide = any(position >= 2**63 for position in topic.next_positions)
+        with parquet_file(draft, fields.kinds, wide=wide) as table:
             async for row in _rows(log, topic, window, wanted):
                 table.write(row)
         return table.count

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from stranglerfig.cli.main import dumps_line
+from stranglerfig.eventlog.model import shown
 
 if TYPE_CHECKING:
     from stranglerfig.eventlog.model import Record
@@ -24,7 +25,7 @@ def lines(record: Record, wanted: Filter | None = None) -> Iterator[dict[str, An
     """A record as objects; of these, those that are ``wanted``."""
     if wanted is not None and not wanted.takes(record.event):
         return
-    place = {"topic": record.topic, "partition": record.partition, "position": record.position}
+    place = {"topic": record.topic, "partition": record.partition, "position": shown(record.position)}
     known = {key: value for key in _ATTRIBUTES if (value := getattr(record.event, key)) is not None}
     for name, document in _documents(record):
         if wanted is None or wanted.holds(document):

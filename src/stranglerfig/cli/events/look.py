@@ -11,6 +11,7 @@ import orjson
 from stranglerfig.cli.events.lines import lines, text
 from stranglerfig.cli.events.opened import asked, filter_options, found, opened, window_of, window_options
 from stranglerfig.cli.main import Fig, dumps_line
+from stranglerfig.eventlog.model import shown
 from stranglerfig.foundation.errors import FigError
 
 
@@ -28,7 +29,7 @@ def topics(fig: Fig) -> None:
                 {
                     "topic": topic.name,
                     "partitions": topic.partitions,
-                    "next_positions": list(topic.next_positions),
+                    "next_positions": list(map(shown, topic.next_positions)),
                     "retention_seconds": topic.retention_seconds,
                 }
                 for topic in await log.topics()
@@ -39,7 +40,7 @@ def topics(fig: Fig) -> None:
     fig.print(
         rows,
         "\n".join(
-            f"{row['topic']:<{width}}  {row['partitions']} partition(s)  {sum(row['next_positions']):,} record(s)"
+            f"{row['topic']:<{width}}  {row['partitions']} partition(s), next {', '.join(map(str, row['next_positions']))}"
             for row in rows
         )
         or "The log has no topics yet.",
