@@ -39,10 +39,7 @@ def topics(fig: Fig) -> None:
     width = max((len(row["topic"]) for row in rows), default=0)
     fig.print(
         rows,
-        "\n".join(
-            f"{row['topic']:<{width}}  {row['partitions']} partition(s), next {', '.join(map(str, row['next_positions']))}"
-            for row in rows
-        )
+        "\n".join(f"{row['topic']:<{width}}  {row['partitions']} partition(s), next: {_ends(row)}" for row in rows)
         or "The log has no topics yet.",
     )
 
@@ -102,3 +99,7 @@ def show(fig: Fig, topic: str, position: int, partition: int) -> None:
 
     rows = fig.run(work())
     click.echo("\n".join(orjson.dumps(row, default=str, option=orjson.OPT_INDENT_2).decode() for row in rows))
+
+
+def _ends(row: dict[str, Any]) -> str:
+    return ", ".join(map(str, row["next_positions"]))
