@@ -109,7 +109,7 @@ class _Progress:
             if now - copied > CATCHING_UP:
                 self.live = copied + CATCHING_UP
             elif newest > copied and now - newest < CAUGHT_UP:
-                self.live = now
+                self.live = max(copied, now - CAUGHT_UP)
             else:
                 return now
         return self.live
