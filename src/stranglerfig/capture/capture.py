@@ -25,7 +25,7 @@ from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 
-__all__ = ["CaptureJob", "forget", "remove", "resume", "run"]
+__all__ = ["CaptureJob", "forget", "pause", "remove", "resume", "run"]
 
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -211,6 +211,12 @@ async def _begin(
     state = replace(state, snapshot="done", relations=tuple(relations))
     await memory.remember(state)
     return state
+
+
+async def pause(context: str, direction: Direction, through: Through | None) -> None:
+    """Nobody reads a flow's slot that is no longer wanted: what reads it in Connect goes on by itself otherwise."""
+    if through is not None:
+        await relay.pause(through, context, direction)
 
 
 async def remove(dsn: str, context: str, direction: Direction, through: Through | None = None) -> None:

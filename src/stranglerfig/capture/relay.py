@@ -51,6 +51,15 @@ async def retire(through: Through, context: str, direction: Direction) -> None:
         await raw.delete_all(prefix)
 
 
+async def pause(through: Through, context: str, direction: Direction) -> None:
+    """Let a flow's connector go of its slot; the next relay begins it anew. None is no error."""
+    name = debezium.connector_name(context, direction)
+    async with Connect(through.url) as connect:
+        if await connect.status(name) is not None:
+            await connect.stop(name)
+            await connect.until_stopped(name, timeout=_START_SECONDS)
+
+
 async def check(conn: postgres.Connection, published: Sequence[str]) -> None:
     """Refuse what Debezium would lose, before anything is read or made.
 

@@ -607,6 +607,7 @@ class Steps:
     async def _keep_outbox(self) -> None:
         """The reverse stream ends; the service's events go on being published."""
         context, outbox = self.settings.context, self.settings.service.outbox
+        await capture.pause(context, Direction.REVERSE, self.context.through)
         await clock.until(self._capture_ended, timeout=20, what="the reverse capture to end", every=0.1)
         if outbox is None:
             await capture.remove(self.context.service_dsn, context, Direction.REVERSE, self.context.through)
