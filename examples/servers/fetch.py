@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -33,16 +33,10 @@ def maven(name: str, coordinates: Sequence[str]) -> Path:
 
     A trailing ``!`` leaves out what an artifact needs (a plugin whose parent has it).
     """
-    wanted = "\n".join(sorted(coordinates))
-    folder = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
-    with _alone(name):
-        if folder.is_dir():
-            return folder
+
+    def fetch(making: Path) -> None:
         command = _installed("mvn", "maven")
         print(f"fetching {name} from Maven Central", flush=True)
-        making = folder.with_suffix(".making")
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir()
         (making / "pom.xml").write_text(_pom(coordinates))
         _run(
             [
@@ -56,8 +50,25 @@ def maven(name: str, coordinates: Sequence[str]) -> Path:
                 "-DincludeScope=runtime",
             ]
         )
-        making.rename(folder)
+
+    return _folder(name, coordinates, fetch)
+
+
+def _folder(name: str, wanted: Sequence[str], fetch: Callable[[Path], None]) -> Path:
+    """A folder that holds what is ``wanted``: fetched once, whole or not at all."""
+    folder = ROOT / f"{name}-{_digest(sorted(wanted))}"
+    with _alone(name):
+        if not folder.is_dir():
+            making = folder.with_suffix(".making")
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            fetch(making)
+            making.rename(folder)
     return folder
+
+
+def _digest(wanted: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:8]
 
 
 def _pom(coordinates: Sequence[str]) -> str:
@@ -110,20 +121,14 @@ def debian(program: str, *packages: str, search: Sequence[str] = ("/usr/sbin", "
 
 def npm(name: str, packages: Sequence[str]) -> Path:
     """A folder whose ``node_modules`` has ``package@version`` and all that they need; their scripts are not run."""
-    wanted = "\n".join(sorted(packages))
-    folder = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
-    with _alone(name):
-        if folder.is_dir():
-            return folder
+
+    def fetch(making: Path) -> None:
         command = _installed("npm", "npm")
         print(f"fetching {name} from the npm registry", flush=True)
-        making = folder.with_suffix(".making")
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir()
         (making / "package.json").write_text('{"name": "fetch", "private": true}\n')
         _run([command, "install", "--ignore-scripts", "--no-audit", "--no-fund", *packages], folder=making)
-        making.rename(folder)
-    return folder
+
+    return _folder(name, packages, fetch)
 
 
 def _installed(program: str, package: str) -> str:
@@ -132,8 +137,7 @@ def _installed(program: str, package: str) -> str:
 
 def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] = ()) -> Path:
     """The program that ``source`` (a ``main.go``'s text) makes with the modules ``requires`` (``path@version``)."""
-    wanted = "\n".join([source, *sorted(requires), *replaces])
-    program = ROOT / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    program = ROOT / f"{name}-{_digest([source, *sorted(requires), *replaces])}"
     with _alone(name):
         if program.exists():
             return program

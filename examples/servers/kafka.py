@@ -12,7 +12,8 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from examples.servers import fetch
-from examples.servers.process import Child, free_port, listens
+from examples.servers.process import Child, listens
+from stranglerfig.runtime.embedded import free_port
 
 KAFKA = "3.9.1"
 DEBEZIUM = "3.0.8.Final"

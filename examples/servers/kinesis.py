@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from examples.servers.process import Child, free_port, listens
+from examples.servers.process import Child, listens
+from stranglerfig.runtime.embedded import free_port
 
 
 class Kinesis:

@@ -15,13 +15,6 @@ from stranglerfig.foundation import clock
 from stranglerfig.runtime.processes import die_with_parent
 
 
-def free_port() -> int:
-    """A TCP port that is free on loopback now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     """Whether something accepts connections on loopback's ``port``."""
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from examples.servers import fetch
-from examples.servers.process import Child, free_port, listens
+from examples.servers.process import Child, listens
+from stranglerfig.runtime.embedded import free_port
 
 _MODULE = "cloud.google.com/go/pubsub@v1.45.3"
 _PROJECT = "fig"

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from examples.servers import fetch
-from examples.servers.process import Child, free_port, listens
+from examples.servers.process import Child, listens
+from stranglerfig.runtime.embedded import free_port
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 """The programs themselves: Debian's wrappers in /usr/sbin change to the account ``rabbitmq`` and to its folders."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.kafka_reader import GONE_OVER, record
+from stranglerfig.eventlog.kafka_reader import GONE_OVER, arrived, record
 from stranglerfig.eventlog.model import Record
 from stranglerfig.foundation.errors import FigError
 
@@ -66,11 +66,8 @@ class KafkaSubscription:
                     self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
                 )
                 self._joined = True
-            messages = self._consumer.consume(_AT_ONCE, 0)
-            if not messages and (first := self._consumer.poll(_SLICE)) is not None:
-                messages = [first, *self._consumer.consume(_AT_ONCE, 0)]
             found = []
-            for message in messages:
+            for message in arrived(self._consumer, _AT_ONCE, _SLICE):
                 error = message.error()
                 if error is None:
                     found.append(record(message))

@@ -74,6 +74,14 @@ def record(message: Message) -> Record:
     return Record(topic, partition, offset, event, at)
 
 
+def arrived(consumer: Consumer, most: int, timeout: float) -> list[Message]:
+    """Whatever has arrived, else the first that does in ``timeout`` seconds: ``consume`` alone would wait for all."""
+    messages = consumer.consume(most, 0)
+    if not messages and (first := consumer.poll(timeout)) is not None:
+        messages = [first, *consumer.consume(most, 0)]
+    return messages
+
+
 class Reader:
     """A consumer of one partition that goes on where it was read last. All methods block.
 
@@ -133,11 +141,8 @@ class Reader:
         self._consumer.assign([TopicPartition(self._topic, self._partition, min(position, high))])
 
     def _fetch(self, most: int, timeout: float) -> None:
-        """Whatever has arrived, else the first that does in ``timeout`` seconds: ``consume`` would wait for all."""
-        messages = self._consumer.consume(most, 0)
-        if not messages and (first := self._consumer.poll(timeout)) is not None:
-            messages = [first, *self._consumer.consume(most, 0)]
-        for message in messages:
+        """Take what there is, or what comes within ``timeout`` seconds."""
+        for message in arrived(self._consumer, most, timeout):
             if (error := message.error()) is not None:
                 self._failed(error)
             elif (message.offset() or 0) >= self._next:

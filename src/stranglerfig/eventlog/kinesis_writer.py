@@ -51,15 +51,7 @@ def lanes_of(events: Sequence[Event], lane: Lane | None) -> list[deque[Packed]]:
 
 def calls_of(heads: Sequence[Packed]) -> list[list[Packed]]:
     """The records of one round in calls that Kinesis takes: at most 500 records and 5 MiB each."""
-    calls: list[list[Packed]] = []
-    size = 0
-    for one in heads:
-        if not calls or len(calls[-1]) == _CALL_RECORDS or size + one.size > _CALL_BYTES:
-            calls.append([])
-            size = 0
-        calls[-1].append(one)
-        size += one.size
-    return calls
+    return model.in_calls(heads, lambda one: one.size, most=_CALL_RECORDS, most_bytes=_CALL_BYTES)
 
 
 class Writer:

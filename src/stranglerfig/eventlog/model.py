@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from stranglerfig.foundation.errors import FigError
+
+T = TypeVar("T")
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
@@ -179,6 +181,20 @@ def require(capabilities: Capabilities, wanted: Capability, *, log: str, what: s
             log=log,
             has=sorted(capabilities.has),
         )
+
+
+def in_calls(items: Iterable[T], size: Callable[[T], int], *, most: int, most_bytes: int) -> list[list[T]]:
+    """Items, in order, in calls that a server takes: at most ``most`` items and ``most_bytes`` each, at least one."""
+    calls: list[list[T]] = []
+    total = 0
+    for item in items:
+        bytes_ = size(item)
+        if not calls or len(calls[-1]) == most or total + bytes_ > most_bytes:
+            calls.append([])
+            total = 0
+        calls[-1].append(item)
+        total += bytes_
+    return calls
 
 
 def unknown_topic(name: str) -> FigError:

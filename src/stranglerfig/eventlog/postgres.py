@@ -171,7 +171,7 @@ class PostgresLog:
         model.check_sizes(events, self.capabilities.max_event_bytes)
         known = await self._find(topic) if partition is None else await self._partition(topic, partition)
         positions: list[int] = []
-        for batch in _batches(events):
+        for batch in model.in_calls(events, lambda one: len(one.data), most=_BATCH, most_bytes=_BATCH_BYTES):
             try:
                 positions += await self._append_batch(known, topic, batch, partition)
             except _Gone:
@@ -439,19 +439,6 @@ def _unreachable(dsn: str, error: Exception) -> FigError:
         "Check that its PostgreSQL runs. An append whose answer was lost may be repeated: it is idempotent.",
         database=postgres.describe(dsn),
     )
-
-
-def _batches(events: Sequence[Event]) -> list[Sequence[Event]]:
-    if len(events) <= _BATCH and sum(len(event.data) for event in events) <= _BATCH_BYTES:
-        return [events] if events else []
-    batches: list[Sequence[Event]] = []
-    start = size = 0
-    for number, event in enumerate(events):
-        if number > start and (number - start >= _BATCH or size + len(event.data) > _BATCH_BYTES):
-            batches.append(events[start:number])
-            start, size = number, 0
-        size += len(event.data)
-    return [*batches, events[start:]]
 
 
 _OPTIONAL = ("subject", "dataschema", "traceparent", "correlationid", "causationid")

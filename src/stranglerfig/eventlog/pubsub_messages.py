@@ -115,12 +115,4 @@ def by_partition(events: Sequence[Event], partitions: int, partition: int | None
 
 def calls_of(messages: Sequence[Outgoing]) -> list[list[Outgoing]]:
     """The messages in requests that Pub/Sub takes."""
-    calls: list[list[Outgoing]] = []
-    size = 0
-    for one in messages:
-        if not calls or len(calls[-1]) == _CALL_MESSAGES or size + one.size > _CALL_BYTES:
-            calls.append([])
-            size = 0
-        calls[-1].append(one)
-        size += one.size
-    return calls
+    return model.in_calls(messages, lambda one: one.size, most=_CALL_MESSAGES, most_bytes=_CALL_BYTES)

@@ -33,6 +33,7 @@ from stranglerfig.runtime.wiring import (
     context_parts,
     derive_job,
     envoy_control,
+    fence_contexts,
     open_log,
     open_registry,
     router_client,
@@ -257,25 +258,14 @@ def envoy(role: Role) -> None:
 
 def fence(role: Role) -> None:
     """The fence server: holds writes during a cut-over."""
-    from stranglerfig.facade.fence import FenceContext, serve_fence
+    from stranglerfig.facade.fence import serve_fence
 
-    project = role.project
-    contexts = [
-        FenceContext(
-            context=settings.context,
-            routes=settings.routes,
-            monolith_dsn=project.reveal(project.estate.monolith.database),
-            service_dsn=project.reveal(settings.service.database),
-            settings=settings.facade.fence,
-        )
-        for settings in project.extractions.values()
-    ]
+    contexts = fence_contexts(role.project, role.project.extractions.values())
     _loop(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
 
 
 def router(role: Role) -> None:
     """The router: leads messages of the inbound queues to the monolith or the service."""
-    from stranglerfig.facade.fence import FenceContext
     from stranglerfig.facade.messages import plans
     from stranglerfig.facade.routing_server import MessageRouter, serve_router
 
@@ -286,16 +276,7 @@ def router(role: Role) -> None:
     async def work() -> None:
         found = MessageRouter(
             plans((each.context, each.routes, each.queues) for each in queued),
-            [
-                FenceContext(
-                    context=each.context,
-                    routes=each.routes,
-                    monolith_dsn=project.reveal(project.estate.monolith.database),
-                    service_dsn=project.reveal(each.service.database),
-                    settings=each.facade.fence,
-                )
-                for each in queued
-            ],
+            fence_contexts(project, queued),
             url,
             router_table(project),
             nodes=settings.metrics,

@@ -53,18 +53,21 @@ def look_up(reference: Reference, directory: Path, environment: Mapping[str, str
                 variable=reference.env,
             )
     if reference.file is not None:
-        path = directory / reference.file
-        try:
-            found = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise FigError(
-                "secret_missing",
-                f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
-                "Create it with the address in it, readable by the account that fig runs as.",
-                file=str(path),
-            ) from error
+        found = _content(directory / reference.file, "the configuration", "the address in it").strip()
     assert found is not None
     return found
+
+
+def _content(path: Path, named_by: str, wanted: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FigError(
+            "secret_missing",
+            f"the file {path}, which {named_by} names, cannot be read: {error.strerror}",
+            f"Create it with {wanted}, readable by the account that fig runs as.",
+            file=str(path),
+        ) from error
 
 
 def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
@@ -351,15 +354,7 @@ class Project:
         if self.estate.connect is None or self.estate.connect.client is None:
             return {}
         path = self.directory / self.estate.connect.client
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise FigError(
-                "secret_missing",
-                f"the file {path}, which connect.client names, cannot be read: {error.strerror}",
-                "Create it with a line name=value for each setting, readable by the account that fig runs as.",
-                file=str(path),
-            ) from error
+        lines = _content(path, "connect.client", "a line name=value for each setting").splitlines()
         pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
         return {name.strip(): value.strip() for name, _, value in pairs}
 

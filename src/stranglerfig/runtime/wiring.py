@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from stranglerfig.capture.debezium import Through
     from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.extraction.parts import ContextParts
+    from stranglerfig.extraction.settings import ExtractionSettings
     from stranglerfig.facade.envoy import EnvoyControl
+    from stranglerfig.facade.fence import FenceContext
     from stranglerfig.facade.queues import BrokerSettings
     from stranglerfig.facade.routing_client import RouterClient
     from stranglerfig.schemas.ports import Registry
@@ -70,6 +72,22 @@ def router_client(project: Project, ports: Mapping[str, int]) -> RouterClient | 
 
     _, settings = broker(project)
     return RouterClient(f"http://127.0.0.1:{ports['router']}", router_table(project), settings.metrics)
+
+
+def fence_contexts(project: Project, settings: Iterable[ExtractionSettings]) -> list[FenceContext]:
+    """What a fence knows of each context, for those who hold its writes back: the fence server and the router."""
+    from stranglerfig.facade.fence import FenceContext
+
+    return [
+        FenceContext(
+            context=each.context,
+            routes=each.routes,
+            monolith_dsn=project.reveal(project.estate.monolith.database),
+            service_dsn=project.reveal(each.service.database),
+            settings=each.facade.fence,
+        )
+        for each in settings
+    ]
 
 
 def traces_endpoint(project: Project) -> str | None:

@@ -13,7 +13,6 @@ from rstream import AMQPMessage, CompressionType, ConsumerOffsetSpecification, O
 from rstream import Consumer as BareConsumer
 
 from examples.servers.fetch import Missing
-from examples.servers.process import free_port
 from examples.servers.rabbitmq import RabbitMQ
 from stranglerfig.eventlog import open_log, rabbitmq_append, rabbitmq_wire
 from stranglerfig.eventlog.model import Event
@@ -21,6 +20,7 @@ from stranglerfig.eventlog.rabbitmq import RabbitLog
 from stranglerfig.eventlog.rabbitmq_topics import Topics
 from stranglerfig.foundation import clock, ids
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime.embedded import free_port
 from tests.conftest import Server, required
 
 Open = Callable[..., RabbitLog]

@@ -12,7 +12,6 @@ import pytest
 from broker_estate import Commands, Party, Routed
 from test_facade_fence import _install
 
-from examples.servers.process import free_port
 from examples.servers.rabbitmq import RabbitMQ
 from stranglerfig.databases import ownership
 from stranglerfig.facade.fence import FenceContext
@@ -22,6 +21,7 @@ from stranglerfig.facade.routing_server import MessageRouter, serve_router
 from stranglerfig.facade.settings import FenceSettings, Routes
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime.embedded import free_port
 
 NONCE = "0123456789abcdef"
 

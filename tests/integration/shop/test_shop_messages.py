@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def flow(estate: Estate) -> None:
     until(lambda: answered(estate) > before + 40, "commands to be answered")
 
 
-def checked(estate: Estate) -> dict[str, object]:
+def checked(estate: Estate) -> dict[str, Any]:
     """Let the load come to rest, and hold its ledger against the monolith alone."""
     estate.steer(rate=0)
     asked = clock.epoch()
@@ -112,14 +113,18 @@ def checked(estate: Estate) -> dict[str, object]:
 
 
 def test_a_release_is_replaced_and_each_command_is_answered_once(estate: Estate) -> None:
+    """The estate is shared and the tests come in any order: what counts is what the releases add."""
+    flow(estate)
+    before, failed = checked(estate), estate.load_status()["failed"]
     flow(estate)
     estate.deploy_monolith()
     flow(estate)
     estate.deploy_monolith()
     flow(estate)
-    assert estate.load_status()["failed"] == 0, ledger.read(estate.ledger).failures[:3]
+    assert estate.load_status()["failed"] == failed, ledger.read(estate.ledger).failures[-3:]
     found = checked(estate)
-    assert found["commands"] and found["repeated_answers"] == 0
+    assert found["commands"] > before["commands"]
+    assert found["repeated_answers"] == before["repeated_answers"]
 
 
 def test_kills_of_monolith_and_broker_lose_nothing(estate: Estate) -> None:
