@@ -16,9 +16,11 @@ from stranglerfig.capture import model, slot, snapshot, wire
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory, forget, resume
 from stranglerfig.capture.model import PERMANENT, Server, State
+from stranglerfig.capture.parting import Parting
 from stranglerfig.capture.slot import remove
 from stranglerfig.capture.stream import Pace, Stream
 from stranglerfig.changes.model import Direction, names
+from stranglerfig.changes.spread import Spread
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
@@ -42,6 +44,8 @@ class CaptureJob:
         outbox: the outbox table, whose inserted rows become events of their own topics.
         snapshot: whether to begin with what the tables hold.
         generation: a higher one than before asks to begin anew.
+        spread: how transactions are divided over how many partitions of the topic at least; None: they are not, and
+            partitions that somebody adds stay empty.
         pace: how often to look, acknowledge and send heartbeats.
     """
 
@@ -52,12 +56,17 @@ class CaptureJob:
     outbox: str | None = None
     snapshot: bool = True
     generation: int = 1
+    spread: Spread | None = None
     pace: Pace = field(default_factory=Pace)
 
     @property
     def what(self) -> str:
         """How its sessions name themselves."""
         return f"capture {self.context} {self.direction}"
+
+    def wanted(self, partitions: int) -> Spread:
+        """The spread over the ``partitions`` that the topic has."""
+        return Spread() if self.spread is None or partitions == 1 else self.spread.over(partitions)
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -125,18 +134,23 @@ async def _accepted(memory: Memory, table: str) -> None:
 
 async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
     """One life: place checked or made, then the stream until it fails."""
-    await memory.prepare()
+    partitions = await memory.prepare(job.spread.partitions if job.spread is not None else 1)
+    wanted = job.wanted(partitions)
     async with postgres.session(job.dsn, what=job.what) as conn:
         server = await slot.server(conn)
         state = await memory.state()
         if model.must_begin(state, wanted=job.snapshot, generation=job.generation):
-            state = await _begin(job, conn, server, state, memory, facts)
+            state = await _begin(job, conn, server, state, memory, facts, wanted)
         else:
             assert state is not None
             name = state.slot
             found = await slot.facts(conn, name)
             published = await slot.publication(conn, name)
             model.check_place(state, server, found, published, frozenset(job.published))
+    parting = None
+    if state.spreads or wanted.partitions > 1:
+        durable = tuple([await memory.durable(state, number) for number in range(partitions)])
+        parting = Parting(wanted, server.lsn, durable)
     stream = Stream(
         dsn=job.dsn,
         context=job.context,
@@ -145,9 +159,11 @@ async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
         outbox_table=job.outbox,
         memory=memory,
         state=state,
-        after=await memory.durable(state),
+        after=await memory.durable(state) if parting is None else parting.after,
         facts=facts,
         pace=job.pace,
+        parting=parting,
+        divides=job.spread is not None,
     )
     await stream.run()
 
@@ -159,6 +175,7 @@ async def _begin(
     former: State | None,
     memory: Memory,
     facts: Facts,
+    wanted: Spread,
 ) -> State:
     """A new slot, and what the tables held when it was made."""
     name = names(job.context, job.direction).slot
@@ -178,6 +195,7 @@ async def _begin(
             snapshot="begun" if job.snapshot else "none",
             created=point,
             acknowledged=point,
+            spreads=_first_spreads(job, former, wanted),
         )
         await memory.remember(state)
         if not job.snapshot:
@@ -186,10 +204,25 @@ async def _begin(
         facts.become("snapshot")
         # A streamed transaction's commit may stand at the consistent point itself; the snapshot stands before it.
         relations = await snapshot.take(
-            job.dsn, job.what, job.tables, exported, point - 1, state.generation, memory, facts
+            job.dsn,
+            job.what,
+            job.tables,
+            exported,
+            point - 1,
+            state.generation,
+            memory,
+            facts,
+            partitions=wanted.partitions,
         )
     finally:
         await wire.hang_up(sender)
     state = replace(state, snapshot="done", relations=tuple(relations))
     await memory.remember(state)
     return state
+
+
+def _first_spreads(job: CaptureJob, former: State | None, wanted: Spread) -> tuple[tuple[int, Spread], ...]:
+    """What holds from the new slot on: the wanted spread where nothing was before it, or behind a snapshot's barrier;
+    else the former one, until the stream turns."""
+    spread = wanted if former is None or job.snapshot else former.spread
+    return ((0, spread),) if spread.partitions > 1 else ()

@@ -19,7 +19,9 @@ from stranglerfig.capture.decode import EPOCH_2000, Aside, Decoder, Drifted, Loo
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory
 from stranglerfig.capture.model import Drift, State
+from stranglerfig.capture.parting import Parting, Writer
 from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, lsn_text, names
+from stranglerfig.changes.spread import Spread
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.telemetry import traces
@@ -42,6 +44,8 @@ class Pace:
     linger: float = 0.0
     """Between two appends, so that what commits meanwhile travels in one record; markers do not wait."""
     look: float = 1.0
+    partitions: float = 5.0
+    """Between two looks at how many partitions the topic has."""
     heartbeat: float = 10.0
     acknowledge: float = 5.0
     acknowledge_bytes: int = 64 * 1024 * 1024
@@ -74,6 +78,8 @@ class Stream:
         after: SourcePosition,
         facts: Facts,
         pace: Pace,
+        parting: Parting | None = None,
+        divides: bool = False,
     ) -> None:
         self._dsn = dsn
         self._context = context
@@ -107,6 +113,14 @@ class Stream:
         self._published_ids: list[str] = []
         self._heard = clock.monotonic()
         self._shapes = dict(self._decoder.baseline)
+        self._divides = divides
+        self._partitions = len(parting.durable) if parting is not None else 1
+        self._writer: Writer | None = None
+        if parting is not None:
+            self._writer = Writer(
+                memory, state.generation, spreads=state.spreads, parting=parting, turned=self._remember_turn
+            )
+        self._remembering = asyncio.Lock()
 
     def _keep(self, prefix: str, content: str) -> bool:
         """Markers and activations of this context; everyone's messages are in every stream of the database."""
@@ -264,14 +278,22 @@ class Stream:
             self._facts.refusals += len(refusals)
         parts = [o for o in batch.outcomes if isinstance(o, Part)]
         if parts:
-            frames = pack.pack(parts, source=memory.source, generation=self._state.generation)
-            await memory.append(frames)
+            if self._writer is not None:
+                await self._writer.append(parts)
+            else:
+                await memory.append(pack.pack(parts, source=memory.source, generation=self._state.generation))
             self._facts.transactions += sum(part.transaction.end for part in parts)
             self._facts.changes += sum(len(part.transaction.items) for part in parts)
             now = clock.epoch()
             for made in (part.transaction for part in parts):
                 if made.trace is not None and made.end:
                     traces.record(self._what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
+
+    async def _remember_turn(self, lsn: int, spread: Spread) -> None:
+        async with self._remembering:
+            state = self._state.turning(lsn, spread)
+            await self._memory.remember(state)
+            self._state = state
 
     # Acknowledging
 
@@ -289,15 +311,15 @@ class Stream:
         """Remember how far the source will be told that we are; then tell it."""
         durable = self._durable
         if durable > self._state.acknowledged:
-            shapes = self._shapes
-            state = replace(
-                self._state,
-                acknowledged=durable,
-                relations=tuple(shapes.values()),
-                accepted=tuple(table for table in self._state.accepted if table not in shapes),
-            )
-            await self._memory.remember(state)
-            self._state = state
+            async with self._remembering:
+                shapes = self._shapes
+                state = replace(
+                    self._state.acknowledging(durable),
+                    relations=tuple(shapes.values()),
+                    accepted=tuple(table for table in self._state.accepted if table not in shapes),
+                )
+                await self._memory.remember(state)
+                self._state = state
         now = int(clock.epoch() * 1_000_000) - EPOCH_2000
         sender.pgconn.put_copy_data(_FEEDBACK(b"r", durable, durable, durable, now, 0))
         sender.pgconn.flush()
@@ -305,8 +327,11 @@ class Stream:
     # Looking
 
     async def _look(self, conn: postgres.Connection) -> None:
-        beaten = clock.monotonic()
+        beaten = counted = clock.monotonic()
         while True:
+            if clock.monotonic() - counted >= self._pace.partitions:
+                counted = clock.monotonic()
+                await self._count()
             seen = await slot.watch(conn, self._name)
             model.check_slot(self._name, seen.slot)
             model.check_publication(self._state, seen.publication, self._published)
@@ -326,6 +351,16 @@ class Stream:
                         extra={"action": "no_heartbeat"},
                     )
             await asyncio.sleep(self._pace.look)
+
+    async def _count(self) -> None:
+        """Begin another life when the topic was given partitions: that takes them up."""
+        if self._divides and await self._memory.partitions() > self._partitions:
+            raise FigError(
+                "partitions_added",
+                f"the topic {self._memory.topic} has more partitions than are written",
+                "Nothing: capture begins to use them.",
+                topic=self._memory.topic,
+            )
 
     def _lag(self, source_lsn: int) -> float:
         """Milliseconds since the oldest commit that is not durable; the last one seen when the server is behind."""

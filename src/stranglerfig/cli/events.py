@@ -62,7 +62,7 @@ def lines(record: Record) -> Iterator[dict[str, Any]]:
 
     event = record.event
     place = {"topic": record.topic, "partition": record.partition, "position": record.position}
-    if event.datacontenttype in (frames.STREAM, frames.CHUNK, frames.EDGE):
+    if event.datacontenttype in frames.KINDS:
         from stranglerfig.changes import envelope
 
         items = frames.decode(event.datacontenttype, event.data)

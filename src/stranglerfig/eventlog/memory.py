@@ -64,6 +64,11 @@ class MemoryLog:
         if found != partitions:
             raise model.topic_differs(name, found, partitions)
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; see the port."""
+        found = self._find(name).partitions
+        found += [_Partition() for _ in range(len(found), partitions)]
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with its events."""
         self._topics.pop(name, None)

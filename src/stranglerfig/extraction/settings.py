@@ -73,6 +73,13 @@ class ExtractionSettings(Settings):
     routes: Routes
     facade: ContextFacade = Field(default_factory=ContextFacade)
     capture: Literal["native"] = Field(default="native", description="How changes are captured.")
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Over how many partitions of its topic the monolith's changes are divided by key, so that as many"
+        " sync workers apply them. It can be raised, not lowered.",
+    )
     tables: tuple[TableMapping, ...] = Field(min_length=1)
     derive: tuple[DerivedEvent, ...] = ()
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)

@@ -14,6 +14,7 @@ from stranglerfig.runtime.supervise import control_dsn
 
 if TYPE_CHECKING:
     from stranglerfig.capture.capture import CaptureJob
+    from stranglerfig.changes.spread import Spread
     from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.facade.envoy import EnvoyControl
@@ -103,6 +104,7 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD
     done = await _extraction(control, flow.context, "stage = 'done'")
+    spread = await forward_spread(project, found, control) if forward else None
     return CaptureJob(
         pace=Pace(linger=project.estate.linger / 1000),
         context=flow.context,
@@ -112,7 +114,25 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
         outbox=None if forward else found.settings.service.outbox,
         snapshot=flow.snapshot,
         generation=flow.generation,
+        spread=spread,
     )
+
+
+async def forward_spread(project: Project, found: ContextParts, control: str) -> Spread:
+    """How the monolith's changes are divided over the partitions that ``extraction.yaml`` asks for.
+
+    The reverse flow has one partition: it is applied to the monolith, whose triggers and foreign keys must not look
+    away.
+
+    Raises:
+        FigError: what the mapping is refused with; ``database_unreachable``.
+    """
+    from stranglerfig.changes.spread import Spread
+    from stranglerfig.extraction.parting import divided
+
+    retired = await _extraction(control, found.settings.context, "(facts ->> 'retired')::boolean")
+    tables = await divided(project.reveal(project.estate.monolith.database), found, retired=retired)
+    return Spread(found.settings.partitions, tables.keys)
 
 
 async def _extraction(control: str, context: str, expression: LiteralString) -> bool:
