@@ -170,8 +170,8 @@ class Barrier:
     """A point that every partition of a change topic reaches before any goes beyond it.
 
     It opens in all partitions; in the first one what it is about follows (what may not be split by key); it closes in
-    the others (in the first one as well, where it is about nothing). The first partition goes on past the opening once the others have arrived there, the others past the closing
-    once the first one has.
+    the others (in the first one as well, where it is about nothing). The first partition goes on past the opening once
+    the others have arrived there, the others past the closing once the first one has.
 
     Attributes:
         lsn, ordinal: its place; that of an opening lies before what it is about, that of a closing is that of its last
