@@ -178,7 +178,7 @@ class KafkaLog:
             clock.block(0.02)
 
     async def add_partitions(self, name: str, partitions: int) -> None:
-        """Give a topic more partitions; returns when each has a leader."""
+        """Give a topic more partitions; returns when each is led."""
         if await self._call(self._count, name) < partitions:
             await self._call(self._add, name, partitions)
 
@@ -191,6 +191,17 @@ class KafkaLog:
             if error.args[0].code() != KafkaError.INVALID_PARTITIONS:
                 raise
         self._await_leaders(name, partitions)
+        deadline = clock.monotonic() + self._patience
+        while True:
+            try:
+                self._offsets([name], _LATEST)
+                return
+            except KafkaException as error:
+                # A leader is named a moment before it knows.
+                early = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+                if not early or clock.monotonic() >= deadline:
+                    raise
+            clock.block(0.02)
 
     def _count(self, name: str) -> int:
         """The topic's number of partitions, asked of the cluster."""

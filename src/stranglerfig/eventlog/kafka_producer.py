@@ -45,6 +45,7 @@ class Producing:
                 **settings,
             }
         )
+        self._patience = patience
         self._closing = False
         self._polling = threading.Thread(target=self._poll, name="kafka deliveries", daemon=True)
         self._polling.start()
@@ -64,6 +65,7 @@ class Producing:
         loop = asyncio.get_running_loop()
         batch = _Batch(len(events), loop, loop.create_future())
         produce, told = self._producer.produce, batch.told
+        looked = False
         for number, event in enumerate(events):
             key = event.partitionkey
             to = partition if partition is not None else (0 if key is None else -1)
@@ -74,6 +76,11 @@ class Producing:
                 except BufferError:  # what is in the client's queue has to go first
                     await asyncio.sleep(_FULL)
                 except KafkaException as error:
+                    if error.args[0].code() == KafkaError._UNKNOWN_PARTITION and not looked:
+                        # Partitions were added since the client last looked.
+                        looked = True
+                        await asyncio.to_thread(self._producer.list_topics, topic, self._patience)
+                        continue
                     batch.told(number, error.args[0], None)
                     break
         await batch.done
