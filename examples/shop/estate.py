@@ -30,6 +30,8 @@ from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
+CODE = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "src")))
+"""Where programs find this checkout's own code, whatever is installed."""
 
 
 def listening() -> socket.socket:
@@ -154,7 +156,7 @@ class Estate:
             "SHOP_FIG_DSN": self.shop_server.dsn("shop", "fig"),
             "INVENTORY_FIG_DSN": self.inventory_server.dsn("inventory", "fig"),
             "SHOP_TEST_DSN": self.shop_server.dsn("shop", "shop_app"),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": CODE,
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
         }
 
@@ -185,7 +187,7 @@ class Estate:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=cwd,
-                env=dict(os.environ) | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"} | dict(environment),
+                env=dict(os.environ) | {"PYTHONPATH": CODE, "PYTHONUNBUFFERED": "1"} | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
