@@ -78,7 +78,7 @@ class ExtractionSettings(Settings):
         ge=1,
         le=64,
         description="Over how many partitions of its topic the monolith's changes are divided by key, so that as many"
-        " sync workers apply them. It can be raised, not lowered.",
+        " sync workers apply them. It can be raised, and be set back to 1.",
     )
     tables: tuple[TableMapping, ...] = Field(min_length=1)
     derive: tuple[DerivedEvent, ...] = ()

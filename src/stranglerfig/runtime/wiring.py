@@ -118,8 +118,8 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     )
 
 
-async def forward_spread(project: Project, found: ContextParts, control: str) -> Spread:
-    """How the monolith's changes are divided over the partitions that ``extraction.yaml`` asks for.
+async def forward_spread(project: Project, found: ContextParts, control: str) -> Spread | None:
+    """How the monolith's changes are divided over the partitions that ``extraction.yaml`` asks for; None for one.
 
     The reverse flow has one partition: it is applied to the monolith, whose triggers and foreign keys must not look
     away.
@@ -130,6 +130,8 @@ async def forward_spread(project: Project, found: ContextParts, control: str) ->
     from stranglerfig.changes.spread import Spread
     from stranglerfig.extraction.parting import divided
 
+    if found.settings.partitions == 1:
+        return None
     retired = await _extraction(control, found.settings.context, "(facts ->> 'retired')::boolean")
     tables = await divided(project.reveal(project.estate.monolith.database), found, retired=retired)
     return Spread(found.settings.partitions, tables.keys)

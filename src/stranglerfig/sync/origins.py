@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import psycopg
+from psycopg import sql
 
 from stranglerfig.changes.model import is_origin_of
 from stranglerfig.foundation import postgres
@@ -57,7 +58,7 @@ async def lacks_replica_role(conn: postgres.Connection) -> str | None:
     """The role, quoted, when several partitions cannot be applied by it."""
     if await may_replicate(conn):
         return None
-    return str(await postgres.value(conn, "SELECT quote_ident(current_user)"))
+    return sql.Identifier(str(await postgres.value(conn, "SELECT current_user"))).as_string()
 
 
 def no_replica_role(role: str) -> FigError:

@@ -337,5 +337,5 @@ async def test_a_role_that_may_not_look_away_is_refused(postgres: Server, postgr
         assert found is not None
         assert (found["code"], found["context"]["statement"]) == (
             "partitions_need_replica_role",
-            f"GRANT SET ON PARAMETER session_replication_role TO {role}",
+            f'GRANT SET ON PARAMETER session_replication_role TO "{role}"',
         )

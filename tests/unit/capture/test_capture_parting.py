@@ -191,16 +191,16 @@ async def appended(log: MemoryLog, partitions: int) -> list[list[Item]]:
 
 @given(
     streams(),
-    st.lists(st.tuples(st.integers(0, 9), st.sampled_from([1, 2, 3]), st.integers(1, 6)), max_size=6),
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from([1, 2, 3]), st.integers(1, 6), st.booleans()), max_size=6),
     st.data(),
 )
 async def test_a_capture_that_dies_anywhere_and_is_given_partitions_loses_and_doubles_nothing(
-    parts: list[Part], lives: list[tuple[int, int, int]], data: st.DataObject
+    parts: list[Part], lives: list[tuple[int, int, int, bool]], data: st.DataObject
 ) -> None:
-    """Each life begins where the source was told, with as many partitions as are wanted by then."""
+    """Each life begins where the source was told, with as many partitions as are wanted by then, or one again."""
     log = MemoryLog()
     state, told, known, seen = STATE, 0, 1, 0
-    for left, wanted, batch in [*lives, (1_000_000, 3, 2)]:
+    for left, wanted, batch, back in [*lives, (1_000_000, 3, 2, False)]:
         memory = FallingMemory(log, left)
         known = await memory.prepare(max(known, wanted))
         durable = tuple([await memory.durable(state, number) for number in range(known)])
@@ -209,7 +209,7 @@ async def test_a_capture_that_dies_anywhere_and_is_given_partitions_loses_and_do
             nonlocal state
             state = state.turning(lsn, spread)
 
-        parting = Parting(Spread(known, KEYS) if known > 1 else Spread(), seen, durable)
+        parting = Parting(Spread() if known == 1 or back else Spread(known, KEYS), seen, durable)
         writer = Writer(memory, 1, spreads=state.spreads, parting=parting, turned=turned)
         start = next(n for n, part in enumerate(parts) if part.transaction.lsn > told or n == len(parts) - 1)
         try:
