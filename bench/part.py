@@ -1,4 +1,4 @@
-"""``python -m bench.part capture|sync JOB``: one of the two processes as ``fig up`` runs them, for one flow.
+"""``python -m bench.part capture|sync|worker JOB``: one of the processes as ``fig up`` runs them, for one flow.
 
 Reads a pickled job and the log's address from the file JOB, says ``ready``, waits for a line on standard input, then
 works until SIGTERM. Its reports go to JOB.report, the most memory that it held to JOB.peak.
@@ -9,21 +9,40 @@ from __future__ import annotations
 import asyncio
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvloop
 
+from stranglerfig.eventlog.leases import Leases
 from stranglerfig.eventlog.postgres import PostgresLog
+from stranglerfig.foundation.postgres import Kept
+from stranglerfig.runtime.flowing import Report
+from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
 from stranglerfig.runtime.supervise import until_signal
+from stranglerfig.sync.target import SyncJob
+from stranglerfig.sync.workers import Share
 
 
 def peak_megabytes(pid: int | str = "self") -> float:
     """The most memory that a process has held (VmHWM)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+async def _share(dsn: str, job: SyncJob, log: PostgresLog, report: Report) -> None:
+    """One of several workers, as ``fig run sync`` is one."""
+    leases = Kept(dsn, what="sync leases")
+    partitions = Partitions(job, None, log, log, report)
+    share = Share(log, job.topic, Leases(leases.session, "sync"), partitions.work)
+    partitions.count = lambda: share.partitions
+    try:
+        await share.run()
+    finally:
+        await leases.close()
 
 
 async def _work(part: str, file: Path) -> None:
@@ -39,6 +58,8 @@ async def _work(part: str, file: Path) -> None:
 
     if part == "capture":
         from stranglerfig.capture.capture import run
+    elif part.startswith("worker"):
+        run = partial(_share, dsn)
     else:
         from stranglerfig.sync.apply import run  # type: ignore[assignment]
     await log.migrate()
