@@ -277,6 +277,24 @@ async def test_what_is_large_or_moves_keys_is_applied_alone(postgres: Server, po
             )
 
 
+async def test_another_snapshot_is_met_by_all_partitions(postgres: Server, postgres_b: Server) -> None:
+    rng = random.Random(3)
+    async with estate(postgres, postgres_b) as made:
+        made.capture(2)
+        made.sync(0, 1)
+        await clock.until(made.streaming, timeout=20, what="the stream to begin")
+        await _traffic(made.source, rng, 60, Direction.FORWARD)
+        await made.kill("capture")
+        await _traffic(made.source, rng, 20, Direction.FORWARD)
+        made.capture_job = replace(made.capture_job, generation=2)
+        made.told["capture"] = {}
+        made.capture(2)
+        await clock.until(made.streaming, timeout=20, what="the stream to begin again")
+        await _traffic(made.source, rng, 60, Direction.FORWARD)
+        await made.equal()
+        assert await s.rows(made.target, "SELECT DISTINCT generation FROM fig.applied") == [(2,)]
+
+
 async def test_a_change_that_is_refused_holds_all_at_the_next_barrier(postgres: Server, postgres_b: Server) -> None:
     async with estate(postgres, postgres_b) as made:
         made.capture(3)
