@@ -16,15 +16,12 @@ from typing import Any
 import orjson
 import uvloop
 
-from stranglerfig.eventlog.leases import Leases
 from stranglerfig.eventlog.postgres import PostgresLog
-from stranglerfig.foundation.postgres import Kept
 from stranglerfig.runtime.flowing import Report
 from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
 from stranglerfig.runtime.supervise import until_signal
 from stranglerfig.sync.target import SyncJob
-from stranglerfig.sync.workers import Share
 
 
 def peak_megabytes(pid: int | str = "self") -> float:
@@ -33,16 +30,13 @@ def peak_megabytes(pid: int | str = "self") -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-async def _share(dsn: str, job: SyncJob, log: PostgresLog, report: Report) -> None:
-    """One of several workers, as ``fig run sync`` is one."""
-    leases = Kept(dsn, what="sync leases")
+async def _several(part: str, job: SyncJob, log: PostgresLog, report: Report) -> None:
+    """A worker of the partitions that its name ends with: ``worker01`` has two. (Who has which is not measured.)"""
     partitions = Partitions(job, None, log, log, report)
-    share = Share(log, job.topic, Leases(leases.session, "sync"), partitions.work)
-    partitions.count = lambda: share.partitions
-    try:
-        await share.run()
-    finally:
-        await leases.close()
+    partitions.count = lambda: 2
+    async with asyncio.TaskGroup() as group:
+        for number in part.removeprefix("worker"):
+            group.create_task(partitions.work(int(number)))
 
 
 async def _work(part: str, file: Path) -> None:
@@ -59,7 +53,7 @@ async def _work(part: str, file: Path) -> None:
     if part == "capture":
         from stranglerfig.capture.capture import run
     elif part.startswith("worker"):
-        run = partial(_share, dsn)
+        run = partial(_several, part)
     else:
         from stranglerfig.sync.apply import run  # type: ignore[assignment]
     await log.migrate()

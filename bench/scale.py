@@ -28,7 +28,7 @@ class Divided(Flow):
     def jobs(self) -> dict[str, Any]:
         found = super().jobs
         capture = replace(found["capture"], spread=Spread(PARTITIONS, KEYS))
-        return {"capture": capture, "worker": found["sync"], "worker2": found["sync"]}
+        return {"capture": capture, **dict.fromkeys(("worker01", "worker0", "worker1"), found["sync"])}
 
     def only(self, *parts: str) -> float:
         """End what runs, and have these parts run; returns when they were let go."""
@@ -53,13 +53,13 @@ def scale(context: Context) -> list[Result]:
             flow(context, "sync_workers", here, there, log, ONE_TO_ONE, kind=Divided) as ours,
         ):
             assert isinstance(ours, Divided)
-            ours.only("capture", "worker")
+            ours.only("capture", "worker01")
             ours.await_snapshot(180)
             script = folder / "adjust.sql"
             script.write_text(ADJUST.format(items=ITEMS))
             rates: list[float] = []
             notes: list[str] = []
-            for workers in (("worker",), ("worker", "worker2")):
+            for workers in (("worker01",), ("worker0", "worker1")):
                 ours.only("capture")
                 context.say(f"sync_workers: {transactions:,} one-row transactions pile up in the log")
                 pgbench.finish(
