@@ -18,7 +18,7 @@ from stranglerfig.foundation import tasks
 from stranglerfig.foundation.errors import FigError
 
 LEASE = 3.0
-"""Seconds after which the partitions of a worker that is gone are taken over."""
+"""Seconds after which the partitions of a worker that is gone are free; the others look every third of it."""
 LOOK = 0.5
 _COUNT_EVERY = 4
 
