@@ -82,9 +82,11 @@ class Flow:
             "sync": SyncJob(CONTEXT, Direction.FORWARD, self.target, OURS.topic, OURS.origin, self.mapping),
         }
 
-    def load(self) -> None:
-        """Start both processes, up to where they would begin their work."""
+    def load(self, *parts: str) -> None:
+        """Start the processes (all, unless some are named), up to where they would begin their work."""
         for part, job in self.jobs.items():
+            if parts and part not in parts:
+                continue
             file = self.folder / f"{part}.job"
             file.write_bytes(pickle.dumps((job, self.log)))
             with (self.folder / f"{part}.log").open("ab") as errors:
@@ -182,13 +184,21 @@ class Flow:
 
 @contextmanager
 def flow(
-    context: Context, name: str, source: str, target: str, log: str, tables: Sequence[dict[str, Any]], **options: Any
+    context: Context,
+    name: str,
+    source: str,
+    target: str,
+    log: str,
+    tables: Sequence[dict[str, Any]],
+    *,
+    kind: type[Flow] = Flow,
+    **options: Any,
 ) -> Iterator[Flow]:
     """A flow whose processes have not been started; they are ended and the source's slot is dropped afterwards."""
     with context.folder("flow") as folder:
         mapping = compiled(source, target, tables)
         asyncio.run(_guard(target, mapping))
-        made = Flow(context, folder, name, source, target, log, mapping, **options)
+        made = kind(context, folder, name, source, target, log, mapping, **options)
         try:
             yield made
         finally:

@@ -1,4 +1,4 @@
-"""``python -m bench.part capture|sync JOB``: one of the two processes as ``fig up`` runs them, for one flow.
+"""``python -m bench.part capture|sync|worker JOB``: one of the processes as ``fig up`` runs them, for one flow.
 
 Reads a pickled job and the log's address from the file JOB, says ``ready``, waits for a line on standard input, then
 works until SIGTERM. Its reports go to JOB.report, the most memory that it held to JOB.peak.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,26 @@ import orjson
 import uvloop
 
 from stranglerfig.eventlog.postgres import PostgresLog
+from stranglerfig.runtime.flowing import Report
+from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
 from stranglerfig.runtime.supervise import until_signal
+from stranglerfig.sync.target import SyncJob
 
 
 def peak_megabytes(pid: int | str = "self") -> float:
     """The most memory that a process has held (VmHWM)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+async def _several(part: str, job: SyncJob, log: PostgresLog, report: Report) -> None:
+    """A worker of the partitions that its name ends with: ``worker01`` has two. (Who has which is not measured.)"""
+    partitions = Partitions(job, None, log, log, report)
+    partitions.count = lambda: 2
+    async with asyncio.TaskGroup() as group:
+        for number in part.removeprefix("worker"):
+            group.create_task(partitions.work(int(number)))
 
 
 async def _work(part: str, file: Path) -> None:
@@ -39,6 +52,8 @@ async def _work(part: str, file: Path) -> None:
 
     if part == "capture":
         from stranglerfig.capture.capture import run
+    elif part.startswith("worker"):
+        run = partial(_several, part)
     else:
         from stranglerfig.sync.apply import run  # type: ignore[assignment]
     await log.migrate()

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import append, cutover, facade, memory, messages, schemas, snapshot, stream, up
+from bench import append, cutover, facade, memory, messages, scale, schemas, snapshot, stream, up
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -32,6 +32,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("snapshot_mapped",), snapshot.mapped),
     (("stream_latency_p50", "stream_latency_p99"), stream.latency),
     (("backlog",), stream.backlog),
+    (("sync_workers",), scale.scale),
     (("memory",), memory.peaks),
     (("log_append",), append.appended),
     (("schema_lookup", "schema_check"), schemas.governed),

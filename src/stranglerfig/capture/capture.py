@@ -17,10 +17,12 @@ from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory, forget, resume
 from stranglerfig.capture.model import PERMANENT, Server, State
+from stranglerfig.capture.parting import Parting
 from stranglerfig.capture.relay import Relay
 from stranglerfig.capture.stream import Stream
-from stranglerfig.capture.writing import Pace
+from stranglerfig.capture.writing import Life, Pace
 from stranglerfig.changes.model import Direction, names
+from stranglerfig.changes.spread import Spread
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
@@ -44,6 +46,8 @@ class CaptureJob:
         outbox: the outbox table, whose inserted rows become events of their own topics.
         snapshot: whether to begin with what the tables hold.
         generation: a higher one than before asks to begin anew.
+        spread: how transactions are divided over how many partitions of the topic at least; None: they are not, and
+            partitions that somebody adds stay empty.
         pace: how often to look, acknowledge and send heartbeats.
         through: the Kafka Connect cluster whose Debezium reads the source; None: we read it ourselves.
     """
@@ -55,6 +59,7 @@ class CaptureJob:
     outbox: str | None = None
     snapshot: bool = True
     generation: int = 1
+    spread: Spread | None = None
     pace: Pace = field(default_factory=Pace)
     through: Through | None = None
 
@@ -62,6 +67,10 @@ class CaptureJob:
     def what(self) -> str:
         """How its sessions name themselves."""
         return f"capture {self.context} {self.direction}"
+
+    def wanted(self, partitions: int) -> Spread:
+        """The spread over the ``partitions`` that the topic has."""
+        return Spread() if self.spread is None or partitions == 1 else self.spread.over(partitions)
 
     @property
     def engine(self) -> str:
@@ -134,14 +143,15 @@ async def _accepted(memory: Memory, table: str) -> None:
 
 async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
     """One life: place checked or made, then the stream until it fails."""
-    await memory.prepare()
+    partitions = await memory.prepare(job.spread.partitions if job.spread is not None else 1)
+    wanted = job.wanted(partitions)
     async with postgres.session(job.dsn, what=job.what) as conn:
         server = await slot.server(conn)
         if job.through is not None:
             await relay.check(conn, job.published)
         state = await memory.state()
         if model.must_begin(state, wanted=job.snapshot, generation=job.generation):
-            state = await _begin(job, conn, server, state, memory, facts)
+            state = await _begin(job, conn, server, state, memory, facts, wanted)
         else:
             assert state is not None
             model.check_engine(state, job.engine)
@@ -149,21 +159,25 @@ async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
             found = await slot.facts(conn, name)
             published = await slot.publication(conn, name)
             model.check_place(state, server, found, published, frozenset(job.published))
-    after = await memory.durable(state)
-    parts: dict[str, Any] = {
-        "dsn": job.dsn,
-        "context": job.context,
-        "direction": job.direction,
-        "tables": job.tables,
-        "outbox_table": job.outbox,
-        "memory": memory,
-        "state": state,
-        "after": after,
-        "facts": facts,
-        "pace": job.pace,
-    }
-    engine = Stream(**parts) if job.through is None else Relay(**parts, through=job.through)
-    await engine.run()
+    parting = None
+    if state.spreads or wanted.partitions > 1:
+        durable = tuple([await memory.durable(state, number) for number in range(partitions)])
+        parting = Parting(wanted, server.lsn, durable)
+    life = Life(
+        dsn=job.dsn,
+        context=job.context,
+        direction=job.direction,
+        tables=job.tables,
+        outbox_table=job.outbox,
+        memory=memory,
+        state=state,
+        after=await memory.durable(state) if parting is None else parting.after,
+        facts=facts,
+        pace=job.pace,
+        parting=parting,
+        divides=job.spread is not None,
+    )
+    await (Stream(life) if job.through is None else Relay(life, job.through)).run()
 
 
 async def _begin(
@@ -173,6 +187,7 @@ async def _begin(
     former: State | None,
     memory: Memory,
     facts: Facts,
+    wanted: Spread,
 ) -> State:
     """A new slot, and what the tables held when it was made."""
     name = names(job.context, job.direction).slot
@@ -196,6 +211,7 @@ async def _begin(
             created=point,
             acknowledged=point,
             engine=job.engine,
+            spreads=_first_spreads(job, former, wanted),
         )
         await memory.remember(state)
         if not job.snapshot:
@@ -204,13 +220,28 @@ async def _begin(
         facts.become("snapshot")
         # A streamed transaction's commit may stand at the consistent point itself; the snapshot stands before it.
         relations = await snapshot.take(
-            job.dsn, job.what, job.tables, exported, point - 1, state.generation, memory, facts
+            job.dsn,
+            job.what,
+            job.tables,
+            exported,
+            point - 1,
+            state.generation,
+            memory,
+            facts,
+            partitions=wanted.partitions,
         )
     finally:
         await wire.hang_up(sender)
     state = replace(state, snapshot="done", relations=tuple(relations))
     await memory.remember(state)
     return state
+
+
+def _first_spreads(job: CaptureJob, former: State | None, wanted: Spread) -> tuple[tuple[int, Spread], ...]:
+    """What holds from the new slot on: the wanted spread where nothing was before it, or behind a snapshot's barrier;
+    else the former one, until the stream turns."""
+    spread = wanted if former is None or job.snapshot else former.spread
+    return ((0, spread),) if spread.partitions > 1 else ()
 
 
 async def pause(context: str, direction: Direction, through: Through | None) -> None:

@@ -24,6 +24,7 @@ from stranglerfig.changes.model import (
     SourcePosition,
     Transaction,
     Value,
+    is_origin_of,
 )
 from stranglerfig.foundation.errors import FigError
 
@@ -159,7 +160,8 @@ class Decoder:
         types: names by (type oid, modifier); filled by the caller before a relation message with others is fed.
         tables: ``schema.name`` of the tables whose changes are wanted.
         aside: the one whose inserted rows come out as :class:`Aside`.
-        drop_origin: transactions that carry this origin are ours, made by the opposite direction.
+        drop_origin: transactions that carry this origin, or that of a partition of its flow, are ours, made by the
+            opposite direction.
         keep_message: whether a transactional message (prefix, content) is kept.
         after: what is at or below this position is durable already, and is passed over.
         baseline: the shapes that tables had at ``after``.
@@ -358,7 +360,7 @@ class Decoder:
             if not self.open:
                 raise ValueError("an origin outside transactions")
             name, _ = _text(data, 9)
-            if self._drop_origin and name == self._drop_origin:
+            if self._drop_origin and is_origin_of(name, self._drop_origin):
                 self._skip = True
         elif kind == 84:  # T
             self._truncate(data)

@@ -6,15 +6,16 @@ something else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 import orjson
 
+from stranglerfig.capture import pack
 from stranglerfig.capture.decode import WHOLE
 from stranglerfig.capture.model import State
-from stranglerfig.capture.pack import source_of
 from stranglerfig.changes import frames
-from stranglerfig.changes.model import Direction, SourcePosition, Transaction, names
+from stranglerfig.changes.model import Barrier, Direction, SourcePosition, Transaction, names
 from stranglerfig.eventlog.model import Event
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, ids
@@ -28,17 +29,44 @@ class Memory:
         self.log = log
         self.topic = names(context, direction).topic
         self.states = f"fig.capture.{context}.{direction}"
-        self.source = source_of(context, direction)
+        self.source = pack.source_of(context, direction)
 
-    async def prepare(self) -> None:
-        """Create the topics when they are not there."""
-        await self.log.create_topic(self.topic)
+    async def prepare(self, partitions: int = 1) -> int:
+        """Create the topics when they are not there; returns how many partitions the topic of changes has.
+
+        It gets ``partitions`` at least; where somebody gave it more, it keeps them.
+        """
+        found = await self.log.topic(self.topic)
+        if found is None:
+            await self.log.create_topic(self.topic, partitions=partitions)
+        elif found.partitions < partitions:
+            await self.log.add_partitions(self.topic, partitions)
         await self.log.create_topic(self.states)
+        return max(partitions, 0 if found is None else found.partitions)
 
-    async def append(self, events: Sequence[Event]) -> None:
-        """Append to the topic of changes, in as many records as the log's limit wants."""
+    async def partitions(self) -> int:
+        """How many partitions the topic of changes has now."""
+        found = await self.log.topic(self.topic)
+        return 0 if found is None else found.partitions
+
+    async def append(self, events: Sequence[Event], partition: int = 0) -> None:
+        """Append to a partition of the topic of changes, in as many records as the log's limit wants."""
         limit = self.log.capabilities.max_event_bytes
-        await self.log.append(self.topic, [part for event in events for part in frames.split(event, limit)])
+        records = [part for event in events for part in frames.split(event, limit)]
+        await self.log.append(self.topic, records, partition=partition)
+
+    async def fence(self, barrier: Barrier) -> None:
+        """Append a snapshot's barrier to every partition that it is for; nothing where there is one alone."""
+        # Where what it is about ends, the first partition knows by itself.
+        for partition in range(1 if barrier.closes or barrier.partitions == 1 else 0, barrier.partitions):
+            event = pack.barrier(
+                barrier,
+                source=self.source,
+                generation=barrier.generation,
+                partition=partition,
+                now=clock.now(),
+            )
+            await self.append([event], partition)
 
     async def state(self) -> State | None:
         """The newest state, or None for a flow that never began."""
@@ -53,22 +81,40 @@ class Memory:
         event = Event(ids.new_id(), self.source, "fig.CaptureState", clock.now(), orjson.dumps(state.as_dict()))
         await self.log.append(self.states, [event])
 
-    async def durable(self, state: State) -> SourcePosition:
-        """The last source position that the log has; at least everything before the slot."""
+    async def durable(self, state: State, partition: int = 0) -> SourcePosition:
+        """The last source position that a partition of the log has; at least everything before the slot."""
         beginning = SourcePosition(state.created - 1, WHOLE)
         topic = await self.log.topic(self.topic)
-        if topic is None or topic.next_positions[0] == 0:
+        if topic is None or partition >= topic.partitions or topic.next_positions[partition] == 0:
             return beginning
-        records = await self.log.read(self.topic, 0, topic.next_positions[0] - 1, max_records=1)
+        records = await self.log.read(self.topic, partition, topic.next_positions[partition] - 1, max_records=1)
         if not records or not records[0].event.id.startswith(f"{state.generation}-"):
             return beginning  # nothing is kept, or it was written under a former slot
         event = records[0].event
         if frames.PART in event.datacontenttype:
             return beginning  # what is written again, sync tells by its position
         last = frames.decode(event.datacontenttype, event.data)[-1]
+        if isinstance(last, Barrier):
+            return max(beginning, last.position)
         if not isinstance(last, Transaction):
             return beginning
         return SourcePosition(last.lsn, WHOLE if last.end else last.first + len(last.items) - 1)
+
+
+class Remembered:
+    """A flow's state, remembered durably before it counts; one change of it at a time."""
+
+    def __init__(self, memory: Memory, state: State) -> None:
+        self._memory = memory
+        self.state = state
+        self._changing = asyncio.Lock()
+
+    async def become(self, change: Callable[[State], State]) -> None:
+        """Remember what ``change`` makes of the newest state."""
+        async with self._changing:
+            state = change(self.state)
+            await self._memory.remember(state)
+            self.state = state
 
 
 async def resume(log: EventLog, context: str, direction: Direction, table: str) -> None:

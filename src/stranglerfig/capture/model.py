@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stranglerfig.changes.model import Column, Relation, lsn_text
+from stranglerfig.changes.spread import Spread
 from stranglerfig.foundation.errors import FigError
 
 AGAIN = "Take a new snapshot of this flow: it begins with a new slot."
@@ -110,6 +111,9 @@ class PublicationFacts:
     tables: frozenset[str]
 
 
+_COMPOUND = frozenset({"relations", "accepted", "spreads"})
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What capture remembers of a flow, as its newest record in the log.
@@ -123,6 +127,8 @@ class State:
         accepted: tables whose new shape a person has accepted.
         engine: what reads the source: ``native`` or ``debezium``. Their positions differ, so a flow keeps its engine.
         raw: of Debezium's raw topic, the offset to read on from; -1 before the topic was made.
+        spreads: how transactions are divided over the topic's partitions, each from a commit LSN on, in order; none
+            while there is one partition.
     """
 
     slot: str
@@ -138,14 +144,18 @@ class State:
     accepted: tuple[str, ...] = field(default=())
     engine: str = "native"
     raw: int = -1
+    spreads: tuple[tuple[int, Spread], ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            **{name: getattr(self, name) for name in self.__slots__ if name not in ("relations", "accepted")},
+        shown = {
+            **{name: getattr(self, name) for name in self.__slots__ if name not in _COMPOUND},
             "relations": [[r.schema, r.name, [[c.name, c.type, c.key] for c in r.columns]] for r in self.relations],
             "accepted": list(self.accepted),
         }
+        if self.spreads:
+            shown["spreads"] = [[lsn, spread.as_dict()] for lsn, spread in self.spreads]
+        return shown
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> State:
@@ -154,11 +164,27 @@ class State:
             Relation(schema, name, tuple(Column(*column) for column in columns))
             for schema, name, columns in found["relations"]
         )
-        return cls(**{**found, "relations": relations, "accepted": tuple(found["accepted"])})
+        spreads = tuple((lsn, Spread.from_dict(spread)) for lsn, spread in found.get("spreads", ()))
+        return cls(**{**found, "relations": relations, "accepted": tuple(found["accepted"]), "spreads": spreads})
 
     def accepting(self, table: str) -> State:
         """The state in which ``table``'s next shape is taken as it comes."""
         return replace(self, accepted=tuple({*self.accepted, table}))
+
+    @property
+    def spread(self) -> Spread:
+        """The newest."""
+        return self.spreads[-1][1] if self.spreads else Spread()
+
+    def turning(self, lsn: int, spread: Spread) -> State:
+        """The state in which transactions from ``lsn`` on are divided by ``spread``."""
+        return replace(self, spreads=(*(self.spreads or ((0, Spread()),)), (lsn, spread)))
+
+    def acknowledging(self, lsn: int) -> State:
+        """The state in which ``lsn`` is acknowledged; spreads of what is all before it are forgotten."""
+        # A transaction may begin its commit where the one before ends: only beyond that is it in.
+        over = [n for n, (begins, _) in enumerate(self.spreads) if begins < lsn]
+        return replace(self, acknowledged=lsn, spreads=self.spreads[over[-1] :] if over else self.spreads)
 
     def baseline(self) -> dict[str, Relation]:
         """The shapes to compare with: those that nobody has accepted anew."""

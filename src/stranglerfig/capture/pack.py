@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import groupby
 
 import orjson
 
 from stranglerfig.capture.decode import Loose, Part
 from stranglerfig.changes import frames
-from stranglerfig.changes.model import Direction, Message, SnapshotChunk, SnapshotEdge, Transaction
+from stranglerfig.changes.model import Barrier, Direction, Message, SnapshotChunk, SnapshotEdge, Transaction
 from stranglerfig.eventlog.model import Event
 
 MOST_CHANGES = 5000
@@ -29,7 +30,7 @@ def at(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
-def pack(parts: Iterable[Part], *, source: str, generation: int) -> list[Event]:
+def pack(parts: Iterable[Part], *, source: str, generation: int, partition: int = 0) -> list[Event]:
     """Frames of up to 5000 changes or about 1 MB, in order."""
     events: list[Event] = []
     group: list[Transaction] = []
@@ -37,21 +38,48 @@ def pack(parts: Iterable[Part], *, source: str, generation: int) -> list[Event]:
     for part in parts:
         count = len(part.transaction.items)
         if group and (changes + count > MOST_CHANGES or size + part.size > MOST_BYTES):
-            events.append(_frame(group, source, generation))
+            events.append(_frame(group, source, generation, partition))
             group, changes, size = [], 0, 0
         group.append(part.transaction)
         changes += count
         size += part.size
     if group:
-        events.append(_frame(group, source, generation))
+        events.append(_frame(group, source, generation, partition))
     return events
 
 
-def _frame(group: list[Transaction], source: str, generation: int) -> Event:
+def mixed(
+    items: Iterable[Part | Barrier], *, source: str, generation: int, partition: int, now: datetime
+) -> list[Event]:
+    """Frames and barriers of one partition, in order."""
+    events: list[Event] = []
+    for is_part, group in groupby(items, key=lambda item: isinstance(item, Part)):
+        if is_part:
+            parts = [item for item in group if isinstance(item, Part)]
+            events += pack(parts, source=source, generation=generation, partition=partition)
+        else:
+            barriers = [item for item in group if isinstance(item, Barrier)]
+            events += [
+                barrier(item, source=source, generation=generation, partition=partition, now=now) for item in barriers
+            ]
+    return events
+
+
+def barrier(found: Barrier, *, source: str, generation: int, partition: int, now: datetime) -> Event:
+    """A record with a barrier; somebody waits for it."""
+    number = f"{generation}-p{partition}-barrier-{found.lsn:x}-{found.ordinal}{'-end' if found.closes else ''}"
+    return Event(
+        number, source, "fig.Barrier", now, frames.encode_barrier(found), frames.BARRIER, subject=frames.URGENT
+    )
+
+
+def _frame(group: list[Transaction], source: str, generation: int, partition: int) -> Event:
     """A record; its subject is ``urgent`` when somebody waits for a message in it."""
     first, last = group[0], group[-1]
     until = last.first + len(last.items) - 1
-    number = f"{generation}-{first.lsn:x}-{first.first}-{last.lsn:x}-{until}{'' if last.end else '-part'}"
+    # Ids are unique in the topic, not in a partition only.
+    where = f"p{partition}-" if partition else ""
+    number = f"{generation}-{where}{first.lsn:x}-{first.first}-{last.lsn:x}-{until}{'' if last.end else '-part'}"
     urgent = frames.URGENT if any(messages(transaction) for transaction in group) else None
     return Event(
         number, source, "fig.Changes", at(last.committed_at), frames.encode(group), frames.STREAM, subject=urgent

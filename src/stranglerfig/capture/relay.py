@@ -18,13 +18,11 @@ from stranglerfig.capture.assemble import Assembler, Raw, shapes_of
 from stranglerfig.capture.connect import Connect, Status, failed
 from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.decode import Drifted, Outcome, Part
-from stranglerfig.capture.facts import Facts
-from stranglerfig.capture.memory import Memory
-from stranglerfig.capture.model import State
+from stranglerfig.capture.memory import Remembered
 from stranglerfig.capture.raw import RawTopic
 from stranglerfig.capture.texts import Shape
-from stranglerfig.capture.writing import Pace, Writing, ours
-from stranglerfig.changes.model import Direction, SourcePosition, names
+from stranglerfig.capture.writing import Life, Writing, ours
+from stranglerfig.changes.model import Direction, names
 from stranglerfig.databases.model import Finding
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
@@ -82,52 +80,31 @@ async def findings(conn: postgres.Connection, published: Sequence[str]) -> list[
 
 
 class Relay:
-    """One life of a flow through Debezium; ends by failing or by being cancelled.
+    """One life of a flow through Debezium, on the cluster ``through``; ends by failing or by being cancelled."""
 
-    The arguments are those of ``Stream``, and ``through`` where Connect and Kafka are.
-    """
-
-    def __init__(
-        self,
-        *,
-        dsn: str,
-        context: str,
-        direction: Direction,
-        tables: Sequence[str],
-        outbox_table: str | None,
-        memory: Memory,
-        state: State,
-        after: SourcePosition,
-        facts: Facts,
-        pace: Pace,
-        through: Through,
-    ) -> None:
-        self._dsn = dsn
-        self._context, self._direction = context, direction
-        self._what = f"capture {context} {direction}"
-        self._slot = names(context, direction).slot
-        self._connector = debezium.connector_name(context, direction)
-        self._published = (*tables, *([outbox_table] if outbox_table else []))
-        self._memory = memory
-        self._state = state
-        self._facts = facts
-        self._pace = pace
+    def __init__(self, life: Life, through: Through) -> None:
+        self._life = life
+        self._what = life.what
+        self._slot = names(life.context, life.direction).slot
+        self._connector = debezium.connector_name(life.context, life.direction)
+        self._kept = Remembered(life.memory, life.state)
+        self._facts = life.facts
+        self._pace = life.pace
         self._through = through
-        self._log = Writing(memory, facts, context=context, what=self._what, outbox_table=outbox_table, state=state)
+        self._log = Writing(life, self._kept)
         self._assembler = Assembler(
-            tables=tables,
-            aside=outbox_table,
-            keep_message=ours(context),
-            after=after,
-            baseline=state.baseline(),
+            tables=life.tables,
+            aside=life.outbox_table,
+            keep_message=ours(life.context),
+            after=life.after,
+            baseline=life.state.baseline(),
         )
-        self._after = after
         self._reading: tuple[int, str] | None = None
         self._begins = 0
         self._doubtful = True
         self._confirmed = 0
-        self._durable = facts.lsn = state.acknowledged
-        self._offset = max(state.raw, 0)
+        self._durable = life.facts.lsn = life.state.acknowledged
+        self._offset = max(life.state.raw, 0)
         self._trimmed = self._offset
         self._oldest = 0
         self._heard = clock.monotonic()
@@ -139,10 +116,10 @@ class Relay:
             FigError: what :class:`Stream` raises, and of Debezium ``connect_unreachable``, ``connector_failed``,
                 ``connector_interrupted``, ``connector_invalid``, ``kafka_unreachable``, ``raw_topic_lost`` …
         """
-        generation = self._state.generation
-        topic = debezium.raw_topic(self._context, self._direction, generation)
+        life = self._life
+        topic = debezium.raw_topic(life.context, life.direction, life.state.generation)
         async with (
-            postgres.session(self._dsn, what=self._what) as conn,
+            postgres.session(life.dsn, what=self._what) as conn,
             Connect(self._through.url) as connect,
             RawTopic(topic, self._through.servers, self._through.client) as raw,
         ):
@@ -161,14 +138,14 @@ class Relay:
 
     async def _begin(self, conn: postgres.Connection, connect: Connect, raw: RawTopic) -> None:
         """Make the connector begin anew at the slot, and learn from which record on its words are whole."""
-        name, state = self._connector, self._state
-        if state.raw < 0:
+        name, life = self._connector, self._life
+        if life.state.raw < 0:
             await raw.create()
-            await self._remember(replace(state, raw=0))
+            await self._kept.become(lambda state: replace(state, raw=0))
         await connect.configure(
             name,
             debezium.configuration(
-                self._context, self._direction, self._dsn, self._published, state.generation, self._through
+                life.context, life.direction, life.dsn, life.published, life.state.generation, self._through
             ),
         )
         await connect.stop(name)
@@ -234,8 +211,8 @@ class Relay:
             if (again := self._assembler.again) is not None:
                 self._assembler.again = None
                 await raw.seek(again)
-            if self._offset - self._trimmed > _TRIM_RECORDS and self._state.raw > self._trimmed:
-                self._trimmed = self._state.raw
+            if self._offset - self._trimmed > _TRIM_RECORDS and self._kept.state.raw > self._trimmed:
+                self._trimmed = self._kept.state.raw
                 await raw.trim(self._trimmed)
             if drift := next((o.drift for o in outcomes if isinstance(o, Drifted)), None):
                 raise model.incompatible(drift)
@@ -253,7 +230,7 @@ class Relay:
         reading = await slot.reading(conn, self._slot)
         shapes: dict[str, list[Shape]] = {}
         whole = set()
-        for table, shape, full in shapes_of(await slot.shapes(conn, self._published)):
+        for table, shape, full in shapes_of(await slot.shapes(conn, self._life.published)):
             shapes.setdefault(table, []).append(shape)
             if full:
                 whole.add(table)
@@ -288,7 +265,7 @@ class Relay:
         """End what is doubtful: all of it is read."""
         assembler = self._assembler
         # Debezium acknowledges nothing that Kafka does not have, so a slot that is further was moved, or made anew.
-        most = max(assembler.newest, self._state.acknowledged, self._state.created, self._after.lsn + 1)
+        most = max(assembler.newest, self._kept.state.acknowledged, self._kept.state.created, self._life.after.lsn + 1)
         model.check_acknowledged(self._slot, self._confirmed, most)
         assembler.close()
         self._doubtful = False
@@ -303,16 +280,13 @@ class Relay:
         if not assembler.drifted:
             self._offset = max(self._offset, assembler.offset)
 
-    async def _remember(self, state: State) -> None:
-        await self._memory.remember(state)
-        self._state = state
-
     # Looking
 
     async def _look(self, conn: postgres.Connection, connect: Connect) -> None:
         remembered = beaten = asked = clock.monotonic()
         silent = 0
         while True:
+            await self._log.count()
             await self._watch(conn)
             await self._log.clean(conn)
             now = clock.monotonic()
@@ -333,7 +307,7 @@ class Relay:
     async def _watch(self, conn: postgres.Connection) -> None:
         seen = await slot.watch(conn, self._slot)
         model.check_slot(self._slot, seen.slot)
-        model.check_publication(self._state, seen.publication, frozenset(self._published))
+        model.check_publication(self._kept.state, seen.publication, frozenset(self._life.published))
         assert seen.slot is not None
         facts = self._facts
         facts.source_lsn = seen.source_lsn
@@ -363,15 +337,13 @@ class Relay:
 
     async def _keep(self) -> None:
         """Remember how far the log has what the source had, and from which record to read on."""
-        assembler, state = self._assembler, self._state
-        if (self._durable, self._offset) == (state.acknowledged, state.raw):
+        durable, offset, shapes = self._durable, self._offset, self._assembler.baseline
+        if (durable, offset) == (self._kept.state.acknowledged, self._kept.state.raw):
             return
-        shapes = assembler.baseline
-        await self._remember(
-            replace(
-                state,
-                acknowledged=self._durable,
-                raw=self._offset,
+        await self._kept.become(
+            lambda state: replace(
+                state.acknowledging(durable),
+                raw=offset,
                 relations=tuple(shapes.values()),
                 accepted=tuple(table for table in state.accepted if table not in shapes),
             )

@@ -16,7 +16,7 @@ from stranglerfig.capture import pack, wire
 from stranglerfig.capture.facts import Facts
 from stranglerfig.capture.memory import Memory
 from stranglerfig.capture.model import Progress
-from stranglerfig.changes.model import Column, Relation, SnapshotChunk, SnapshotEdge
+from stranglerfig.changes.model import Barrier, Column, Relation, SnapshotChunk, SnapshotEdge
 from stranglerfig.foundation import clock, postgres, sql
 
 _queries = sql.load(__package__ or "")
@@ -101,6 +101,8 @@ async def take(
     generation: int,
     memory: Memory,
     facts: Facts,
+    *,
+    partitions: int = 1,
 ) -> list[Relation]:
     """Read ``tables`` as of ``snapshot`` into the log; returns their shapes.
 
@@ -113,6 +115,7 @@ async def take(
         generation: what the edges carry.
         memory: where to.
         facts: where progress is told.
+        partitions: of the topic; the snapshot is in the first one, between two barriers where there are more.
     """
     begun = clock.monotonic()
     async with postgres.session(dsn, what=what) as conn:
@@ -120,6 +123,7 @@ async def take(
         plan = await _plan(conn, tables)
         await conn.execute("COMMIT")
     facts.progress = Progress(pages_total=plan.pages, estimate=plan.rows)
+    await memory.fence(Barrier(lsn, 0, partitions, generation=generation))
     first = SnapshotEdge(lsn, 0, generation, True, tables, plan.rows)
     await memory.append([pack.edge(first, source=memory.source, now=clock.now())])
 
@@ -150,6 +154,7 @@ async def take(
         raise failed.exceptions[0] from None
     last = SnapshotEdge(lsn, ordinal + 1, generation, False, tables, written.rows)
     await memory.append([pack.edge(last, source=memory.source, now=clock.now())])
+    await memory.fence(Barrier(lsn, ordinal + 1, partitions, closes=True, generation=generation))
     facts.progress = replace(written, pages=plan.pages, seconds=clock.monotonic() - begun)
     return plan.relations
 

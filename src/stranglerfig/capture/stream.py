@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import psycopg
 
 from stranglerfig.capture import model, pack, slot, wire
 from stranglerfig.capture.decode import EPOCH_2000, Decoder, Drifted, Outcome, Part, types_in
-from stranglerfig.capture.facts import Facts
-from stranglerfig.capture.memory import Memory
-from stranglerfig.capture.model import Drift, State
-from stranglerfig.capture.writing import Pace, Writing, ours
-from stranglerfig.changes.model import Direction, SourcePosition, names
+from stranglerfig.capture.memory import Remembered
+from stranglerfig.capture.model import Drift
+from stranglerfig.capture.writing import Life, Writing, ours
+from stranglerfig.changes.model import names
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 
@@ -49,38 +47,23 @@ class _Batch:
 class Stream:
     """One life of a flow's stream, from its slot to the log; ends by failing or by being cancelled."""
 
-    def __init__(
-        self,
-        *,
-        dsn: str,
-        context: str,
-        direction: Direction,
-        tables: Sequence[str],
-        outbox_table: str | None,
-        memory: Memory,
-        state: State,
-        after: SourcePosition,
-        facts: Facts,
-        pace: Pace,
-    ) -> None:
-        self._dsn = dsn
-        self._what = f"capture {context} {direction}"
-        self._name = names(context, direction).slot
-        self._published = frozenset([*tables, *([outbox_table] if outbox_table else [])])
-        self._memory = memory
-        self._log = Writing(memory, facts, context=context, what=self._what, outbox_table=outbox_table, state=state)
-        self._state = state
-        self._facts = facts
-        self._pace = pace
+    def __init__(self, life: Life) -> None:
+        self._dsn, self._what = life.dsn, life.what
+        self._name = names(life.context, life.direction).slot
+        self._published = frozenset(life.published)
+        self._kept = Remembered(life.memory, life.state)
+        self._log = Writing(life, self._kept)
+        self._facts = life.facts
+        self._pace = life.pace
         self._types: dict[tuple[int, int], str] = {}
         self._decoder = Decoder(
             types=self._types,
-            tables=tables,
-            aside=outbox_table,
-            drop_origin=names(context, direction.opposite).origin,
-            keep_message=ours(context),
-            after=after,
-            baseline=state.baseline(),
+            tables=life.tables,
+            aside=life.outbox_table,
+            drop_origin=names(life.context, life.direction.opposite).origin,
+            keep_message=ours(life.context),
+            after=life.after,
+            baseline=life.state.baseline(),
         )
         self._batch = _Batch()
         self._flying: _Batch | None = None
@@ -88,7 +71,7 @@ class Stream:
         self._emptied = asyncio.Event()
         self._due = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._durable = facts.lsn = state.acknowledged
+        self._durable = life.facts.lsn = life.state.acknowledged
         self._received = 0
         self._last_commit = 0
         self._heard = clock.monotonic()
@@ -225,7 +208,7 @@ class Stream:
             self._facts.lsn = self._durable
             self._flying = None
             self._emptied.set()
-            if self._durable - self._state.acknowledged > self._pace.acknowledge_bytes:
+            if self._durable - self._kept.state.acknowledged > self._pace.acknowledge_bytes:
                 self._hurry.set()
 
     # Acknowledging
@@ -242,17 +225,15 @@ class Stream:
 
     async def _feedback(self, sender: postgres.Connection) -> None:
         """Remember how far the source will be told that we are; then tell it."""
-        durable = self._durable
-        if durable > self._state.acknowledged:
-            shapes = self._shapes
-            state = replace(
-                self._state,
-                acknowledged=durable,
-                relations=tuple(shapes.values()),
-                accepted=tuple(table for table in self._state.accepted if table not in shapes),
+        durable, shapes = self._durable, self._shapes
+        if durable > self._kept.state.acknowledged:
+            await self._kept.become(
+                lambda state: replace(
+                    state.acknowledging(durable),
+                    relations=tuple(shapes.values()),
+                    accepted=tuple(table for table in state.accepted if table not in shapes),
+                )
             )
-            await self._memory.remember(state)
-            self._state = state
         now = int(clock.epoch() * 1_000_000) - EPOCH_2000
         sender.pgconn.put_copy_data(_FEEDBACK(b"r", durable, durable, durable, now, 0))
         sender.pgconn.flush()
@@ -262,9 +243,10 @@ class Stream:
     async def _look(self, conn: postgres.Connection) -> None:
         beaten = clock.monotonic()
         while True:
+            await self._log.count()
             seen = await slot.watch(conn, self._name)
             model.check_slot(self._name, seen.slot)
-            model.check_publication(self._state, seen.publication, self._published)
+            model.check_publication(self._kept.state, seen.publication, self._published)
             assert seen.slot is not None
             facts = self._facts
             facts.source_lsn = seen.source_lsn

@@ -1,4 +1,6 @@
-"""What both engines of capture share: how what was read is written into the log, and how often what is done."""
+"""What both engines of capture share: what a life begins with, how what was read is written into the log, and how
+often what is done.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ from dataclasses import dataclass
 from stranglerfig.capture import outbox, pack
 from stranglerfig.capture.decode import Aside, Loose, Outcome, Part
 from stranglerfig.capture.facts import Facts
-from stranglerfig.capture.memory import Memory
+from stranglerfig.capture.memory import Memory, Remembered
 from stranglerfig.capture.model import State
-from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, lsn_text
+from stranglerfig.capture.parting import Parting, Writer
+from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, lsn_text
+from stranglerfig.changes.spread import Spread
 from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.telemetry import traces
 
 
@@ -22,6 +27,8 @@ class Pace:
     linger: float = 0.0
     """Between two appends, so that what commits meanwhile travels in one record; markers do not wait."""
     look: float = 1.0
+    partitions: float = 5.0
+    """Between two looks at how many partitions the topic has."""
     heartbeat: float = 10.0
     acknowledge: float = 5.0
     acknowledge_bytes: int = 64 * 1024 * 1024
@@ -36,28 +43,66 @@ def ours(context: str) -> Callable[[str, str], bool]:
     return keep
 
 
-class Writing:
-    """Appends what a flow's decoder gave, and remembers which outbox rows may go.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What one life of a flow begins with, whichever engine reads the source.
 
-    Args:
-        what: how the flow names itself in traces.
-        state: the flow's, for the generation and the source's identity.
+    Attributes:
+        dsn: the source.
+        tables: ``schema.name`` each.
+        outbox_table: whose inserted rows become events of their own topics.
+        state: as it was remembered last.
+        after: what the log has whole; what the source gives up to there is passed over.
+        parting: how what is read is divided over the topic's partitions; None: all of it goes to the first.
+        divides: whether partitions that somebody adds are to be used.
     """
 
-    def __init__(
-        self, memory: Memory, facts: Facts, *, context: str, what: str, outbox_table: str | None, state: State
-    ) -> None:
-        self._memory = memory
-        self._facts = facts
-        self._context = context
-        self._what = what
-        self._outbox = outbox_table
-        self._generation, self._system = state.generation, state.system
+    dsn: str
+    context: str
+    direction: Direction
+    tables: Sequence[str]
+    outbox_table: str | None
+    memory: Memory
+    state: State
+    after: SourcePosition
+    facts: Facts
+    pace: Pace
+    parting: Parting | None = None
+    divides: bool = False
+
+    @property
+    def what(self) -> str:
+        """How its sessions and traces name themselves."""
+        return f"capture {self.context} {self.direction}"
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The publication's tables."""
+        return (*self.tables, *([self.outbox_table] if self.outbox_table else []))
+
+
+class Writing:
+    """Appends what a flow's decoder gave, and remembers which outbox rows may go."""
+
+    def __init__(self, life: Life, kept: Remembered) -> None:
+        self._life = life
+        self._kept = kept
+        self._generation, self._system = life.state.generation, life.state.system
         self._published: list[str] = []
+        self._counted = clock.monotonic()
+        self._partitions = 1 if life.parting is None else len(life.parting.durable)
+        self._writer: Writer | None = None
+        if life.parting is not None:
+            self._writer = Writer(
+                life.memory, self._generation, spreads=life.state.spreads, parting=life.parting, turned=self._turned
+            )
+
+    async def _turned(self, lsn: int, spread: Spread) -> None:
+        await self._kept.become(lambda state: state.turning(lsn, spread))
 
     async def append(self, outcomes: Sequence[Outcome]) -> None:
         """Events first, changes last: what the log has of the changes tells what it has of everything."""
-        memory = self._memory
+        memory, facts, context = self._life.memory, self._life.facts, self._life.context
         events = [outbox.event(o, source=memory.source) for o in outcomes if isinstance(o, Aside)]
         if events:
             await outbox.publish(memory.log, events)
@@ -65,25 +110,45 @@ class Writing:
         refusals = [
             event
             for o in outcomes
-            if isinstance(o, Loose) and o.prefix == REFUSED and pack.context_of(o.content) == self._context
+            if isinstance(o, Loose) and o.prefix == REFUSED and pack.context_of(o.content) == context
             if (event := pack.refusal(o, source=memory.source, system=self._system, now=clock.now()))
         ]
         if refusals:
-            await outbox.publish(memory.log, [(f"fig.refusals.{self._context}", event) for event in refusals])
-            self._facts.refusals += len(refusals)
+            await outbox.publish(memory.log, [(f"fig.refusals.{context}", event) for event in refusals])
+            facts.refusals += len(refusals)
         parts = [o for o in outcomes if isinstance(o, Part)]
         if parts:
-            frames = pack.pack(parts, source=memory.source, generation=self._generation)
-            await memory.append(frames)
-            self._facts.transactions += sum(part.transaction.end for part in parts)
-            self._facts.changes += sum(len(part.transaction.items) for part in parts)
+            if self._writer is not None:
+                await self._writer.append(parts)
+            else:
+                await memory.append(pack.pack(parts, source=memory.source, generation=self._generation))
+            facts.transactions += sum(part.transaction.end for part in parts)
+            facts.changes += sum(len(part.transaction.items) for part in parts)
             now = clock.epoch()
             for made in (part.transaction for part in parts):
                 if made.trace is not None and made.end:
-                    traces.record(self._what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
+                    traces.record(self._life.what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
 
     async def clean(self, conn: postgres.Connection) -> None:
         """Delete outbox rows whose events the log has."""
-        if self._published and self._outbox is not None:
+        if self._published and self._life.outbox_table is not None:
             ids, self._published = self._published, []
-            await outbox.delete_published(conn, self._outbox, ids)
+            await outbox.delete_published(conn, self._life.outbox_table, ids)
+
+    async def count(self) -> None:
+        """Now and then, look whether the topic was given partitions: another life takes them up.
+
+        Raises:
+            FigError: ``partitions_added``.
+        """
+        life = self._life
+        if not life.divides or clock.monotonic() - self._counted < life.pace.partitions:
+            return
+        self._counted = clock.monotonic()
+        if await life.memory.partitions() > self._partitions:
+            raise FigError(
+                "partitions_added",
+                f"the topic {life.memory.topic} has more partitions than are written",
+                "Nothing: capture begins to use them.",
+                topic=life.memory.topic,
+            )

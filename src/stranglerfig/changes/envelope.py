@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from stranglerfig.changes.model import (
+    Barrier,
     Change,
     Item,
     Message,
@@ -32,7 +33,7 @@ _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "
 def expand(
     items: Iterable[Item], *, name: str, db: str, read_at: int = 0, version: str = VERSION
 ) -> Iterator[dict[str, Any]]:
-    """The envelopes of ``items``, in order; messages and a snapshot's edges have none.
+    """The envelopes of ``items``, in order; messages, barriers and a snapshot's edges have none.
 
     Args:
         items: as ``frames.decode`` returns them.
@@ -43,7 +44,7 @@ def expand(
     """
     base = {"version": version, "connector": "postgresql", "name": name}
     for item in items:
-        if isinstance(item, SnapshotEdge):
+        if isinstance(item, (SnapshotEdge, Barrier)):
             continue
         if isinstance(item, SnapshotChunk):
             source = {**base, "ts_ms": read_at, "snapshot": "true", "db": db, **_place(item.relation)}

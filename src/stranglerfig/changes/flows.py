@@ -6,13 +6,15 @@ imports the other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from stranglerfig.changes.merging import Said, merged
 from stranglerfig.changes.model import Direction
 from stranglerfig.foundation import postgres
 
@@ -55,7 +57,7 @@ class Flows:
     async def migrate(self) -> None:
         """Create or bring forward the table."""
         async with self._session() as conn:
-            await postgres.migrate(conn, "changes", __package__ or "", ["flows.sql"])
+            await postgres.migrate(conn, "changes", __package__ or "", ["flows.sql", "flow_parts.sql"])
 
     async def all(self) -> list[Flow]:
         """Every flow that was ever wanted."""
@@ -65,7 +67,13 @@ class Flows:
                 "SELECT context, direction, capture_on, sync_on, snapshot, generation, capture, capture_at, sync,"
                 " sync_at FROM fig.flow ORDER BY context, direction",
             )
-        return [Flow(row[0], Direction(row[1]), *row[2:]) for row in rows]
+            parts = await postgres.fetch(
+                conn, "SELECT context, direction, partition, worker, report, at FROM fig.flow_part"
+            )
+        said: dict[tuple[str, str], dict[int, Said]] = {}
+        for context, direction, partition, *rest in parts:
+            said.setdefault((context, direction), {})[partition] = Said(*rest)
+        return [_flow(row, said.get((row[0], row[1]), {})) for row in rows]
 
     async def get(self, context: str, direction: Direction) -> Flow | None:
         """One flow, or None when it was never wanted."""
@@ -95,6 +103,7 @@ class Flows:
         """Remove a context's flows: its extraction was aborted or is done."""
         async with self._session() as conn:
             await conn.execute("DELETE FROM fig.flow WHERE context = %s", (context,))
+            await conn.execute("DELETE FROM fig.flow_part WHERE context = %s", (context,))
 
     async def report(self, context: str, direction: Direction, part: str, report: dict[str, Any]) -> None:
         """Keep what ``part`` (``capture`` or ``sync``) says of itself."""
@@ -104,3 +113,27 @@ class Flows:
                 f"UPDATE fig.flow SET {column} = %s, {column}_at = now() WHERE (context, direction) = (%s, %s)",  # noqa: S608
                 (Jsonb(report), context, direction),
             )
+
+    async def report_part(
+        self, context: str, direction: Direction, partition: int, worker: str, report: dict[str, Any]
+    ) -> None:
+        """Keep what ``worker`` says of one partition of a sync."""
+        async with self._session() as conn:
+            await conn.execute(
+                "INSERT INTO fig.flow_part (context, direction, partition, worker, report)"
+                " SELECT context, direction, %s, %s, %s FROM fig.flow WHERE (context, direction) = (%s, %s)"
+                " ON CONFLICT (context, direction, partition) DO UPDATE"
+                " SET worker = excluded.worker, report = excluded.report, at = now()",
+                (partition, worker, Jsonb(report), context, direction),
+            )
+
+
+def _flow(row: Sequence[Any], parts: dict[int, Said]) -> Flow:
+    flow = Flow(row[0], Direction(row[1]), *row[2:])
+    if not parts:
+        return flow
+    report, at = merged(parts)
+    # A flow that cannot even begin (its mapping is refused, a database is away) says so as a whole.
+    if flow.sync.get("state") == "failed" and flow.sync_at is not None and flow.sync_at > at:
+        return flow
+    return replace(flow, sync=report, sync_at=at)

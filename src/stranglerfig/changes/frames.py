@@ -14,6 +14,7 @@ import orjson
 
 from stranglerfig.changes.model import (
     UNCHANGED,
+    Barrier,
     Change,
     Column,
     Item,
@@ -30,6 +31,9 @@ from stranglerfig.foundation.errors import FigError
 STREAM = "application/vnd.stranglerfig.changes+json"
 CHUNK = "application/vnd.stranglerfig.copy"
 EDGE = "application/vnd.stranglerfig.snapshot+json"
+BARRIER = "application/vnd.stranglerfig.barrier+json"
+KINDS = frozenset({STREAM, CHUNK, EDGE, BARRIER})
+"""Content types of the records of a change topic."""
 PART = ";part="
 """What the content type of a record ends with that holds one part of a frame: ``;part=2/3``."""
 URGENT = "urgent"
@@ -98,6 +102,19 @@ def encode_edge(edge: SnapshotEdge) -> bytes:
     )
 
 
+def encode_barrier(barrier: Barrier) -> bytes:
+    """A record with a barrier."""
+    return orjson.dumps(
+        {
+            "lsn": barrier.lsn,
+            "ordinal": barrier.ordinal,
+            "partitions": barrier.partitions,
+            "closes": barrier.closes,
+            "generation": barrier.generation,
+        }
+    )
+
+
 def decode(content_type: str, data: bytes) -> list[Item]:
     """The items of one record of a change topic.
 
@@ -118,6 +135,8 @@ def decode(content_type: str, data: bytes) -> list[Item]:
         if content_type == EDGE:
             body = orjson.loads(data)
             return [SnapshotEdge(**(body | {"tables": tuple(body["tables"])}))]
+        if content_type == BARRIER:
+            return [Barrier(**orjson.loads(data))]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise FigError(
             "not_a_frame", f"a record of a change topic cannot be read: {error}", "Do not write to change topics."

@@ -165,7 +165,38 @@ class SnapshotEdge:
     total_rows: int = 0
 
 
-Item = Transaction | SnapshotChunk | SnapshotEdge
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """A point that every partition of a change topic reaches before any goes beyond it.
+
+    It opens in all partitions; in the first one what it is about follows (what may not be split by key); it closes in
+    the others (in the first one as well, where it is about nothing). The first partition goes on past the opening once
+    the others have arrived there, the others past the closing once the first one has.
+
+    Attributes:
+        lsn, ordinal: its place; that of an opening lies before what it is about, that of a closing is that of its last
+            item.
+        partitions: how many partitions have something before it.
+        generation: the snapshot's that it is about; 0 for all else.
+    """
+
+    lsn: int
+    ordinal: int
+    partitions: int
+    closes: bool = False
+    generation: int = 0
+
+    @property
+    def position(self) -> SourcePosition:
+        """Its place."""
+        return SourcePosition(self.lsn, self.ordinal)
+
+    def reached(self, generation: int, position: SourcePosition) -> bool:
+        """Whether a partition that stands at ``position`` has come this far."""
+        return generation >= self.generation and position >= self.position
+
+
+Item = Transaction | SnapshotChunk | SnapshotEdge | Barrier
 
 MARKER: Final = "fig.marker"
 ACTIVATED: Final = "fig.activated"
@@ -198,6 +229,16 @@ def names(context: str, direction: Direction) -> Names:
     capture of the opposite direction drops what carries it."""
     base = f"fig_{context.replace('-', '_')}_{direction}"
     return Names(base, base, base, f"fig.changes.{context}.{direction}")
+
+
+def origin_of(origin: str, partition: int) -> str:
+    """What a partition's changes are applied under; the first one has the flow's own name."""
+    return f"{origin}_p{partition}" if partition else origin
+
+
+def is_origin_of(name: str, origin: str) -> bool:
+    """Whether ``name`` is what some partition of the flow with ``origin`` is applied under."""
+    return name == origin or (name.startswith(f"{origin}_p") and name[len(origin) + 2 :].isdecimal())
 
 
 class Admission(StrEnum):

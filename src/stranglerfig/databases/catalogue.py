@@ -44,6 +44,12 @@ async def tables(conn: Connection, names: Sequence[str]) -> dict[str, Table]:
     return {name: found[name] for name in names if name in found}
 
 
+async def excluding(conn: Connection, names: Sequence[str]) -> frozenset[str]:
+    """Those of the tables that have an exclusion constraint, ``schema.table``."""
+    rows = await postgres.fetch(conn, _sql.exclusions, {"oids": await _oids(conn, names)})
+    return frozenset(row[0] for row in rows)
+
+
 async def foreign_keys(conn: Connection, names: Sequence[str]) -> list[ForeignKey]:
     """Every foreign key from or to one of the tables."""
     rows = await postgres.fetch(conn, _sql.foreign_keys, {"oids": await _oids(conn, names)})

@@ -43,6 +43,12 @@ FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
 WHERE i.indrelid = ANY (%(oids)s) AND i.indisunique
 ORDER BY i.indrelid, NOT i.indisprimary, ic.relname
 
+-- name: exclusions
+-- The tables that have an exclusion constraint.
+SELECT DISTINCT n.nspname || '.' || c.relname
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.conrelid = ANY (%(oids)s) AND k.contype = 'x'
+
 -- name: checks
 SELECT conrelid::bigint, conname, pg_get_expr(conbin, conrelid) FROM pg_constraint
 WHERE conrelid = ANY (%(oids)s) AND contype = 'c' ORDER BY conrelid, conname

@@ -28,7 +28,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from stranglerfig.eventlog import model
 from stranglerfig.eventlog.kafka_producer import Producing
@@ -176,6 +176,32 @@ class KafkaLog:
                 if self._count(name) == partitions:
                     self._offsets([name], _LATEST)
                     return
+            clock.block(0.02)
+
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; returns when each is led."""
+        if await self._call(self._count, name) < partitions:
+            await self._call(self._add, name, partitions)
+
+    def _add(self, name: str, partitions: int) -> None:
+        try:
+            wanted = [NewPartitions(name, partitions)]
+            self._admin.create_partitions(wanted, operation_timeout=self._patience)[name].result(self._patience)
+        except KafkaException as error:
+            # Somebody else was faster.
+            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:
+                raise
+        self._await_leaders(name, partitions)
+        deadline = clock.monotonic() + self._patience
+        while True:
+            try:
+                self._offsets([name], _LATEST)
+                return
+            except KafkaException as error:
+                # A leader is named a moment before it knows.
+                early = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+                if not early or clock.monotonic() >= deadline:
+                    raise
             clock.block(0.02)
 
     def _count(self, name: str) -> int:

@@ -43,6 +43,7 @@ class Producing:
                 **settings,
             }
         )
+        self._patience = patience
         self._flying = 0
         self._hearing: asyncio.Task[None] | None = None
 
@@ -56,6 +57,7 @@ class Producing:
         """
         batch = _Batch(len(events))
         produce, told = self._producer.produce, batch.told
+        looked = False
         self._flying += 1
         try:
             for number, event in enumerate(events):
@@ -68,6 +70,12 @@ class Producing:
                     except BufferError:  # what is in the client's queue has to go first
                         self._producer.poll(0)
                         await asyncio.sleep(_PAUSE)
+                    except KafkaException as error:
+                        if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or looked:
+                            told(number, error.args[0], None)
+                            break
+                        looked = True  # partitions were added since the client last looked
+                        await asyncio.to_thread(self._producer.list_topics, topic, self._patience)
             if self._hearing is None or self._hearing.done():
                 self._hearing = tasks.spawn(self._hear(), name="kafka deliveries")
             await batch.done
@@ -95,9 +103,9 @@ class _Batch:
         self._left = count
         self._error: KafkaError | None = None
 
-    def told(self, number: int, error: KafkaError | None, message: Message) -> None:
+    def told(self, number: int, error: KafkaError | None, message: Message | None) -> None:
         """The ``number``-th event is in, or is not."""
-        if error is None:
+        if error is None and message is not None:
             self.positions[number] = message.offset() or 0
         else:
             self._error = self._error or error

@@ -60,7 +60,7 @@ class KinesisLog:
     @property
     def capabilities(self) -> Capabilities:
         """What this backend can do: an append that is repeated may be there twice."""
-        lacks = {Capability.IDEMPOTENT_APPEND, Capability.TRANSACTIONS, Capability.COMPACTION}
+        lacks = {Capability.IDEMPOTENT_APPEND, Capability.TRANSACTIONS, Capability.COMPACTION, Capability.GROWTH}
         return Capabilities(frozenset(Capability) - lacks, MAX_EVENT_BYTES)
 
     async def migrate(self) -> None:
@@ -90,9 +90,22 @@ class KinesisLog:
                 what=f"the stream '{name}' to be made",
             )
             return
-        found = sum(shard.ending is None for shard in (await self._list(name)).values())
-        if found != partitions:
+        if (found := await self._open(name)) != partitions:
             raise model.topic_differs(name, found, partitions)
+
+    async def _open(self, name: str) -> int:
+        """How many shards take records."""
+        return sum(shard.ending is None for shard in (await self._list(name)).values())
+
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Refuse; see the port. A shard is split into two others and closed: no number goes on beside the new ones.
+
+        Raises:
+            FigError: ``log_lacks`` unless as many shards are open.
+        """
+        if await self._open(name) < partitions:
+            what = f"more partitions for the topic '{name}', which has its events by then,"
+            model.require(self.capabilities, Capability.GROWTH, log="kinesis", what=what)
 
     def _create(self, name: str, partitions: int) -> bool:
         client = self._calls.client

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -98,23 +98,34 @@ class Leases:
             await conn.execute(_queries.forget, {"log": self.log, "topic": topic})
 
 
-class LeasedSubscription:
-    """A member of a group: holds leases on its fair share of the partitions."""
+class Membership:
+    """A member of a group: holds leases on its fair share of the places.
 
-    def __init__(self, leases: Leases, source: Source, topics: Sequence[str], group: str, lease: float) -> None:
+    Args:
+        places: the places that there are now, and where each begins.
+        lease: seconds.
+
+    Attributes:
+        held: what it holds, and where the group goes on there.
+        busy: a place that is not given up yet, whatever its fair share.
+    """
+
+    def __init__(
+        self, leases: Leases, places: Callable[[], Awaitable[Mapping[Place, int]]], group: str, lease: float
+    ) -> None:
         self._leases = leases
-        self._source = source
-        self._topics = list(topics)
+        self._places = places
         self._group = group
         self._lease = lease
         self._member = ids.new_id()
-        self._held: dict[Place, int] = {}
         self._known: set[Place] = set()
         self._renewal: asyncio.Task[None] | None = None
-        self._busy: Place | None = None
+        self.held: dict[Place, int] = {}
+        self.busy: Place | None = None
 
     @property
-    def _who(self) -> dict[str, Any]:
+    def who(self) -> dict[str, Any]:
+        """The member, as the statements name it."""
         return {"log": self._leases.log, "group": self._group, "member": self._member, "lease": self._lease}
 
     async def join(self) -> None:
@@ -131,10 +142,10 @@ class LeasedSubscription:
             await self._renew()
 
     async def _renew(self) -> None:
-        """Renew, give up what is beyond the fair share, claim what is free; partitions that are new are met here."""
-        places = await self._source.places(self._topics, self._group)
+        """Renew, give up what is beyond the fair share, claim what is free; places that are new are met here."""
+        places = await self._places()
         topics, partitions = [place[0] for place in places], [place[1] for place in places]
-        here = self._who | {"topics": topics, "partitions": partitions}
+        here = self.who | {"topics": topics, "partitions": partitions}
         async with self._leases.session() as conn:
             if places.keys() - self._known:
                 await conn.execute(_queries.join, here | {"positions": list(places.values())})
@@ -143,32 +154,58 @@ class LeasedSubscription:
             members = int(await postgres.value(conn, _queries.members, here))
             share = -(-len(places) // max(members, 1))
             held = {(row[0], row[1]): int(row[2]) for row in await postgres.fetch(conn, _queries.renew, here)}
-            for place in [place for place in held if place != self._busy][: max(0, len(held) - share)]:
-                await conn.execute(_queries.release, self._who | {"topic": place[0], "partition": place[1]})
+            for place in [place for place in held if place != self.busy][: max(0, len(held) - share)]:
+                await conn.execute(_queries.release, self.who | {"topic": place[0], "partition": place[1]})
                 del held[place]
             if len(held) < share:
                 claimed = await postgres.fetch(conn, _queries.claim, here | {"count": share - len(held)})
                 held |= {(row[0], row[1]): int(row[2]) for row in claimed}
         # Where we have read on without committing yet, we go on from there.
-        self._held = {place: max(position, self._held.get(place, 0)) for place, position in held.items()}
+        self.held = {place: max(position, self.held.get(place, 0)) for place, position in held.items()}
+
+    async def close(self) -> None:
+        """Leave the group."""
+        if self._renewal is not None:
+            await tasks.stop(self._renewal)
+        self.held = {}
+        with contextlib.suppress(FigError):  # the lease ends by itself when its database is away
+            async with self._leases.session() as conn:
+                await conn.execute(_queries.leave, self.who)
+
+
+class LeasedSubscription:
+    """A member of a group that reads what it holds."""
+
+    def __init__(self, leases: Leases, source: Source, topics: Sequence[str], group: str, lease: float) -> None:
+        self._leases = leases
+        self._source = source
+        self._topics = list(topics)
+        self._group = group
+        self._lease = lease
+        self._member = Membership(leases, lambda: source.places(self._topics, group), group, lease)
+
+    async def join(self) -> None:
+        """Take part; called once."""
+        await self._member.join()
 
     async def batches(self) -> AsyncIterator[list[Record]]:
         """Batches of records, each of one partition and in order."""
+        member = self._member
         while True:
             got = False
-            for place in list(self._held):
-                position = self._held.get(place)
+            for place in list(member.held):
+                position = member.held.get(place)
                 if position is None:
                     continue
                 records = await self._source.read(*place, position)
-                if records and self._held.get(place) == position:
+                if records and member.held.get(place) == position:
                     got = True
-                    self._held[place] = records[-1].position + 1
-                    self._busy = place
+                    member.held[place] = records[-1].position + 1
+                    member.busy = place
                     try:
                         yield records
                     finally:
-                        self._busy = None
+                        member.busy = None
             if not got:
                 await self._source.grown(self._topics, self._lease / 3)
 
@@ -180,16 +217,11 @@ class LeasedSubscription:
         """
         here = {"topic": record.topic, "partition": record.partition, "position": record.position + 1}
         async with self._leases.session() as conn:
-            done = await postgres.value(conn, _queries.commit, self._who | here)
+            done = await postgres.value(conn, _queries.commit, self._member.who | here)
         if done is None:
-            self._held.pop((record.topic, record.partition), None)
+            self._member.held.pop((record.topic, record.partition), None)
             raise model.lease_lost(record.topic, record.partition, self._group)
 
     async def close(self) -> None:
         """Leave the group."""
-        if self._renewal is not None:
-            await tasks.stop(self._renewal)
-        self._held = {}
-        with contextlib.suppress(FigError):  # the lease ends by itself when its database is away
-            async with self._leases.session() as conn:
-                await conn.execute(_queries.leave, self._who)
+        await self._member.close()

@@ -64,6 +64,11 @@ class MemoryLog:
         if found != partitions:
             raise model.topic_differs(name, found, partitions)
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; see the port."""
+        found = self._find(name).partitions
+        found += [_Partition() for _ in range(len(found), partitions)]
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with its events."""
         self._topics.pop(name, None)
@@ -161,11 +166,15 @@ class MemoryLog:
 
     async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
         """Join ``group``; a member of this process lives until it is closed, whatever its lease."""
+        self._places(topics, group)
+        return MemorySubscription(self, topics, group)
+
+    def _places(self, topics: Sequence[str], group: str) -> list[tuple[str, int]]:
+        """The topics' partitions; ``group`` begins those that it did not know with what is kept first."""
         places = [(name, number) for name in topics for number in range(len(self._find(name).partitions))]
         for name, number in places:
-            first = self._topics[name].partitions[number].first
-            self._claims.setdefault((name, number, group), _Claim(first))
-        return MemorySubscription(self, places, group)
+            self._claims.setdefault((name, number, group), _Claim(self._topics[name].partitions[number].first))
+        return places
 
     async def groups(self, topic: str) -> list[str]:
         """The groups that have read ``topic``."""
@@ -190,9 +199,9 @@ class MemoryLog:
 class MemorySubscription:
     """A member of a group."""
 
-    def __init__(self, log: MemoryLog, places: list[tuple[str, int]], group: str) -> None:
+    def __init__(self, log: MemoryLog, topics: Sequence[str], group: str) -> None:
         self._log = log
-        self._places = places
+        self._topics = topics
         self._group = group
         self._member = ids.new_id()
         self._read: dict[tuple[str, int], int] = {}
@@ -202,9 +211,10 @@ class MemorySubscription:
         """Keep what is ours, within a fair share; claim what is free."""
         log = self._log
         alive = sum(group == self._group for group, _ in log._members)
-        share = -(-len(self._places) // alive)
+        places = log._places(self._topics, self._group)
+        share = -(-len(places) // alive)
         held: list[tuple[str, int]] = []
-        for place in sorted(self._places, key=lambda place: place not in self._read):
+        for place in sorted(places, key=lambda place: place not in self._read):
             claim = log._claims[(*place, self._group)]
             mine = claim.member == self._member
             if len(held) < share and (mine or claim.member is None):
@@ -242,8 +252,7 @@ class MemorySubscription:
 
     async def close(self) -> None:
         """Leave the group."""
-        for place in self._places:
-            claim = self._log._claims.get((*place, self._group))
-            if claim is not None and claim.member == self._member:
+        for place, claim in self._log._claims.items():
+            if place[0] in self._topics and place[2] == self._group and claim.member == self._member:
                 claim.member = None
         self._log._members.discard((self._group, self._member))

@@ -77,6 +77,7 @@ class Capability(StrEnum):
     IDEMPOTENT_APPEND = "idempotent append"
     RETENTION = "retention"
     COMPACTION = "compaction"
+    GROWTH = "partitions added"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,14 @@ class EventLog(Protocol):
         """
         ...
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic ``partitions`` partitions; does nothing when it has as many or more.
+
+        From then on a key's events may go to another partition than those before: whoever appends sees to it that
+        nobody takes them out of order.
+        """
+        ...
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with all its events; does nothing when there is none."""
         ...

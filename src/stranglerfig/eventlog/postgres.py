@@ -128,6 +128,13 @@ class PostgresLog:
         if found is not None and found.partitions != partitions:
             raise model.topic_differs(name, found.partitions, partitions)
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; see the port."""
+        async with self._session() as conn:
+            await conn.execute(_queries.add_partitions, {"name": name, "partitions": partitions})
+        if await self.topic(name) is None:
+            raise model.unknown_topic(name)
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with its events."""
         self._known.pop(name, None)
@@ -160,6 +167,8 @@ class PostgresLog:
 
     async def _partition(self, name: str, partition: int) -> _Known:
         known = await self._find(name)
+        if partition >= known.partitions and await self.topic(name) is not None:  # it may have more by now
+            known = self._known[name]
         if not 0 <= partition < known.partitions:
             raise model.unknown_partition(name, partition, known.partitions)
         return known

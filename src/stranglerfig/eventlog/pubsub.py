@@ -123,6 +123,13 @@ class PubSubLog:
         if found is not None and found.partitions != partitions:
             raise model.topic_differs(name, found.partitions, partitions)
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; see the port."""
+        async with self._session(self._sequencer) as conn:
+            await conn.execute(_queries.add_partitions, {"log": self._name, "name": name, "partitions": partitions})
+        if await self.topic(name) is None:
+            raise model.unknown_topic(name)
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with its events, its positions, and what its groups had read."""
         known = self._known.pop(name, None)
@@ -159,6 +166,8 @@ class PubSubLog:
         if name not in self._known and await self.topic(name) is None:
             raise model.unknown_topic(name)
         known = self._known[name]
+        if partition is not None and partition >= known.partitions and await self.topic(name) is not None:
+            known = self._known[name]  # it may have more by now
         if partition is not None and not 0 <= partition < known.partitions:
             raise model.unknown_partition(name, partition, known.partitions)
         return known

@@ -10,6 +10,15 @@ WITH made AS (
 )
 SELECT count(*) > 0 FROM made
 
+-- name: add_partitions
+WITH grown AS (
+    UPDATE fig.pubsub_topic SET partitions = %(partitions)s
+    WHERE (log, name) = (%(log)s, %(name)s) AND partitions < %(partitions)s RETURNING id
+)
+INSERT INTO fig.pubsub_partition (topic_id, partition)
+SELECT grown.id, number FROM grown, generate_series(0, %(partitions)s::int - 1) AS number
+ON CONFLICT DO NOTHING
+
 -- name: delete_topic
 WITH gone AS (DELETE FROM fig.pubsub_topic WHERE (log, name) = (%(log)s, %(name)s) RETURNING id)
 DELETE FROM fig.pubsub_batch WHERE topic_id IN (SELECT id FROM gone)

@@ -17,6 +17,15 @@ WITH topic AS (
 INSERT INTO fig.log_partition (topic_id, partition)
 SELECT id, number FROM topic, generate_series(0, %(partitions)s - 1) AS number
 
+-- name: add_partitions
+WITH topic AS (
+    UPDATE fig.log_topic SET partitions = %(partitions)s WHERE name = %(name)s AND partitions < %(partitions)s
+    RETURNING id
+)
+INSERT INTO fig.log_partition (topic_id, partition)
+SELECT topic.id, number FROM topic, generate_series(0, %(partitions)s - 1) AS number
+ON CONFLICT DO NOTHING
+
 -- name: delete_topic
 -- The partitions' locks come first, so that no append is left behind without its topic.
 WITH topic AS (DELETE FROM fig.log_topic WHERE name = %(name)s RETURNING id),

@@ -96,6 +96,10 @@ class RabbitLog:
         arguments = arguments_of(retention_seconds, self._settings.segment_bytes)
         await self._asked(name, lambda: self._topics.make(name, partitions, retention_seconds, arguments))
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; see the port."""
+        await self._asked(name, lambda: self._topics.grow(name, partitions))
+
     async def delete_topic(self, name: str) -> None:
         """Delete a topic with its events, and what its groups had read here."""
         await self._forget(name)
@@ -132,9 +136,16 @@ class RabbitLog:
 
     async def _known(self, topic: str, partition: int | None = None) -> Known:
         known = await self._asked(topic, lambda: self._topics.find(topic))
+        if partition is not None and partition >= known.partitions:  # it may have more by now
+            known = await self._fresh(topic)
         if partition is not None and not 0 <= partition < known.partitions:
             raise model.unknown_partition(topic, partition, known.partitions)
         return known
+
+    async def _fresh(self, topic: str) -> Known:
+        """The topic as it is now."""
+        await self._asked(topic, self._topics.refresh)
+        return await self._known(topic)
 
     # Append
 
@@ -249,7 +260,7 @@ class RabbitLog:
         """Join ``group``, which is kept in the database; see the port."""
         for topic in topics:
             await self._known(topic)
-        source = MemberSource(self._cluster, self._known, self._asked)
+        source = MemberSource(self._cluster, self._known, self._fresh, self._asked)
         self._sources.add(source)
         return Member(await self._leases.subscribe(source, topics, group, lease=lease), source)
 

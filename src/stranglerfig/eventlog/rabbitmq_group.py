@@ -22,18 +22,21 @@ class MemberSource:
     """The log as one member sees it: what its subscriptions bring wakes it, and no other member's.
 
     Args:
-        known: finds a topic.
+        known: finds a topic that has a partition.
+        fresh: finds a topic as it is now.
         asked: does what a topic's streams are needed for, and makes errors ours.
     """
 
     def __init__(
         self,
         cluster: Cluster,
-        known: Callable[[str, int | None], Awaitable[Known]],
+        known: Callable[[str, int], Awaitable[Known]],
+        fresh: Callable[[str], Awaitable[Known]],
         asked: Callable[[str, Callable[[], Awaitable[list[Record]]]], Awaitable[list[Record]]],
     ) -> None:
         self._cluster = cluster
         self._known = known
+        self._fresh = fresh
         self._asked = asked
         self._firsts: dict[Place, int] = {}
         self._readers: dict[Place, Reader] = {}
@@ -43,7 +46,7 @@ class MemberSource:
         """The topics' partitions, and what was kept of each first when we met it."""
         found: dict[Place, int] = {}
         for topic in topics:
-            known = await self._known(topic, None)
+            known = await self._fresh(topic)
             for partition in range(known.partitions):
                 place = (topic, partition)
                 if place not in self._firsts:

@@ -1,4 +1,4 @@
-"""Which topics there are: a stream of their making and deleting, whose order decides.
+"""Which topics there are: a stream of their making, growing and deleting, whose order decides.
 
 Neither RabbitMQ's stream protocol nor AMQP lists streams, and nothing of ours about a topic fits on a stream. So a
 stream, :data:`STREAM`, says which topics were made and deleted; who reads it from its beginning knows them. Of two who
@@ -9,7 +9,7 @@ making in their names, so that a topic made anew never meets what an interrupted
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from stranglerfig.foundation import clock, ids
 
 STREAM: Final = "fig.topics"
 MADE: Final = "fig.TopicMade"
+GROWN: Final = "fig.TopicGrown"
 DELETED: Final = "fig.TopicDeleted"
 _SOURCE: Final = "/stranglerfig/eventlog"
 _AT_ONCE: Final = 1000
@@ -83,6 +84,8 @@ def fold(known: dict[str, Known], offset: int, event: Event) -> None:
     name = said["topic"]
     if event.type == MADE and name not in known:
         known[name] = Known(name, offset, said["partitions"], said["retention_seconds"], said["arguments"])
+    elif event.type == GROWN and name in known and known[name].made == said["made"]:
+        known[name] = replace(known[name], partitions=max(known[name].partitions, said["partitions"]))
     elif event.type == DELETED and name in known and known[name].made == said["made"]:
         del known[name]
 
@@ -151,6 +154,18 @@ class Topics:
         if found.partitions != partitions:
             raise model.topic_differs(name, found.partitions, partitions)
         await self.complete(found)
+
+    async def grow(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions: first their streams, so that whoever hears of them finds them.
+
+        Raises:
+            FigError: ``unknown_topic``.
+        """
+        await self.refresh()
+        found = await self.find(name)
+        if found.partitions < partitions:
+            await self.complete(replace(found, partitions=partitions))
+            await self._say(GROWN, topic=name, made=found.made, partitions=partitions)
 
     async def complete(self, topic: Known) -> None:
         """Make the streams that a topic lacks, because whoever made it did not get so far."""

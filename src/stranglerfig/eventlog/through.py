@@ -37,6 +37,10 @@ class LogThrough(ABC):
         """As the port's."""
         await self.log_of(name).create_topic(name, partitions=partitions, retention_seconds=retention_seconds)
 
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """As the port's."""
+        await self.log_of(name).add_partitions(name, partitions)
+
     async def delete_topic(self, name: str) -> None:
         """As the port's."""
         await self.log_of(name).delete_topic(name)

@@ -21,11 +21,14 @@ from stranglerfig.changes.mapping import plain_column
 from stranglerfig.changes.settings import TableMapping
 from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
+from stranglerfig.extraction import parting
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.settings import Checks
 from stranglerfig.extraction.stages import Stage
 from stranglerfig.foundation import postgres
 
+NEVER_ACCEPTED = frozenset({"partitions_need_replica_role", "nothing_divided"})
+"""What a flow stops at, whatever anybody accepts."""
 Fact = tuple[bool | None, float | None, str]
 """Whether it holds, or its value, and where that is from."""
 
@@ -55,6 +58,7 @@ async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list
         there = await catalogue.tables(service, settings.targets)
         pairs = [preflight.Pair(table.source, table.target, _plain(table)) for table in settings.tables]
         found += preflight.constraint_findings(here, there, pairs)
+    found += await parting.findings(parts.monolith_dsn, context)
     unique = {(f.code, f.message): f for f in found}
     return [_known(finding, settings.accepted_foreign_keys, settings.accepted_findings) for finding in unique.values()]
 
@@ -68,6 +72,8 @@ def _plain(table: TableMapping) -> dict[str, str]:
 def _known(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> Finding:
     """A finding that the user has read and accepted only warns."""
     label = str(finding.context.get("constraint", ""))
+    if finding.code in NEVER_ACCEPTED:
+        return finding
     if finding.code in codes or (
         finding.code == "foreign_key_crosses" and (label in keys or label.rpartition(".")[2] in keys)
     ):

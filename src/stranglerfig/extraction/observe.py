@@ -63,6 +63,31 @@ class Cumulated:
         return {edge: count - before.get(edge, 0) for edge, count in now.items() if count > before.get(edge, 0)}
 
 
+class CumulatedParts:
+    """As :class:`Cumulated`, of several reporters: one that was not there before counts with all that it says, so that
+    the lateness of what a dead worker left to it is not passed over."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Cumulated] = {}
+        self._begun = False
+
+    def new(self, said: Mapping[str, Any]) -> dict[float, int]:
+        """What was added since the last call, by ``said``: a sync's report, of one partition or merged of several."""
+        histograms = said.get("latency_histograms")
+        if histograms is None:
+            histograms = {"": said.get("latency_histogram") or []}
+        added: Counter[float] = Counter()
+        for name, histogram in histograms.items():
+            part = self._parts.get(name)
+            if part is None:
+                part = self._parts[name] = Cumulated()
+                if self._begun:
+                    part.new([])
+            added.update(part.new(histogram))
+        self._begun = True
+        return dict(added)
+
+
 def lag_samples(samples: Samples, kpi: str, at: float, added: Mapping[float, int], limit_ms: float) -> None:
     """Latencies from a histogram as samples; a bucket counts by its upper bound, so that it is never called better."""
     for edge, count in added.items():

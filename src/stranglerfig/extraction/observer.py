@@ -9,7 +9,7 @@ from typing import Any
 from stranglerfig.changes.flows import Flow
 from stranglerfig.changes.model import Direction
 from stranglerfig.extraction import steps
-from stranglerfig.extraction.observe import Cumulated, Points, Rule, lag_samples, milliseconds, sample
+from stranglerfig.extraction.observe import CumulatedParts, Points, Rule, lag_samples, milliseconds, sample
 from stranglerfig.extraction.parts import Parts
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.extraction.store import Standing, Store
@@ -49,7 +49,7 @@ class Observer:
         self._settings = parts.contexts[context].settings
         self._access = AccessLog(parts.envoy.access_log)
         self._points = Points(context)
-        self._lags = {direction: Cumulated() for direction in Direction}
+        self._lags = {direction: CumulatedParts() for direction in Direction}
         self._event_position = -1
         self._shadow_seen = 0.0
         self._conn: postgres.Connection | None = None
@@ -93,7 +93,7 @@ class Observer:
     def _flow_samples(self, samples: Samples, flows: dict[Direction, Flow], kpis: dict[str, Kpi]) -> None:
         for direction, name in ((Direction.FORWARD, "cdc_latency"), (Direction.REVERSE, "reverse_lag")):
             flow = flows.get(direction)
-            added = self._lags[direction].new(flow.sync.get("latency_histogram") or []) if flow else {}
+            added = self._lags[direction].new(flow.sync) if flow else {}
             kpi = kpis.get(name)
             if kpi is not None and kpi.limit is not None:
                 lag_samples(samples, name, clock.epoch(), added, kpi.limit)

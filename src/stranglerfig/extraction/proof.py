@@ -146,19 +146,19 @@ class QuickProof:
             return
         assert self._control is not None
         name = self._context.settings.context
-        end = await postgres.value(
+        ends = await postgres.fetch(
             self._conns["service"],
-            "SELECT log_position FROM fig.applied WHERE (context, direction) = (%s, 'forward')",
+            "SELECT partition, log_position FROM fig.applied WHERE (context, direction) = (%s, 'forward')",
             (name,),
         )
-
         control = self._control
 
         async def passed() -> bool:
-            found = await postgres.value(
-                control, "SELECT log_position >= %s FROM fig.derived WHERE context = %s", (end, name)
+            found = await postgres.fetch(
+                control, "SELECT partition, log_position FROM fig.derived WHERE context = %s", (name,)
             )
-            return bool(found)
+            derived = {row[0]: row[1] for row in found}
+            return all(derived.get(partition, -1) >= end for partition, end in ends)
 
         await clock.until(passed, timeout=5, what="the derived events", every=0.002, at_most=0.01)
 

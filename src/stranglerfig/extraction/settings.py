@@ -80,6 +80,13 @@ class ExtractionSettings(Settings):
         default="native",
         description="What reads the databases' changes: fig itself, or Debezium on fig.yaml's Kafka Connect.",
     )
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Over how many partitions of its topic the monolith's changes are divided by key, so that as many"
+        " sync workers apply them. It can be raised, and be set back to 1.",
+    )
     tables: tuple[TableMapping, ...] = Field(min_length=1)
     derive: tuple[DerivedEvent, ...] = ()
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)

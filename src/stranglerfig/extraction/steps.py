@@ -24,7 +24,7 @@ from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import Kind, Kpi
-from stranglerfig.sync import derive, target
+from stranglerfig.sync import derive, origins, target
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
 """Before any user sees the service's answers, only these have evidence."""
@@ -305,7 +305,11 @@ class Steps:
             await target.prepare(conn)
             await ownership.install(conn, context, side="service", owner=False, tables=settings.targets, enforcing=True)
         for direction in Direction:
-            await parts.log.create_topic(names(context, direction).topic)
+            topic = names(context, direction).topic
+            if await parts.log.topic(topic) is None:  # it may have been given partitions since
+                await parts.log.create_topic(
+                    topic, partitions=settings.partitions if direction is Direction.FORWARD else 1
+                )
         await parts.log.create_topic(f"events.{context}")
         await parts.log.create_topic(writers.topic(context))
         await parts.flows.want(context, Direction.FORWARD, capture=True, sync=True, snapshot=True)
@@ -404,11 +408,7 @@ class Steps:
         for direction, dsn in ((Direction.REVERSE, parts.monolith_dsn), (Direction.FORWARD, self.context.service_dsn)):
             async with postgres.session(dsn, what="uninstall") as conn:
                 await ownership.uninstall(conn, context)
-                await conn.execute(
-                    "SELECT pg_replication_origin_drop(name) FROM (VALUES (%s)) AS origin(name)"
-                    " WHERE pg_replication_origin_oid(name) IS NOT NULL",
-                    (names(context, direction).origin,),
-                )
+                await origins.drop(conn, names(context, direction).origin)
                 for table in ("applied", "marker", "parked"):
                     await conn.execute(
                         sql.SQL("DELETE FROM fig.{} WHERE context = %s").format(sql.Identifier(table)), (context,)

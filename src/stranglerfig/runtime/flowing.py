@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from stranglerfig.changes.flows import Flow, Flows
+from stranglerfig.changes.merging import Said, merged, rank
 from stranglerfig.changes.model import Direction
-from stranglerfig.foundation import tasks
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.telemetry import metrics
 
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 Part = Literal["capture", "sync"]
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 LOOK = 0.5
+STALE = 5.0
+"""Seconds after which a partition that nothing was said of is another process's."""
 
 
 class Wanted(NamedTuple):
@@ -41,6 +45,7 @@ class FlowsRole:
         self._work = work
         self._running: dict[Wanted, asyncio.Task[None]] = {}
         self._states: dict[tuple[str, str], str] = {}
+        self._parts: dict[tuple[str, str], dict[int, Said]] = {}
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Look every ``LOOK`` seconds until cancelled. While the control database is away, what runs goes on."""
@@ -81,19 +86,35 @@ class FlowsRole:
 
     def _reporter(self, flow: Flow) -> Report:
         async def report(said: dict[str, Any]) -> None:
-            key = (flow.context, flow.direction.value)
-            state = str(said.get("state", "running"))
-            if self._states.get(key) != state:
-                metrics.state(*key, self._part, state, self._states.get(key))
-                self._states[key] = state
-            metrics.flow(*key, self._part, said)
+            self._measure(flow, said)
             try:
-                await self._flows.report(flow.context, flow.direction, self._part, said)
+                if "partition" in said:
+                    place = (flow.context, flow.direction, int(said["partition"]), str(said["worker"]))
+                    await self._flows.report_part(*place, said)
+                else:
+                    await self._flows.report(flow.context, flow.direction, self._part, said)
             except FigError as error:
                 # A report is for people: a control database that is away must not stop the flow.
                 log.warning("the report is lost: %s", error, extra={"action": "report_lost"})
 
         return report
+
+    def _measure(self, flow: Flow, said: dict[str, Any]) -> None:
+        """Tell the metrics; of several partitions, what those of this process come to."""
+        key = (flow.context, flow.direction.value)
+        if "partition" in said:
+            own = self._parts.setdefault(key, {})
+            own[int(said["partition"])] = Said(str(said["worker"]), said, clock.now())
+            # A partition that went to another process is not ours to tell of.
+            oldest = clock.now() - timedelta(seconds=STALE)
+            self._parts[key] = own = {number: part for number, part in own.items() if part.at > oldest}
+            said, _ = merged({number: part for number, (_, part) in enumerate(sorted(own.items()))})
+            said["state"] = min((str(part.report.get("state")) for part in own.values()), key=rank)
+        state = str(said.get("state", "running"))
+        if self._states.get(key) != state:
+            metrics.state(*key, self._part, state, self._states.get(key))
+            self._states[key] = state
+        metrics.flow(*key, self._part, said)
 
     async def _failed(self, flow: Flow, error: Exception) -> None:
         told = error if isinstance(error, FigError) else FigError("unexpected", f"{type(error).__name__}: {error}")

@@ -14,12 +14,12 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stranglerfig.changes.flows import Flow, Flows
 from stranglerfig.foundation import clock
 from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.postgres import Kept
 from stranglerfig.runtime import logs, processes
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
@@ -384,34 +384,25 @@ def capture(role: Role) -> None:
 
 def sync(role: Role) -> None:
     """Changes out of the log into the databases, and events derived from them, for every flow that is wanted."""
-    from stranglerfig.sync.apply import run as run_sync
-    from stranglerfig.sync.derive import run as run_derive
+    from stranglerfig.eventlog.leases import Leases
+    from stranglerfig.runtime.partitions import Partitions
+    from stranglerfig.sync.workers import Share
 
     async def work() -> None:
         log_ = open_log(role.project)
         schemas = open_registry(role.project)
         flows = Flows(role.control, keep=True)
+        leases = Kept(role.control, what="sync leases")
         contexts = context_parts(role.project)
         governed = checked(log_, schemas)
 
         async def one(flow: Flow, report: Report) -> None:
             job = await sync_job(role.project, contexts, flow, role.control)
             facts = derive_job(role.project, contexts, flow, role.control)
-            if facts is None:
-                await run_sync(job, log_, report)
-                return
-            derived: dict[str, Any] = {}
-            urgent = asyncio.Event()
-
-            async def with_derived(said: dict[str, Any]) -> None:
-                await report({**said, "derive": dict(derived)})
-
-            async def keep(said: dict[str, Any]) -> None:
-                derived.update(said)
-
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run_sync(job, log_, with_derived, urgent=urgent))
-                group.create_task(run_derive(facts, governed, keep, urgent=urgent))
+            partitions = Partitions(job, facts, log_, governed, report)
+            share = Share(log_, job.topic, Leases(leases.session, "sync"), partitions.work)
+            partitions.count = lambda: share.partitions
+            await share.run()
 
         try:
             await log_.migrate()
@@ -420,6 +411,7 @@ def sync(role: Role) -> None:
         finally:
             await schemas.close()
             await flows.close()
+            await leases.close()
             await log_.close()
 
     _loop(role, work(), fast=True)

@@ -16,6 +16,7 @@ from stranglerfig.runtime.supervise import control_dsn
 if TYPE_CHECKING:
     from stranglerfig.capture.capture import CaptureJob
     from stranglerfig.capture.debezium import Through
+    from stranglerfig.changes.spread import Spread
     from stranglerfig.eventlog.ports import EventLog
     from stranglerfig.extraction.parts import ContextParts
     from stranglerfig.extraction.settings import ExtractionSettings
@@ -102,6 +103,7 @@ def open_log(project: Project) -> EventLog:
     it is small, and may not expire when a log keeps its events for a while only.
     """
     from stranglerfig.eventlog import open_log as open_at
+    from stranglerfig.eventlog.model import Capability, require
     from stranglerfig.eventlog.postgres import PostgresLog
     from stranglerfig.eventlog.through import RoutedLog
 
@@ -109,6 +111,8 @@ def open_log(project: Project) -> EventLog:
     if (url := project.log_url) is None:
         return PostgresLog(control)
     estate = open_at(url, state=control)
+    for wanted in (Capability.ORDERED_PER_KEY, Capability.REPLAY_FROM_POSITION):
+        require(estate.capabilities, wanted, log=url.partition(":")[0], what="moving a context")
     return RoutedLog(estate, PostgresLog(control), ours=is_ours)
 
 
@@ -195,6 +199,7 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD
     done = await _extraction(control, flow.context, "stage = 'done'")
+    spread = await forward_spread(project, found, control) if forward else None
     return CaptureJob(
         pace=Pace(linger=project.estate.linger / 1000),
         context=flow.context,
@@ -205,7 +210,27 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
         snapshot=flow.snapshot,
         generation=flow.generation,
         through=found.through,
+        spread=spread,
     )
+
+
+async def forward_spread(project: Project, found: ContextParts, control: str) -> Spread | None:
+    """How the monolith's changes are divided over the partitions that ``extraction.yaml`` asks for; None for one.
+
+    The reverse flow has one partition: it is applied to the monolith, whose triggers and foreign keys must not look
+    away.
+
+    Raises:
+        FigError: what the mapping is refused with; ``database_unreachable``.
+    """
+    from stranglerfig.changes.spread import Spread
+    from stranglerfig.extraction.parting import divided
+
+    if found.settings.partitions == 1:
+        return None
+    retired = await _extraction(control, found.settings.context, "(facts ->> 'retired')::boolean")
+    tables = await divided(project.reveal(project.estate.monolith.database), found, retired=retired)
+    return Spread(found.settings.partitions, tables.keys)
 
 
 async def _extraction(control: str, context: str, expression: LiteralString) -> bool:

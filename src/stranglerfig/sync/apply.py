@@ -19,6 +19,7 @@ import psycopg
 
 from stranglerfig.changes import frames
 from stranglerfig.changes.model import (
+    Barrier,
     Direction,
     Item,
     SnapshotChunk,
@@ -32,6 +33,7 @@ from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
+from stranglerfig.sync import barriers
 from stranglerfig.sync.model import BOUNDS, Histogram, Window, position_of, remaining
 from stranglerfig.sync.target import Applied, Stopped, SyncJob, Target, Unit, is_about_data, open_target, prepare
 from stranglerfig.telemetry import traces
@@ -214,7 +216,7 @@ async def _decision(job: SyncJob, parked: int) -> None:
     async def decided() -> bool:
         try:
             async with postgres.session(job.dsn, what="sync waits") as conn:
-                row = await postgres.one(conn, _sql.waiting_error, (job.context, job.direction))
+                row = await postgres.one(conn, _sql.waiting_error, job.place)
                 return row is None or row[0] != parked
         except (FigError, psycopg.Error):
             return False  # the target is away; it will come back
@@ -230,10 +232,11 @@ async def _reports(progress: _Progress, log: EventLog, report: Report) -> None:
         while True:
             try:
                 topic = await log.topic(job.topic)
-                progress.log_end = topic.next_positions[0] if topic and topic.next_positions else None
+                there = topic is not None and job.partition < len(topic.next_positions)
+                progress.log_end = topic.next_positions[job.partition] if topic is not None and there else None
                 if progress.state in ("applying", "snapshot", "stopped"):
                     async with kept.session() as conn:
-                        row = await postgres.one(conn, _sql.count_parked, (job.context, job.direction))
+                        row = await postgres.one(conn, _sql.count_parked, job.place)
                         progress.parked = sum(row) if row else 0
             except (FigError, psycopg.Error, OSError):
                 pass
@@ -252,7 +255,9 @@ async def _deliver(progress: _Progress, report: Report) -> None:
 
 
 @asynccontextmanager
-async def _reading(log: EventLog, topic: str, position: int) -> AsyncIterator[asyncio.Queue[list[Record] | Exception]]:
+async def _reading(
+    log: EventLog, topic: str, partition: int, position: int
+) -> AsyncIterator[asyncio.Queue[list[Record] | Exception]]:
     """Read ahead while rows are applied, by at most two reads' bytes."""
     queue: asyncio.Queue[list[Record] | Exception] = asyncio.Queue(maxsize=2)
 
@@ -260,7 +265,7 @@ async def _reading(log: EventLog, topic: str, position: int) -> AsyncIterator[as
         here = position
         try:
             while True:
-                records = await log.read(topic, 0, here, wait=1.0)
+                records = await log.read(topic, partition, here, wait=1.0)
                 if records:
                     here = records[-1].position + 1
                     await queue.put(records)
@@ -279,12 +284,12 @@ async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progre
     batch = _Batch(target, progress)
     assembler = frames.Assembler()
     try:
-        async with _reading(log, job.topic, target.applied.log_position) as queue:
+        async with _reading(log, job.topic, job.partition, target.applied.log_position) as queue:
             while True:
                 _show(progress)
                 records = await queue.get()
                 if isinstance(records, Exception):
-                    if isinstance(records, FigError) and records.code == "unknown_topic":
+                    if isinstance(records, FigError) and records.code in ("unknown_topic", "unknown_partition"):
                         await asyncio.sleep(0.2)  # capture has not made it yet
                         return
                     raise records
@@ -351,6 +356,8 @@ class _Batch:
         unit = Unit(rest, log_position)
         if isinstance(rest, Transaction):
             await self._transaction(unit, rest)
+        elif isinstance(rest, Barrier):
+            await self._barrier(rest, log_position)
         else:
             if isinstance(rest, SnapshotEdge):
                 if rest.begins:
@@ -383,6 +390,24 @@ class _Batch:
         if item.end:
             self._progress.committed([unit], self._target.applied, self._large)
             self._large = 0
+
+    async def _barrier(self, barrier: Barrier, log_position: int) -> None:
+        """Have everything before it in; then wait for those who must come first, or let them know."""
+        await self.flush()
+        await self.settled()
+        target = self._target
+        await target.look_away()
+        first = target.job.partition == 0
+        if first and not barrier.closes:
+            # Not stood at: what it is about follows, and whoever dies meanwhile waits here again.
+            await barriers.await_others(barrier, target.places)
+            return
+        if not first:
+            if barrier.closes:
+                await barriers.await_first(barrier, target.places)
+            self._generation = max(self._generation, barrier.generation)
+        await target.stand_at(barrier, log_position)
+        self._progress.applied = target.applied
 
     @property
     def full(self) -> bool:

@@ -20,6 +20,7 @@ from stranglerfig.changes import frames
 from stranglerfig.changes.mapping import identifiers, quote
 from stranglerfig.changes.model import (
     UNCHANGED,
+    Barrier,
     Change,
     Item,
     Relation,
@@ -27,6 +28,7 @@ from stranglerfig.changes.model import (
     SnapshotChunk,
     SnapshotEdge,
     SourcePosition,
+    Transaction,
     lsn_text,
 )
 from stranglerfig.changes.settings import DerivedEvent
@@ -35,6 +37,7 @@ from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
+from stranglerfig.sync import barriers
 from stranglerfig.sync.model import chunk_rows, copy_line, position_of, remaining
 
 # Expressions come from the user's configuration; values travel by COPY.
@@ -61,6 +64,7 @@ class DeriveJob:
         scratch_dsn: the control database, whose PostgreSQL evaluates the expressions.
         source: the events' CloudEvents source.
         schemas: event type → ``dataschema``.
+        partition: of the change topic.
     """
 
     context: str
@@ -70,6 +74,7 @@ class DeriveJob:
     scratch_dsn: str
     source: str
     schemas: Mapping[str, str] = field(default_factory=dict)
+    partition: int = 0
 
 
 class Fact(NamedTuple):
@@ -82,10 +87,14 @@ class Fact(NamedTuple):
     trace: str | None = None
 
 
-def event_id(fact: Fact, event: str) -> str:
-    """The id of the event that ``fact`` gives: the same whenever it is derived."""
+def event_id(fact: Fact, event: str, partition: int = 0) -> str:
+    """The id of the event that ``fact`` gives: the same whenever it is derived.
+
+    A change's ordinal counts within its partition.
+    """
     row = f"-{fact.row}" if fact.row else ""
-    return f"{fact.at.lsn}-{fact.at.ordinal}{row}-{event}"
+    where = f".{partition}" if partition else ""
+    return f"{fact.at.lsn}{where}-{fact.at.ordinal}{row}-{event}"
 
 
 def uses_old(rule: DerivedEvent) -> bool:
@@ -125,7 +134,7 @@ def facts_of(item: Item, tables: frozenset[str], time: datetime) -> Iterator[Fac
         if item.relation.qualified in tables:
             for placed in chunk_rows(item):
                 yield Fact(placed.change, placed.at, placed.row, time)
-    elif not isinstance(item, SnapshotEdge):
+    elif isinstance(item, Transaction):
         committed = datetime.fromtimestamp(item.committed_at / 1e6, UTC)
         for ordinal, part in enumerate(item.items, start=item.first):
             if isinstance(part, Change) and part.op != "t" and part.relation.qualified in tables:
@@ -221,7 +230,7 @@ def _event(job: DeriveJob, rule: DerivedEvent, fact: Fact, key: str, data: str) 
     same = [r for r in job.rules if (r.event, r.on.table) == (rule.event, rule.on.table)]
     suffix = f"-{same.index(rule) + 1}" if len(same) > 1 else ""
     return Event(
-        id=event_id(fact, rule.event) + suffix,
+        id=event_id(fact, rule.event, job.partition) + suffix,
         source=job.source,
         type=rule.event,
         time=fact.time,
@@ -248,7 +257,12 @@ async def run(job: DeriveJob, log: EventLog, report: Report, *, urgent: asyncio.
             async with postgres.session(
                 job.scratch_dsn, what=f"derive {job.context}", options="-c synchronous_commit=off"
             ) as conn:
-                await postgres.migrate(conn, "sync_derived", __package__ or "", ["derived.sql", "wide_derived.sql"])
+                await postgres.migrate(
+                    conn,
+                    "sync_derived",
+                    __package__ or "",
+                    ["derived.sql", "wide_derived.sql", "derived_partitions.sql"],
+                )
                 await _follow(job, log, conn, told, report, urgent)
         except (FigError, psycopg.Error, OSError) as error:
             _log.warning("derivation starts again: %s", error, extra={"action": "derive_restart"})
@@ -270,59 +284,116 @@ async def _follow(
     report: Report,
     urgent: asyncio.Event,
 ) -> None:
-    await conn.execute(_sql.begin_derived, (job.context,))
-    row = await postgres.one(conn, _sql.read_derived, (job.context,))
-    assert row is not None
-    generation, lsn, ordinal, place, count = row[0], row[1], row[2], int(row[3]), row[4]
-    seen = SourcePosition(lsn, ordinal)
-    tables = frozenset(rule.on.table for rule in job.rules)
-    scratch = Scratch(conn)
-    assembler = frames.Assembler()
+    following = _Following(job, log, conn)
+    await following.begin()
     await log.create_topic(job.events)
     next_report = 0.0
     while True:
         urgent.clear()
-        records = await _read(log, job.changes, place)
-        facts: list[Fact] = []
-        for frame in filter(None, map(assembler.take, records)):
-            for item in frames.decode(frame.content_type, frame.data):
-                rest = remaining(item, generation, seen)
-                if rest is None:
-                    continue
-                seen = position_of(rest)
-                if isinstance(rest, SnapshotEdge) and rest.begins:
-                    generation = rest.generation
-                for fact in facts_of(rest, tables, frame.event.time):
-                    facts.append(fact)
-                    if len(facts) == SLICE:
-                        count += await _publish(job, log, scratch, facts)
-                        facts = []
-        count += await _publish(job, log, scratch, facts)
-        if records:
-            place = records[-1].position + 1
-            after = assembler.resume_at(place)
-            await conn.execute(_sql.advance_derived, (generation, *seen, after, count, job.context))
+        records = await _read(log, job, following.place)
+        await following.take(records)
         if clock.monotonic() >= next_report:
             next_report = clock.monotonic() + 0.5
-            told |= {"state": "deriving", "error": None, "events": count, "lsn": lsn_text(seen.lsn), "position": place}
+            told |= {"state": "deriving", "error": None, "events": following.count, **following.told()}
             await report(dict(told))
         if records and records[-1].event.subject != frames.URGENT:
             await clock.signalled(urgent, timeout=PAUSE)
 
 
-async def _publish(job: DeriveJob, log: EventLog, scratch: Scratch, facts: Sequence[Fact]) -> int:
-    """Append the events that ``facts`` give; how many."""
-    events = await scratch.events(job, facts) if facts else []
-    if events:
-        await log.append(job.events, events)
-    return len(events)
+class _Following:
+    """How far a partition is derived, and what comes next."""
+
+    def __init__(self, job: DeriveJob, log: EventLog, conn: postgres.Connection) -> None:
+        self._job = job
+        self._log = log
+        self._conn = conn
+        self._tables = frozenset(rule.on.table for rule in job.rules)
+        self._scratch = Scratch(conn)
+        self._assembler = frames.Assembler()
+        self._generation = 0
+        self._seen = SourcePosition(0, 0)
+        self._facts: list[Fact] = []
+        self.place = 0
+        """Where the log is read next."""
+        self.count = 0
+        """Events since the beginning."""
+
+    async def begin(self) -> None:
+        """Go on where the last one was."""
+        own = (self._job.context, self._job.partition)
+        await self._conn.execute(_sql.begin_derived, own)
+        row = await postgres.one(self._conn, _sql.read_derived, own)
+        assert row is not None
+        self._generation, self._seen = row[0], SourcePosition(row[1], row[2])
+        self.place, self.count = int(row[3]), row[4]
+
+    def told(self) -> dict[str, Any]:
+        """Its place, for a report."""
+        return {"lsn": lsn_text(self._seen.lsn), "position": self.place}
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Append the events that ``records`` give, and remember that it is done."""
+        for frame in filter(None, map(self._assembler.take, records)):
+            for item in frames.decode(frame.content_type, frame.data):
+                await self._item(item, frame)
+        await self._publish()
+        if records:
+            self.place = records[-1].position + 1
+            await self._advance(self._assembler.resume_at(self.place))
+
+    async def _item(self, item: Item, frame: frames.Frame) -> None:
+        rest = remaining(item, self._generation, self._seen)
+        if rest is None:
+            return
+        if isinstance(rest, Barrier):
+            await self._barrier(rest, frame.ends + 1)
+            return
+        self._seen = position_of(rest)
+        if isinstance(rest, SnapshotEdge) and rest.begins:
+            self._generation = rest.generation
+        for fact in facts_of(rest, self._tables, frame.event.time):
+            self._facts.append(fact)
+            if len(self._facts) == SLICE:
+                await self._publish()
+
+    async def _barrier(self, barrier: Barrier, after: int) -> None:
+        """As sync does: events of a key keep their order over the barrier as well."""
+        await self._publish()
+        first = self._job.partition == 0
+        if first and not barrier.closes:
+            await barriers.await_others(barrier, self._places)
+            return
+        if not first:
+            if barrier.closes:
+                await barriers.await_first(barrier, self._places)
+            self._generation = max(self._generation, barrier.generation)
+        self._seen = barrier.position
+        await self._advance(after)
+
+    async def _places(self) -> dict[int, barriers.Place]:
+        rows = await postgres.fetch(self._conn, _sql.derived_places, (self._job.context,))
+        return {row[0]: barriers.Place(row[1], SourcePosition(row[2], row[3])) for row in rows}
+
+    async def _publish(self) -> None:
+        facts, self._facts = self._facts, []
+        events = await self._scratch.events(self._job, facts) if facts else []
+        if events:
+            await self._log.append(self._job.events, events)
+        self.count += len(events)
+
+    async def _advance(self, place: int) -> None:
+        here = (self._generation, *self._seen)
+        await self._conn.execute(
+            _sql.advance_derived,
+            (*here, place, self.count, self._job.context, self._job.partition, *here),
+        )
 
 
-async def _read(log: EventLog, topic: str, position: int) -> list[Record]:
+async def _read(log: EventLog, job: DeriveJob, position: int) -> list[Record]:
     try:
-        return await log.read(topic, 0, position, max_bytes=4_000_000, wait=1.0)
+        return await log.read(job.changes, job.partition, position, max_bytes=4_000_000, wait=1.0)
     except FigError as error:
-        if error.code != "unknown_topic":
+        if error.code not in ("unknown_topic", "unknown_partition"):
             raise
         await asyncio.sleep(0.2)  # capture has not made it yet
         return []

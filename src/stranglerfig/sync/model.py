@@ -17,6 +17,7 @@ from stranglerfig.changes.model import (
     MARKER,
     UNCHANGED,
     Admission,
+    Barrier,
     Change,
     Column,
     Item,
@@ -105,6 +106,8 @@ def plan(
                 work.steps.append(Rows(item.lsn, ordinals, cast(tuple[Change, ...], item.items)))
             else:
                 _transaction(item, context, state, epoch, skips, work)
+        elif isinstance(item, Barrier):
+            continue  # nothing to apply: it is stood at
         elif admit(state, epoch, work.activated) is Admission.APPLY:
             work.steps.append(item)
         elif isinstance(item, SnapshotChunk):
@@ -378,6 +381,8 @@ def remaining(item: Item, generation: int, done: SourcePosition) -> Item | None:
     """
     if isinstance(item, SnapshotEdge) and item.begins:
         return item if item.generation > generation else None
+    if isinstance(item, Barrier) and not item.closes and item.generation > generation:
+        return item
     last = position_of(item)
     if isinstance(item, Transaction):
         if item.lsn < done.lsn:

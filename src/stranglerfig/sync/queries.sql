@@ -3,13 +3,24 @@
 -- name: origin_exists
 SELECT EXISTS (SELECT FROM pg_replication_origin WHERE roname = %s)
 
+-- name: origins
+SELECT roname FROM pg_replication_origin
+
 -- name: begin_applied
-INSERT INTO fig.applied (context, direction) VALUES (%s, %s) ON CONFLICT DO NOTHING
+INSERT INTO fig.applied (context, direction, partition) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
 
 -- name: read_applied
 SELECT generation, lsn, ordinal, log_position, activated, source_committed_at,
        snapshot_rows, snapshot_total, snapshot_began_at, snapshot_ended_at
-FROM fig.applied WHERE (context, direction) = (%s, %s)
+FROM fig.applied WHERE (context, direction, partition) = (%s, %s, %s)
+
+-- name: places
+SELECT partition, generation, lsn, ordinal FROM fig.applied WHERE (context, direction) = (%s, %s)
+
+-- name: first_place
+-- What the first partition has to tell the others: they carry neither activations nor snapshots.
+SELECT activated, snapshot_began_at, snapshot_ended_at FROM fig.applied
+WHERE (context, direction, partition) = (%s, %s, 0)
 
 -- name: advance
 -- The compare is what keeps a worker that lost its place from writing: no row means that another one went on. It then
@@ -18,7 +29,7 @@ WITH moved AS (
     UPDATE fig.applied
     SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, activated = %s, source_committed_at = %s,
         snapshot_rows = %s, snapshot_total = %s, snapshot_began_at = %s, snapshot_ended_at = %s, updated_at = now()
-    WHERE (context, direction) = (%s, %s) AND (generation, lsn, ordinal, log_position) = (%s, %s, %s, %s)
+    WHERE (context, direction, partition) = (%s, %s, %s) AND (generation, lsn, ordinal, log_position) = (%s, %s, %s, %s)
     RETURNING 1
 )
 SELECT 1 / count(*) FROM moved
@@ -45,24 +56,24 @@ INSERT INTO fig.marker (context, direction, nonce, prefix, content, lsn) VALUES 
 ON CONFLICT DO NOTHING
 
 -- name: park
-INSERT INTO fig.parked (context, direction, lsn, ordinal, row_number, reason, change)
-VALUES (%s, %s, %s, %s, %s, 'tripwire', %s)
+INSERT INTO fig.parked (context, direction, partition, lsn, ordinal, row_number, reason, change)
+VALUES (%s, %s, %s, %s, %s, %s, 'tripwire', %s)
 ON CONFLICT DO NOTHING
 
 -- name: park_error
-INSERT INTO fig.parked (context, direction, lsn, ordinal, row_number, reason, change, error, statement)
-VALUES (%s, %s, %s, %s, %s, 'error', %s, %s, %s)
-ON CONFLICT (context, direction, lsn, ordinal, row_number) DO UPDATE
+INSERT INTO fig.parked (context, direction, partition, lsn, ordinal, row_number, reason, change, error, statement)
+VALUES (%s, %s, %s, %s, %s, %s, 'error', %s, %s, %s)
+ON CONFLICT (context, direction, partition, lsn, ordinal, row_number) DO UPDATE
 SET error = excluded.error, statement = excluded.statement, resolution = NULL, resolved_at = NULL, at = now()
 RETURNING id
 
 -- name: waiting_error
 SELECT id, change, error FROM fig.parked
-WHERE (context, direction) = (%s, %s) AND reason = 'error' AND resolution IS NULL ORDER BY id LIMIT 1
+WHERE (context, direction, partition) = (%s, %s, %s) AND reason = 'error' AND resolution IS NULL ORDER BY id LIMIT 1
 
 -- name: skips
 SELECT lsn, ordinal, row_number FROM fig.parked
-WHERE (context, direction) = (%s, %s) AND resolution = 'skip' AND lsn >= %s
+WHERE (context, direction, partition) = (%s, %s, %s) AND resolution = 'skip' AND lsn >= %s
 
 -- name: resolve
 UPDATE fig.parked SET resolution = %s, resolved_at = now()
@@ -70,7 +81,7 @@ WHERE (context, direction, id) = (%s, %s, %s) AND reason = 'error' AND resolutio
 
 -- name: count_parked
 SELECT count(*) FILTER (WHERE reason = 'tripwire'), count(*) FILTER (WHERE reason = 'error' AND resolution IS NULL)
-FROM fig.parked WHERE (context, direction) = (%s, %s)
+FROM fig.parked WHERE (context, direction, partition) = (%s, %s, %s)
 
 -- name: foreign_keys
 -- For each foreign key of the tables: its name, its table, and the statement that counts the rows that refer to nothing.
@@ -91,11 +102,17 @@ GROUP BY c.oid, c.conname, c.conrelid, c.confrelid
 SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relname LIKE 'fig\_stage\_%'
 
 -- name: begin_derived
-INSERT INTO fig.derived (context) VALUES (%s) ON CONFLICT DO NOTHING
+INSERT INTO fig.derived (context, partition) VALUES (%s, %s) ON CONFLICT DO NOTHING
 
 -- name: read_derived
-SELECT generation, lsn, ordinal, log_position, events FROM fig.derived WHERE context = %s
+SELECT generation, lsn, ordinal, log_position, events FROM fig.derived
+WHERE (context, partition) = (%s, %s)
+
+-- name: derived_places
+SELECT partition, generation, lsn, ordinal FROM fig.derived WHERE context = %s
 
 -- name: advance_derived
+-- Never backwards: a worker that lost its place without knowing would make others wait for what is done.
 UPDATE fig.derived
-SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, events = %s, updated_at = now() WHERE context = %s
+SET generation = %s, lsn = %s, ordinal = %s, log_position = %s, events = %s, updated_at = now()
+WHERE (context, partition) = (%s, %s) AND (generation, lsn, ordinal) <= (%s, %s, %s)

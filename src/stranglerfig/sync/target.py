@@ -20,6 +20,7 @@ from psycopg.types.json import Jsonb
 from stranglerfig.changes.mapping import Entry, Mapping, quote, quote_table
 from stranglerfig.changes.model import (
     UNCHANGED,
+    Barrier,
     Change,
     Direction,
     Item,
@@ -28,11 +29,13 @@ from stranglerfig.changes.model import (
     SnapshotEdge,
     SourcePosition,
     Transaction,
+    origin_of,
 )
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
-from stranglerfig.sync import inline, statements
+from stranglerfig.sync import inline, origins, statements
+from stranglerfig.sync.barriers import Place
 from stranglerfig.sync.model import (
     Folded,
     NeedsOrder,
@@ -67,7 +70,10 @@ class SyncJob:
     Attributes:
         dsn: the target database.
         topic: the change topic that is read.
-        origin: what the target's own capture drops: the name this direction's rows are written under.
+        origin: what the target's own capture drops: the name this direction's rows are written under (with the
+            partition's number, but for the first).
+        partition: of the topic.
+        parted: whether the topic has more than this partition.
     """
 
     context: str
@@ -76,6 +82,18 @@ class SyncJob:
     topic: str
     origin: str
     mapping: Mapping
+    partition: int = 0
+    parted: bool = False
+
+    @property
+    def place(self) -> tuple[str, Direction, int]:
+        """Which row of ``fig.applied`` is its own."""
+        return self.context, self.direction, self.partition
+
+    @property
+    def own_origin(self) -> str:
+        """What this partition's rows are written under."""
+        return origin_of(self.origin, self.partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +168,7 @@ class _Staged:
 
 async def prepare(conn: postgres.Connection) -> None:
     """Create or bring forward what sync keeps in a target database."""
-    await postgres.migrate(conn, "sync", __package__ or "", ["target.sql", "wide_positions.sql"])
+    await postgres.migrate(conn, "sync", __package__ or "", ["target.sql", "wide_positions.sql", "partitions.sql"])
 
 
 def is_about_data(error: BaseException) -> bool:
@@ -169,32 +187,10 @@ async def open_target(job: SyncJob) -> AsyncIterator[Target]:
     """
     async with postgres.session(job.dsn, what=f"sync {job.context} {job.direction}", options=_SETTINGS) as conn:
         await prepare(conn)
-        await _take_origin(conn, job)
+        await origins.take(conn, job.dsn, job.own_origin)
         target = Target(job, conn)
         await target.read()
         yield target
-
-
-async def _take_origin(conn: postgres.Connection, job: SyncJob) -> None:
-    try:
-        if not await postgres.value(conn, _sql.origin_exists, (job.origin,)):
-            with contextlib.suppress(psycopg.errors.UniqueViolation):  # another worker was faster
-                await conn.execute("SELECT pg_replication_origin_create(%s)", (job.origin,))
-        await conn.execute("SELECT pg_replication_origin_session_setup(%s)", (job.origin,))
-    except psycopg.errors.ObjectInUse as error:
-        raise FigError(
-            "origin_busy",
-            f"another worker applies '{job.origin}' to {postgres.describe(job.dsn)}",
-            "Nothing to do: this one waits and takes over when the other ends.",
-            origin=job.origin,
-        ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise FigError(
-            "missing_privilege",
-            f"the role may not write under a replication origin: {error.diag.message_primary}",
-            "Grant EXECUTE on pg_replication_origin_create, pg_replication_origin_session_setup and"
-            " pg_replication_origin_oid to it (fig plan lists the statements).",
-        ) from error
 
 
 class Target:
@@ -218,6 +214,7 @@ class Target:
         self._seen: tuple[str, int] | None = None
         self._types: dict[Relation, list[str]] = {}
         self._replica = False
+        self._parted = False
         self._open: Work | None = None
         self._last_statement = ""
         self._put_off: list[str] = []
@@ -231,16 +228,65 @@ class Target:
             Stopped: when a change waits for a decision.
         """
         job, conn = self.job, self._conn
-        await conn.execute(_sql.begin_applied, (job.context, job.direction))
-        row = await postgres.one(conn, _sql.read_applied, (job.context, job.direction))
+        await conn.execute(_sql.begin_applied, job.place)
+        row = await postgres.one(conn, _sql.read_applied, job.place)
         assert row is not None
         self.applied = Applied(**dict(zip(_APPLIED, row, strict=True)) | {"log_position": int(row[3])})
-        waiting = await postgres.one(conn, _sql.waiting_error, (job.context, job.direction))
+        waiting = await postgres.one(conn, _sql.waiting_error, job.place)
         if waiting is not None:
             raise Stopped(waiting[0], stopped_error(waiting[1], waiting[2], waiting[0]))
-        rows = await postgres.fetch(conn, _sql.skips, (job.context, job.direction, self.applied.lsn))
+        rows = await postgres.fetch(conn, _sql.skips, (*job.place, self.applied.lsn))
         self._skips = frozenset((row[0], row[1], row[2]) for row in rows)
-        self._replica = bool(await postgres.value(conn, _sql.may_replicate))
+        self._replica = await origins.may_replicate(conn)
+        if job.parted:
+            await self.look_away()
+
+    async def look_away(self) -> None:
+        """From here on rows may come before those they refer to: foreign keys look away, and triggers do not fire.
+
+        Raises:
+            FigError: ``partitions_need_replica_role``.
+        """
+        if self._parted:
+            return
+        if (role := await origins.lacks_replica_role(self._conn)) is not None:
+            raise origins.no_replica_role(role)
+        await self._conn.execute("SET session_replication_role = replica")
+        self._parted = True
+
+    async def places(self) -> dict[int, Place]:
+        """How far each partition is in."""
+        rows = await postgres.fetch(self._conn, _sql.places, (self.job.context, self.job.direction))
+        return {row[0]: Place(row[1], SourcePosition(row[2], row[3])) for row in rows}
+
+    async def stand_at(self, barrier: Barrier, log_position: int) -> None:
+        """Say that this partition has come to ``barrier``; past a closing one it knows what the first one knows.
+
+        Raises:
+            FigError: ``overtaken``.
+        """
+        after = replace(
+            self.applied,
+            generation=max(self.applied.generation, barrier.generation),
+            lsn=barrier.lsn,
+            ordinal=barrier.ordinal,
+            log_position=log_position,
+        )
+        if barrier.closes and self.job.partition:
+            row = await postgres.one(self._conn, _sql.first_place, (self.job.context, self.job.direction))
+            assert row is not None
+            after = replace(
+                after,
+                activated=max(after.activated, row[0]),
+                snapshot_began_at=row[1],
+                snapshot_ended_at=row[2],
+            )
+        await self._conn.execute("BEGIN")
+        try:
+            await self._commit_at(Work(), after)
+        except BaseException:
+            await self._roll_back()
+            raise
 
     async def _begin(self) -> tuple[str, int]:
         """Begin a transaction and look at the ownership row, in one exchange with the server."""
@@ -335,7 +381,9 @@ class Target:
         return True
 
     async def _finish(self, work: Work, units: Sequence[Unit]) -> None:
-        after = self._after(work, units)
+        await self._commit_at(work, self._after(work, units))
+
+    async def _commit_at(self, work: Work, after: Applied) -> None:
         try:
             async with self._conn.pipeline():  # one exchange: what comes after a statement that fails is not done
                 for statement in self._put_off:
@@ -398,7 +446,7 @@ class Target:
                 after = replace(after, source_committed_at=item.committed_at) if unit is last else after
             elif isinstance(item, SnapshotChunk):
                 after = replace(after, snapshot_rows=after.snapshot_rows + item.rows)
-            elif item.begins:
+            elif isinstance(item, SnapshotEdge) and item.begins:
                 after = replace(
                     after,
                     generation=item.generation,
@@ -407,7 +455,7 @@ class Target:
                     snapshot_began_at=clock.now(),
                     snapshot_ended_at=None,
                 )
-            else:
+            elif isinstance(item, SnapshotEdge):
                 after = replace(
                     after, snapshot_total=item.total_rows or after.snapshot_rows, snapshot_ended_at=clock.now()
                 )
@@ -419,7 +467,7 @@ class Target:
             *(after.generation, after.lsn, after.ordinal, after.log_position, after.activated),
             *(after.source_committed_at, after.snapshot_rows, after.snapshot_total),
             *(after.snapshot_began_at, after.snapshot_ended_at),
-            *(self.job.context, self.job.direction),
+            *self.job.place,
             *(was.generation, was.lsn, was.ordinal, was.log_position),
         )
         await self._conn.execute(_sql.advance, values)
@@ -430,9 +478,7 @@ class Target:
             values = (job.context, job.direction, mark.nonce, mark.prefix, mark.content, mark.lsn)
             await self._conn.execute(_sql.mark, values)
         for placed in work.parked:
-            await self._conn.execute(
-                _sql.park, (job.context, job.direction, *placed.at, placed.row, Jsonb(as_json(placed)))
-            )
+            await self._conn.execute(_sql.park, (*job.place, *placed.at, placed.row, Jsonb(as_json(placed))))
 
     async def _roll_back(self) -> None:
         self._open = None
@@ -453,7 +499,7 @@ class Target:
             self._conn,
             _sql.park_error,
             (
-                *(job.context, job.direction, *placed.at, placed.row),
+                *(*job.place, *placed.at, placed.row),
                 *(Jsonb(as_json(placed)), f"{said} [{code}]", culprit.statement),
             ),
         )
@@ -622,7 +668,7 @@ class Target:
         entries = self._by_source.get(chunk.relation.qualified)
         if not entries:
             return
-        if self._replica:
+        if self._replica and not self._parted:
             # Tables are copied side by side, so children may come before their parents.
             await self._conn.execute("SET LOCAL session_replication_role = replica")
         check_shape(chunk.relation, entries)
@@ -636,7 +682,7 @@ class Target:
             await self._copy(statements.copy_chunk(stage.name, chunk.relation), [chunk.copy])
             for entry in entries:
                 await self._execute(statements.insert(entry, stage.name, upsert=False))
-        if self._replica:
+        if self._replica and not self._parted:
             await self._conn.execute("SET LOCAL session_replication_role = origin")
 
     async def _chunk_rows(self, rows: Sequence[Placed]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from confluent_kafka.admin import AdminClient, NewPartitions
 
 from examples.servers.kafka import Kafka
 from examples.servers.kinesis import Kinesis
@@ -29,9 +28,9 @@ class Backend:
         short_retention: whether events can be made to expire within seconds.
         expires_on_append: whether they do so only when later ones begin a new segment.
         kill, start: kill -9 of the server, and its start with what it had; None where it keeps nothing.
-        reshape: steps that change a topic's partitions while it is in use; empty where they are for ever.
+        reshape: steps that change a topic's partitions in the backend's own way, by which a key keeps its order; empty
+            where they are added through the port.
         lists_dearly: whether a list of topics asks the server for each: a thousand of them get one of their own.
-        keys_move: whether a change of the partitions moves keys to others without keeping their order.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Backend:
     start: Callable[[], None] | None = None
     reshape: tuple[Callable[[str], None], ...] = ()
     lists_dearly: bool = False
-    keys_move: bool = False
 
     def open(self, **options: Any) -> Any:
         """A new client."""
@@ -76,18 +74,7 @@ def _kafka(directory: Path, database: Pgs) -> Iterator[Backend]:
     server = Kafka(directory, group_min_session_timeout_ms="300")
     server.start()
     try:
-
-        def grow(to: int) -> Callable[[str], None]:
-            def step(topic: str) -> None:
-                admin = AdminClient({"bootstrap.servers": server.servers})
-                admin.create_partitions([NewPartitions(topic, to)])[topic].result(30)
-
-            return step
-
-        yield Backend(
-            "kafka", server.url, database(), kill=server.kill, start=server.start, reshape=(grow(3), grow(5)),
-            keys_move=True,
-        )  # fmt: skip
+        yield Backend("kafka", server.url, database(), kill=server.kill, start=server.start)
     finally:
         server.stop()
 

@@ -78,6 +78,33 @@ async def test_topics(log: EventLog, t: str, name: Name) -> None:
     assert await refused(log.append(t, [event()], partition=-1)) == "unknown_partition"
 
 
+async def test_partitions_are_added(log: EventLog, backend: Backend, name: Name) -> None:
+    topic = name("grows")
+    await log.create_topic(topic)
+    [before] = await log.append(topic, [event(b"before")])
+    other = backend.open() if backend.name != "memory" else log
+    assert (await other.topic(topic)).partitions == 1
+    await log.add_partitions(topic, 1)
+    if Capability.GROWTH not in log.capabilities.has:
+        assert await refused(log.add_partitions(topic, 3)) == "log_lacks"
+        assert await refused(log.add_partitions(name("none"), 2)) == "unknown_topic"
+        return await other.close()
+    await log.add_partitions(topic, 3)
+    await log.add_partitions(topic, 2)
+    found = await log.topic(topic)
+    assert found is not None and (found.partitions, len(found.next_positions)) == (3, 3)
+    await log.append(topic, [event(b"after")], partition=2)
+    [record] = await all_of(log, topic, 2)
+    assert record.event.data == b"after"
+    # Another client that knew the topic as it was finds out by itself.
+    assert [r.event.data for r in await all_of(other, topic, 2)] == [b"after"]
+    assert [(r.position, r.event.data) for r in await all_of(log, topic)] == [(before, b"before")]
+    assert await refused(log.read(topic, 3, 0)) == "unknown_partition"
+    assert await refused(log.add_partitions(name("none"), 2)) == "unknown_topic"
+    if other is not log:
+        await other.close()
+
+
 async def test_a_topic_made_anew_is_empty(log: EventLog, t: str) -> None:
     one = event(b"before")
     await log.append(t, [one])

@@ -6,14 +6,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import psycopg
 import sync_scenario as s
 
+from stranglerfig.changes import frames
 from stranglerfig.changes.mapping import Mapping
-from stranglerfig.changes.model import UNCHANGED, Change, Transaction
+from stranglerfig.changes.model import UNCHANGED, Barrier, Change, Transaction
 from stranglerfig.changes.settings import DerivedEvent
-from stranglerfig.foundation import clock, tasks
+from stranglerfig.eventlog.model import Event
+from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.sync import derive
 from tests.conftest import Server
 
@@ -97,6 +101,52 @@ async def test_events_in_order_and_once(postgres: Server) -> None:
         await flow.stream([s.update(s.INVENTORY, s.item(2, 7), s.item(2, 6))])
         again = await events(flow, 6)
     assert again[:5] == found and again[5][2] == {"item_id": 2, "on_hand": 7, "was": 6}
+
+
+async def test_partitions_keep_the_order_over_a_barrier(postgres: Server) -> None:
+    """What is alone is derived after all before it and before all after it, in whichever partition."""
+    dsn = postgres.database()
+    flow, first = flow_and_job(dsn, LEVEL)
+    second = replace(first, partition=1)
+    await flow.log.create_topic(flow.job.topic, partitions=2)
+
+    async def put(partition: int, *items: Transaction | Barrier) -> None:
+        for item in items:
+            kind, data = (
+                (frames.BARRIER, frames.encode_barrier(item))
+                if isinstance(item, Barrier)
+                else (frames.STREAM, frames.encode([item]))
+            )
+            event = Event(ids.new_id(), "/t", "fig.changes", clock.now(), data, kind)
+            await flow.log.append(flow.job.topic, [event], partition=partition)
+
+    def made(lsn: int, quantity: int) -> Transaction:
+        return Transaction(lsn, 1, lsn, 1, (s.update(s.INVENTORY, s.item(1, quantity), s.item(1, quantity - 1)),))
+
+    opens, closes = Barrier(20, 0, 2), Barrier(20, 1, 2, closes=True)
+    await put(0, opens, made(20, 2), made(40, 4))
+    async with running(flow, first):
+        # The first partition's worker waits for the other one, which nobody works on yet.
+        await clock.until(lambda: _place(dsn), timeout=10, what="the derivation to begin")
+        await put(1, made(10, 1), opens, closes, made(30, 3))
+        assert (await flow.log.topic("events.inventory")) is not None
+        async with running(flow, second):
+            found = await events(flow, 4)
+    level = "inventory.InventoryLevelChanged"
+    assert [one[0] for one in found][:2] == [f"10.1-1-{level}", f"20-1-{level}"]
+    assert {one[0] for one in found} == {f"{lsn}-1-{level}" for lsn in ("10.1", "20", "30.1", "40")}
+    # Died after appending: what it derives again has the ids that it had, and nobody is passed.
+    await s.run_sql(dsn, "UPDATE fig.derived SET log_position = 0, lsn = 0, ordinal = 0")
+    async with running(flow, second), running(flow, first):
+        await put(1, made(50, 5))
+        assert len(await events(flow, 5)) == 5
+
+
+async def _place(dsn: str) -> bool:
+    try:
+        return bool(await s.rows(dsn, "SELECT true FROM fig.derived"))
+    except psycopg.Error:
+        return False
 
 
 async def test_an_event_is_of_the_trace_of_its_change(postgres: Server) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stranglerfig.changes import envelope, frames
 from stranglerfig.changes.model import (
     UNCHANGED,
+    Barrier,
     Change,
     Column,
     Message,
@@ -27,6 +28,13 @@ from stranglerfig.foundation.errors import FigError
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 POSITION = st.integers(0, 2**62)
+
+
+@given(st.builds(Barrier, POSITION, POSITION, st.integers(1, 99), st.booleans(), POSITION))
+def test_a_barrier_reads_back_and_has_no_envelope(barrier: Barrier) -> None:
+    found = frames.decode(frames.BARRIER, frames.encode_barrier(barrier))
+    assert found == [barrier]
+    assert list(envelope.expand(found, name="x", db="y")) == []
 
 
 @st.composite

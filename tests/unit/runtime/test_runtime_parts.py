@@ -24,6 +24,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import flowing, logs, processes, reporting
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.roles import killer
+from stranglerfig.telemetry import metrics
 
 
 def test_a_data_directory_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -208,6 +209,39 @@ async def test_wanted_flows_run_and_others_end(monkeypatch: pytest.MonkeyPatch) 
     flows.flows = [replace(flow, capture_on=False)]
     await is_running()
     await tasks.stop(task)
+
+
+async def test_a_partition_s_report_is_kept_by_itself_and_measured_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flow = Flow("divided", Direction.FORWARD, True, True, True, 1)
+    kept: list[tuple[Any, ...]] = []
+
+    class Parts(FakeFlows):
+        async def report_part(self, *said: Any) -> None:
+            kept.append(said[:4])
+
+    role = flowing.FlowsRole(Parts(flow), "sync", None)  # type: ignore[arg-type]
+    report = role._reporter(flow)
+
+    async def say(partition: int, **more: Any) -> None:
+        await report({"partition": partition, "partitions": 3, "worker": "a/1", "state": "applying"} | more)
+
+    def measured(name: str) -> float:
+        return metrics.SYNC_FIGURES[name].labels("divided", "forward")._value.get()
+
+    def state(name: str) -> float:
+        return metrics.FLOW_STATE.labels("divided", "forward", "sync", name)._value.get()
+
+    await say(1, rows=10)
+    await say(2, rows=5, state="stopped")
+    assert kept == [("divided", Direction.FORWARD, number, "a/1") for number in (1, 2)]
+    assert (measured("rows"), state("stopped"), state("applying")) == (15, 1, 0)
+    # What nothing is heard of has gone to another process.
+    later = clock.now() + timedelta(seconds=flowing.STALE + 1)
+    monkeypatch.setattr(flowing.clock, "now", lambda: later)
+    await say(1, rows=11)
+    assert (measured("rows"), state("stopped"), state("applying")) == (11, 0, 1)
 
 
 def test_a_report_is_gathered() -> None:

@@ -56,7 +56,7 @@ def _documents(record: Record) -> Iterator[tuple[str, Any]]:
     from stranglerfig.changes import frames
 
     event = record.event
-    if event.datacontenttype not in (frames.STREAM, frames.CHUNK, frames.EDGE):
+    if event.datacontenttype not in frames.KINDS:
         yield "data", _data(event.data, event.datacontenttype)
         return
     from stranglerfig.changes import envelope

@@ -1,0 +1,157 @@
+"""Who works on which partition, and tables of an earlier release that are brought forward."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sync_scenario import rows, run_sql
+
+from stranglerfig.changes.flows import Flows
+from stranglerfig.changes.model import Direction
+from stranglerfig.eventlog.leases import Leases
+from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation import postgres as sessions
+from stranglerfig.sync.target import prepare
+from stranglerfig.sync.workers import Share
+from tests.conftest import Server
+
+FORWARD = Direction.FORWARD
+TOPIC = "fig.changes.x.forward"
+
+
+class Worker:
+    """A process's share, without a process."""
+
+    def __init__(self, log: MemoryLog, dsn: str) -> None:
+        self.working: set[int] = set()
+        self.kept = sessions.Kept(dsn, what="test")
+        self.share = Share(log, TOPIC, Leases(self.kept.session, "sync"), self._work, lease=0.6)
+        self.task = tasks.spawn(self.share.run(), name="test share")
+
+    async def _work(self, partition: int) -> None:
+        self.working.add(partition)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.working.discard(partition)
+
+    async def leave(self) -> None:
+        await tasks.stop(self.task)
+        await self.kept.close()
+
+
+async def shares(*workers: Worker) -> list[int]:
+    return sorted(len(worker.working) for worker in workers)
+
+
+async def test_partitions_are_shared_moved_and_met(postgres: Server) -> None:
+    dsn = postgres.database()
+    log = MemoryLog()
+    first, second = Worker(log, dsn), Worker(log, dsn)
+
+    async def become(sizes: list[int], *workers: Worker) -> None:
+        async def so() -> bool:
+            numbers = [number for worker in workers for number in worker.working]
+            return await shares(*workers) == sizes and len(set(numbers)) == len(numbers)
+
+        await clock.until(so, timeout=20, what=f"shares of {sizes}")
+
+    try:
+        # Of one partition each is ready to be the worker: its origin decides.
+        await clock.until(lambda: _is(first.working == second.working == {0}), timeout=20, what="both at the first")
+        await log.create_topic(TOPIC, partitions=1)
+        await log.add_partitions(TOPIC, 4)
+        await become([2, 2], first, second)
+        await second.leave()
+        await become([4], first)
+        await log.add_partitions(TOPIC, 5)
+        await become([5], first)
+        third = Worker(log, dsn)
+        await become([2, 3], first, third)
+        await third.leave()
+    finally:
+        await first.leave()
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+async def test_a_share_that_cannot_be_known_is_asked_for_again(postgres: Server) -> None:
+    class Away(MemoryLog):
+        asked = 0
+
+        async def topic(self, name: str) -> Any:
+            self.asked += 1
+            if self.asked == 1:
+                raise OSError("away")
+            return await super().topic(name)
+
+    log = Away()
+    worker = Worker(log, postgres.database())
+    await clock.until(lambda: _is(worker.working == {0}), timeout=20, what="the worker")
+    await worker.leave()
+    assert worker.working == set()
+
+
+async def test_tables_of_the_release_before_are_brought_forward(postgres: Server) -> None:
+    dsn = postgres.database()
+    async with postgres_session(dsn) as conn:
+        await postgres_migrate(conn, "sync", ["target.sql", "wide_positions.sql"])
+        await postgres_migrate(conn, "sync_derived", ["derived.sql", "wide_derived.sql"])
+    await run_sql(
+        dsn,
+        "INSERT INTO fig.applied (context, direction, lsn, log_position) VALUES ('x', 'forward', 77, 5)",
+        "INSERT INTO fig.parked (context, direction, lsn, ordinal, reason, change)"
+        " VALUES ('x', 'forward', 77, 1, 'error', '{}')",
+        "INSERT INTO fig.derived (context, lsn) VALUES ('x', 70)",
+    )
+    async with postgres_session(dsn) as conn:
+        await prepare(conn)
+        await postgres_migrate(conn, "sync_derived", ["derived.sql", "wide_derived.sql", "derived_partitions.sql"])
+    await run_sql(
+        dsn,
+        "INSERT INTO fig.applied (context, direction, partition) VALUES ('x', 'forward', 1)",
+        "INSERT INTO fig.parked (context, direction, partition, lsn, ordinal, reason, change)"
+        " VALUES ('x', 'forward', 1, 77, 1, 'error', '{}')",
+        "INSERT INTO fig.derived (context, partition) VALUES ('x', 1)",
+    )
+    assert await rows(dsn, "SELECT partition, lsn FROM fig.applied ORDER BY 1") == [(0, 77), (1, 0)]
+    assert await rows(dsn, "SELECT partition, lsn FROM fig.derived ORDER BY 1") == [(0, 70), (1, 0)]
+
+
+def postgres_session(dsn: str) -> Any:
+    return sessions.session(dsn, what="test")
+
+
+async def postgres_migrate(conn: sessions.Connection, room: str, steps: list[str]) -> None:
+    await sessions.migrate(conn, room, "stranglerfig.sync", steps)
+
+
+async def test_flows_show_what_all_partitions_say(postgres: Server) -> None:
+    flows = Flows(postgres.database())
+    await flows.migrate()
+    await flows.report_part("x", FORWARD, 0, "a/1", {"state": "applying"})
+    await flows.want("x", FORWARD, capture=True, sync=True)
+    await flows.report("x", FORWARD, "sync", {"state": "applying", "rows": 3})
+    found = await flows.get("x", FORWARD)
+    assert found is not None and found.sync == {"state": "applying", "rows": 3}
+    for number, worker in enumerate(("a/1", "b/2")):
+        await flows.report_part(
+            "x", FORWARD, number, worker, {"state": "applying", "partitions": 2, "rows": number + 4}
+        )
+    found = await flows.get("x", FORWARD)
+    assert found is not None and found.sync_at is not None
+    assert (found.sync["rows"], found.sync["workers"], found.sync["state"]) == (9, 2, "applying")
+    # What keeps the whole flow from beginning is newer than what its partitions last said.
+    await flows.report("x", FORWARD, "sync", {"state": "failed", "error": {"code": "mapping_unknown_table"}})
+    found = await flows.get("x", FORWARD)
+    assert found is not None and found.sync["state"] == "failed"
+    await flows.report_part("x", FORWARD, 1, "a/1", {"state": "applying", "partitions": 2})
+    await flows.report_part("x", FORWARD, 0, "a/1", {"state": "applying", "partitions": 2})
+    found = await flows.get("x", FORWARD)
+    assert found is not None and found.sync["state"] == "applying"
+    await flows.forget("x")
+    assert await flows.all() == []
