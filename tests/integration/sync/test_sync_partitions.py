@@ -15,7 +15,7 @@ import sync_scenario as s
 from test_sync_flow import _traffic, postgres_session
 
 from stranglerfig.capture import capture
-from stranglerfig.capture.stream import Pace
+from stranglerfig.capture.writing import Pace
 from stranglerfig.changes import frames
 from stranglerfig.changes.model import Barrier, Direction, Message, Transaction, names
 from stranglerfig.changes.spread import Spread, divide_tables
