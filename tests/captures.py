@@ -72,11 +72,11 @@ class Running:
             lambda r: r["state"] == "streaming" and lsn_number(r["lsn"]) >= lsn_number(end), f"everything up to {end}"
         )
 
-    async def items(self) -> list[Item]:
+    async def items(self, partition: int = 0) -> list[Item]:
         topic = await self.log.topic(self.topic)
         found: list[Item] = []
-        for position in range(topic.next_positions[0] if topic else 0):
-            [record] = await self.log.read(self.topic, 0, position, max_records=1)
+        for position in range(topic.next_positions[partition] if topic else 0):
+            [record] = await self.log.read(self.topic, partition, position, max_records=1)
             found += frames.decode(record.event.datacontenttype, record.event.data)
         return found
 

@@ -112,6 +112,11 @@ class Asked:
         """Whether it has not ended."""
         return self.process.poll() is None
 
+    def end(self) -> None:
+        """Kill it where it still runs."""
+        self.process.kill()
+        self.process.wait()
+
     def lines(self) -> list[dict[str, Any]]:
         """What it has said so far."""
         found = []
@@ -131,8 +136,7 @@ class Asked:
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.end()
             raise AssertionError(
                 f"fig {self.arguments} has not ended after {timeout:g} s: {self.lines()[-3:]}"
             ) from None
@@ -170,6 +174,7 @@ class Shop:
         self.reserve = reserve
         self.data = DataDirectory(self.estate.project / ".fig")
         self._number = 0
+        self._asked: list[Asked] = []
         self._forgiven = 0
 
     # ---- life
@@ -219,6 +224,8 @@ class Shop:
             self.estate.stop_load()
             self.fig("down")
         finally:
+            for asked in self._asked:
+                asked.end()
             self.estate.stop()
 
     # ---- the command
@@ -232,7 +239,9 @@ class Shop:
         self._number += 1
         command = [FIG, "--project", str(self.estate.project), *(["--json"] if json_lines else []), *arguments]
         log = self.estate.root / "logs" / f"fig-{self._number}"
-        return Asked(command, self.environment() | environment, log)
+        asked = Asked(command, self.environment() | environment, log)
+        self._asked = [*(one for one in self._asked if one.running()), asked]
+        return asked
 
     def fig(self, *arguments: str, timeout: float = 120) -> dict[str, Any]:
         """Run a command to its end.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -33,6 +33,10 @@ class Flow:
     capture_at: datetime | None = None
     sync: dict[str, Any] = field(default_factory=dict)
     sync_at: datetime | None = None
+
+
+SILENT = timedelta(seconds=5)
+"""After so long without a word of who works, who waits for its place is heard."""
 
 
 class Flows:
@@ -110,8 +114,9 @@ class Flows:
         column = {"capture": "capture", "sync": "sync"}[part]
         async with self._session() as conn:
             await conn.execute(
-                f"UPDATE fig.flow SET {column} = %s, {column}_at = now() WHERE (context, direction) = (%s, %s)",  # noqa: S608
-                (Jsonb(report), context, direction),
+                f"UPDATE fig.flow SET {column} = %s, {column}_at = now() WHERE (context, direction) = (%s, %s)"  # noqa: S608
+                f" AND (%s OR {column}_at < now() - %s OR {column}_at IS NULL)",
+                (Jsonb(report), context, direction, not _waits(report), SILENT),
             )
 
     async def report_part(
@@ -123,9 +128,15 @@ class Flows:
                 "INSERT INTO fig.flow_part (context, direction, partition, worker, report)"
                 " SELECT context, direction, %s, %s, %s FROM fig.flow WHERE (context, direction) = (%s, %s)"
                 " ON CONFLICT (context, direction, partition) DO UPDATE"
-                " SET worker = excluded.worker, report = excluded.report, at = now()",
-                (partition, worker, Jsonb(report), context, direction),
+                " SET worker = excluded.worker, report = excluded.report, at = now()"
+                " WHERE %s OR flow_part.at < now() - %s",
+                (partition, worker, Jsonb(report), context, direction, not _waits(report), SILENT),
             )
+
+
+def _waits(report: dict[str, Any]) -> bool:
+    """Whether a worker only waits for the place of another, which says how the flow is."""
+    return (report.get("error") or {}).get("code") == "origin_busy"
 
 
 def _flow(row: Sequence[Any], parts: dict[int, Said]) -> Flow:

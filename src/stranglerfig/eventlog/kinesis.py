@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from stranglerfig.eventlog.kinesis_calls import Calls, Cursor, address_of
 from stranglerfig.eventlog.kinesis_records import Lane
 from stranglerfig.eventlog.kinesis_shards import Shard
 from stranglerfig.eventlog.kinesis_writer import Writer
-from stranglerfig.eventlog.leases import LEASE, Leases, Place
+from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock, postgres
@@ -36,7 +36,7 @@ _LOOK_BACK: Final = tuple(4.0**step for step in range(14))
 """Seconds: the end of a shard is looked for in the last second, four seconds, … two years."""
 
 
-class KinesisLog:
+class KinesisLog(LeasedGroups):
     """An event log on Amazon Kinesis.
 
     Args:
@@ -350,20 +350,5 @@ class KinesisLog:
         """Wait until it is worth asking again: Kinesis tells nobody of what arrives."""
         await asyncio.sleep(min(self._poll, timeout))
 
-    async def groups(self, topic: str) -> list[str]:
-        """The groups that have read ``topic``, by name."""
-        return await self._leases.groups(topic)
-
-    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
-        """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
-        shards = await self._list(topic)
-        found = await self._leases.committed(topic, group)
-        return tuple(found.get(number, 0) for number in range(kinesis_shards.count(shards.values())))
-
-    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
-        """Move ``group`` in all partitions of ``topic``; a shard is read again once its parents are."""
-        model.check_seek(position, time)
-        wanted = {}
-        for number in await self._list(topic):
-            wanted[number] = (position or 0) if time is None else await self.position_at(topic, number, time)
-        await self._leases.seek(topic, group, wanted)
+    async def _numbers(self, topic: str) -> Collection[int]:
+        return await self._list(topic)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Protocol
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.model import Record
+from stranglerfig.eventlog.model import Record, Topic
 from stranglerfig.foundation import ids, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
 
@@ -171,6 +173,45 @@ class Membership:
         with contextlib.suppress(FigError):  # the lease ends by itself when its database is away
             async with self._leases.session() as conn:
                 await conn.execute(_queries.leave, self.who)
+
+
+class LeasedGroups(ABC):
+    """What a log offers of its groups, by leases in a database."""
+
+    _leases: Leases
+
+    @abstractmethod
+    async def topic(self, name: str) -> Topic | None:
+        """As the port's."""
+
+    @abstractmethod
+    async def position_at(self, topic: str, partition: int, time: datetime) -> int:
+        """As the port's."""
+
+    async def _numbers(self, topic: str) -> Collection[int]:
+        """The partitions that there are."""
+        if (found := await self.topic(topic)) is None:
+            raise model.unknown_topic(topic)
+        return range(found.partitions)
+
+    async def groups(self, topic: str) -> list[str]:
+        """The groups that have read ``topic``, by name."""
+        return await self._leases.groups(topic)
+
+    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
+        """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
+        numbers = await self._numbers(topic)
+        found = await self._leases.committed(topic, group)
+        return tuple(found.get(number, 0) for number in range(max(numbers, default=-1) + 1))
+
+    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
+        """Move ``group`` in all partitions of ``topic``."""
+        model.check_seek(position, time)
+        wanted = {
+            number: (position or 0) if time is None else await self.position_at(topic, number, time)
+            for number in await self._numbers(topic)
+        }
+        await self._leases.seek(topic, group, wanted)
 
 
 class LeasedSubscription:

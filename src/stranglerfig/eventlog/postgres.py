@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.leases import LEASE, Leases, Place
+from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock, postgres, sql, tasks
@@ -40,7 +40,7 @@ class _Known:
     partitions: int
 
 
-class PostgresLog:
+class PostgresLog(LeasedGroups):
     """An event log in the schema ``fig`` of a PostgreSQL database (15 or later).
 
     Args:
@@ -415,26 +415,6 @@ class PostgresLog:
         finally:
             for topic in topics:
                 self._waiting[topic].discard(woken)
-
-    async def groups(self, topic: str) -> list[str]:
-        """The groups that have read ``topic``."""
-        return await self._leases.groups(topic)
-
-    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
-        """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
-        known = await self._find(topic)
-        found = await self._leases.committed(topic, group)
-        return tuple(found.get(partition, 0) for partition in range(known.partitions))
-
-    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
-        """Move ``group`` in all partitions of ``topic``."""
-        model.check_seek(position, time)
-        known = await self._find(topic)
-        wanted = {
-            partition: position if time is None else await self.position_at(topic, partition, time)
-            for partition in range(known.partitions)
-        }
-        await self._leases.seek(topic, group, cast("dict[int, int]", wanted))
 
 
 class _Gone(Exception):

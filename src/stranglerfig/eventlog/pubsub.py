@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from stranglerfig.eventlog import model, pubsub_messages
-from stranglerfig.eventlog.leases import LEASE, Leases, Place
+from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.eventlog.pubsub_calls import Calls, address_of
@@ -45,7 +45,7 @@ class _Known:
     retention: float
 
 
-class PubSubLog:
+class PubSubLog(LeasedGroups):
     """An event log on Google Cloud Pub/Sub.
 
     Args:
@@ -337,21 +337,3 @@ class PubSubLog:
     async def grown(self, topics: Sequence[str], timeout: float) -> None:
         """Wait until it is worth asking again."""
         await asyncio.sleep(min(self._poll, timeout))
-
-    async def groups(self, topic: str) -> list[str]:
-        """The groups that have read ``topic``, by name."""
-        return await self._leases.groups(topic)
-
-    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
-        """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
-        known = await self._find(topic)
-        found = await self._leases.committed(topic, group)
-        return tuple(found.get(partition, 0) for partition in range(known.partitions))
-
-    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
-        """Move ``group`` in all partitions of ``topic``."""
-        model.check_seek(position, time)
-        wanted = {}
-        for partition in range((await self._find(topic)).partitions):
-            wanted[partition] = (position or 0) if time is None else await self.position_at(topic, partition, time)
-        await self._leases.seek(topic, group, wanted)

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from rstream.constants import OffsetType
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.leases import LEASE, Leases, Place
+from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.eventlog.rabbitmq_append import Appender
@@ -42,7 +42,7 @@ _PAGE_BYTES: Final = 8_000_000
 _LACKS: Final = {Capability.IDEMPOTENT_APPEND, Capability.TRANSACTIONS, Capability.COMPACTION}
 
 
-class RabbitLog:
+class RabbitLog(LeasedGroups):
     """An event log on a RabbitMQ cluster.
 
     Args:
@@ -263,25 +263,6 @@ class RabbitLog:
         source = MemberSource(self._cluster, self._known, self._fresh, self._asked)
         self._sources.add(source)
         return Member(await self._leases.subscribe(source, topics, group, lease=lease), source)
-
-    async def groups(self, topic: str) -> list[str]:
-        """The groups that have read ``topic``."""
-        return await self._leases.groups(topic)
-
-    async def committed(self, topic: str, group: str) -> tuple[int, ...]:
-        """Per partition, the log position at which ``group`` goes on (0 for a group that never joined)."""
-        known = await self._known(topic)
-        found = await self._leases.committed(topic, group)
-        return tuple(found.get(partition, 0) for partition in range(known.partitions))
-
-    async def seek(self, topic: str, group: str, *, position: int | None = None, time: datetime | None = None) -> None:
-        """Move ``group`` in all partitions of ``topic``."""
-        model.check_seek(position, time)
-        known = await self._known(topic)
-        to: dict[int, int] = {}
-        for partition in range(known.partitions):
-            to[partition] = await self.position_at(topic, partition, time) if time is not None else position or 0
-        await self._leases.seek(topic, group, to)
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -19,7 +19,7 @@ from stranglerfig.extraction.proof import verify
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.stages import Place, Stage, ahead
 from stranglerfig.extraction.store import Standing, Store
-from stranglerfig.extraction.switch import Switch, apply_routes
+from stranglerfig.extraction.switch import CAUGHT_UP, Switch, apply_routes
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
@@ -28,6 +28,8 @@ from stranglerfig.sync import derive, origins, target
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
 """Before any user sees the service's answers, only these have evidence."""
+_KEEPS_UP = 10.0
+"""Seconds within which sync must be seen to keep up."""
 
 
 def kpis(settings: ExtractionSettings, place: Place) -> tuple[Kpi, ...]:
@@ -245,11 +247,26 @@ class Steps:
         )
 
     async def _apply_rate(self) -> facts.Fact:
-        flow = await self.parts.flows.get(self.settings.context, Direction.FORWARD)
-        if flow is None or not flow.sync:
-            return None, None, "sync has not reported yet"
-        behind = int(flow.sync.get("behind") or 0)
-        return behind <= 20, None, f"sync is {behind} records behind the end of the log"
+        """Whether sync keeps up; one that was just started, or that another worker takes over, is waited for."""
+        found: facts.Fact = None, None, "sync has not reported yet"
+
+        async def keeps_up() -> bool:
+            nonlocal found
+            flow = await self.parts.flows.get(self.settings.context, Direction.FORWARD)
+            if flow is None or not flow.sync:
+                return False
+            behind, state = int(flow.sync.get("behind") or 0), flow.sync.get("state")
+            found = behind <= CAUGHT_UP, None, f"sync is {behind} records behind the end of the log"
+            if state != "applying":
+                found = None, None, f"sync is {state}"
+            return found[0] is True
+
+        try:
+            await clock.until(keeps_up, timeout=_KEEPS_UP, what="sync to keep up", every=0.2)
+        except FigError as error:
+            if error.code != "timed_out":
+                raise
+        return found
 
     async def verify(self, standing: Standing, *, repair: bool = False) -> dict[str, Any]:
         """Compare all rows at a marker in the stream of whoever owns the data."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from stranglerfig.changes.envelope import expand
-from stranglerfig.changes.model import Change, SnapshotChunk, Transaction
+from stranglerfig.changes.model import Barrier, Change, SnapshotChunk, Transaction
+from stranglerfig.changes.spread import Spread
 from stranglerfig.foundation import postgres as sessions
 from tests.captures import Running
 from tests.conftest import Server
@@ -55,11 +56,16 @@ def envelopes(found: list[Transaction]) -> list[dict[str, Any]]:
 
 
 async def both(
-    dsn: str, farm: Farm, conn: sessions.Connection, statements: Iterable[str], tables: tuple[str, ...]
+    dsn: str,
+    farm: Farm,
+    conn: sessions.Connection,
+    statements: Iterable[str],
+    tables: tuple[str, ...],
+    spread: Spread | None = None,
 ) -> tuple[Running, Running]:
     """Run ``statements`` while both engines capture; both have all of it when this returns."""
-    native = Running(dsn, tables=tables)
-    debezium = Running(dsn, tables=tables, through=farm.through)
+    native = Running(dsn, tables=tables, spread=spread)
+    debezium = Running(dsn, tables=tables, spread=spread, through=farm.through)
     native.start()
     debezium.start()
     try:
@@ -121,3 +127,32 @@ async def test_the_snapshot_is_the_same_rows(source: Any, farm: Farm) -> None:
     assert await rows(native) == await rows(debezium)
     assert [c.op for c in await debezium.changes() if isinstance(c, Change)] == ["c"]
     await asyncio.sleep(0)
+
+
+async def test_both_divide_over_partitions_alike(source: Any, farm: Farm) -> None:
+    """By key, with barriers around what is not divided; Debezium's stopped and taken up again in the middle."""
+    dsn, conn = source
+    keys = {"public.numbers": ("id",), "public.times": ("id",), "public.two_keys": ("a",), "public.by_index": ("id",)}
+    spread = Spread(3, keys)
+    statements = [*writes.keys(), *writes.mixture(11, 150)]
+    native, debezium = await both(dsn, farm, conn, statements, writes.TABLES, spread)
+    debezium.start()
+    native.start()
+    try:
+        for statement in writes.mixture(12, 60):
+            await conn.execute(statement)  # type: ignore[call-overload]
+        await native.caught_up(conn)
+        await debezium.caught_up(conn)
+    finally:
+        await native.stop()
+        await debezium.stop()
+    for partition in range(3):
+        ours, theirs = await native.items(partition), await debezium.items(partition)
+        assert sum(isinstance(item, Transaction) for item in ours) > 10
+        same(whole(ours), whole(theirs))
+
+        def fences(items: list[Any]) -> list[tuple[int, bool]]:
+            return [(item.ordinal, item.closes) for item in items if isinstance(item, Barrier)]
+
+        assert fences(ours) == fences(theirs)
+        assert fences(ours)

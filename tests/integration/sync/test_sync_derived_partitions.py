@@ -60,9 +60,12 @@ async def test_every_change_has_its_event_once_and_in_order(postgres: Server, po
         for record in await made.log.read("events.inventory", 0, 0):
             found.setdefault(str(record.event.partitionkey), []).append(json.loads(record.event.data)["on_hand"])
         assert found == {str(item): list(range(6)) for item in range(1, 21)} | {"21": [5]}
-        assert {n: (told["partitions"], told["derive"]["state"]) for n, told in said.items()} == {
-            n: (3, "deriving") for n in range(3)
-        }
+
+        async def told() -> bool:
+            states = {n: (each["partitions"], each["derive"].get("state")) for n, each in said.items()}
+            return states == {n: (3, "deriving") for n in range(3)}
+
+        await clock.until(told, timeout=10, what="every partition to say that it derives")
         topic = await made.log.topic(made.topic)
         assert topic is not None
         everything = list(topic.next_positions)

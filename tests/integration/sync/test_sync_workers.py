@@ -133,15 +133,18 @@ async def postgres_migrate(conn: sessions.Connection, room: str, steps: list[str
 async def test_flows_show_what_all_partitions_say(postgres: Server) -> None:
     flows = Flows(postgres.database())
     await flows.migrate()
+    waits = {"state": "starting", "error": {"code": "origin_busy"}}
     await flows.report_part("x", FORWARD, 0, "a/1", {"state": "applying"})
     await flows.want("x", FORWARD, capture=True, sync=True)
     await flows.report("x", FORWARD, "sync", {"state": "applying", "rows": 3})
+    await flows.report("x", FORWARD, "sync", waits)  # who works is heard, not who waits for its place
     found = await flows.get("x", FORWARD)
     assert found is not None and found.sync == {"state": "applying", "rows": 3}
     for number, worker in enumerate(("a/1", "b/2")):
         await flows.report_part(
             "x", FORWARD, number, worker, {"state": "applying", "partitions": 2, "rows": number + 4}
         )
+        await flows.report_part("x", FORWARD, number, "c/3", waits)
     found = await flows.get("x", FORWARD)
     assert found is not None and found.sync_at is not None
     assert (found.sync["rows"], found.sync["workers"], found.sync["state"]) == (9, 2, "applying")
