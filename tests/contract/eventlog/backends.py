@@ -74,7 +74,8 @@ def _kafka(directory: Path, database: Pgs) -> Iterator[Backend]:
     server = Kafka(directory, group_min_session_timeout_ms="300")
     server.start()
     try:
-        yield Backend("kafka", server.url, database(), kill=server.kill, start=server.start)
+        url = f"{server.url}?topic.metadata.refresh.interval.ms=500"  # new partitions are met at once
+        yield Backend("kafka", url, database(), kill=server.kill, start=server.start)
     finally:
         server.stop()
 
