@@ -154,27 +154,13 @@ class Connect:
             self._clean(traces[0]) if traces else None,
         )
 
-    async def pause(self, name: str) -> None:
-        """Let it rest; its tasks stay, and the slot stays taken."""
-        await self._do("PUT", name, "/pause")
-
     async def resume(self, name: str) -> None:
-        """Let a paused or stopped one go on."""
+        """Let a stopped one go on."""
         await self._do("PUT", name, "/resume")
 
     async def stop(self, name: str) -> None:
         """End its tasks; the slot becomes free. (Kafka 3.5 or later.)"""
         await self._do("PUT", name, "/stop")
-
-    async def restart(self, name: str) -> None:
-        """Start its failed tasks again."""
-        await self._do("POST", name, "/restart?includeTasks=true&onlyFailed=true")
-
-    async def offsets(self, name: str) -> list[dict[str, Any]]:
-        """Where it stands, as it stored it. (Kafka 3.6 or later.)"""
-        code, found = await self._call("GET", f"/connectors/{quote(name)}/offsets")
-        self._expect(code, found, 200)
-        return list(found["offsets"])
 
     async def forget_offsets(self, name: str) -> None:
         """Make a stopped one forget where it stood. (Kafka 3.6 or later.)"""

@@ -127,12 +127,10 @@ async def test_any_other_answer_is_refused_with_its_words() -> None:
     assert raised.value.code == "connect_refused" and "405: not here" in raised.value.message
 
 
-async def test_a_connector_is_paused_started_again_asked_and_removed() -> None:
+async def test_a_connector_is_stopped_taken_up_again_and_removed() -> None:
     answers: dict[str, list[Answer]] = {
-        "PUT /connectors/x/pause": [(202, None)],
+        "PUT /connectors/x/stop": [(204, None)],
         "PUT /connectors/x/resume": [(202, None)],
-        "POST /connectors/x/restart?includeTasks=true&onlyFailed=true": [(204, None)],
-        "GET /connectors/x/offsets": [(200, {"offsets": [{"offset": {"lsn": 5}}]})],
         "DELETE /connectors/x": [(204, None), (404, {})],
         "GET /connectors/x/status": [
             (200, {"connector": {"state": "STOPPED"}, "tasks": [{"state": "RUNNING"}]}),
@@ -140,10 +138,8 @@ async def test_a_connector_is_paused_started_again_asked_and_removed() -> None:
         ],
     }
     async with playing(answers) as (connect, _):
-        await connect.pause("x")
+        await connect.stop("x")
         await connect.resume("x")
-        await connect.restart("x")
-        assert await connect.offsets("x") == [{"offset": {"lsn": 5}}]
         await connect.delete("x")
         await connect.delete("x")
         await connect.until_stopped("x", timeout=5)
