@@ -17,7 +17,7 @@ import pytest
 from stranglerfig.runtime import processes
 from tests.conftest import Server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 FIG = str(Path(sys.executable).with_name("fig"))
 
 

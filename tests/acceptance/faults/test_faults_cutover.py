@@ -13,7 +13,7 @@ from shop_driver import CONTEXT, READS, WRITES, Refused, Shop, until
 
 from stranglerfig.extraction.cutover import KILL_POINTS
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 BACK = ("after:intend", "after:hold", "after:fence", "before:cede", "after:cede", "after:activate")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from shop_driver import CONTEXT, READS, WRITES, Refused, Shop, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 SYNC = ("sync", "")
 PLACES = [(SYNC, "monolith"), (WRITES, "service")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from shop_driver import CONTEXT, READS, WRITES, Refused, Shop, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 SYNC = ("sync", "")
 STAGES = [(SYNC, "monolith"), (WRITES, "service")]
 

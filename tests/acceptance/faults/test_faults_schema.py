@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from shop_driver import CONTEXT, READS, WRITES, Shop, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 SYNC = ("sync", "")
 SLOT = "fig_inventory_forward"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from shop_driver import CONTEXT, READS, VALUES, WRITES, Shop
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 
 def restarted(shop: Shop, change: Any) -> None:

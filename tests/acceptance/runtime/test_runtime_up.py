@@ -21,7 +21,7 @@ import pytest
 from stranglerfig.runtime import processes
 from stranglerfig.runtime.embedded import free_port
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 FIG = str(Path(sys.executable).with_name("fig"))
 
 

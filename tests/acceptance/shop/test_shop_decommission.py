@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from shop_driver import CONTEXT, PLACES, WRITES, Shop
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 
 def test_decommission_restored_once_then_to_the_drop(shop: Shop, tmp_path: Path) -> None:

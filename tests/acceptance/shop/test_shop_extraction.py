@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from shop_driver import CONTEXT, READS, WRITES, Shop, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 
 def test_from_the_first_plan_to_the_writes_and_back(untouched_shop: Shop) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from shop_driver import CONTEXT, Shop, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 SYNC = ("sync", "")
 LONG = "n" * 50
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from shop_driver import CONTEXT, READS, WRITES, Shop, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 PARTITIONS = 3
 
 

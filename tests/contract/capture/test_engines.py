@@ -18,7 +18,7 @@ from tests.conftest import Server
 from tests.contract.capture import writes
 from tests.contract.capture.conftest import Farm
 
-pytestmark = pytest.mark.timeout(300)  # the first one starts the servers
+pytestmark = pytest.mark.timeout(600)  # the first one starts the servers
 
 
 def whole(items: Iterable[Any]) -> list[Transaction]:

@@ -49,7 +49,7 @@ from tests.contract.capture.conftest import Farm
 FORWARD, REVERSE = Direction.FORWARD, Direction.REVERSE
 ITEM = "CREATE TABLE item (id int PRIMARY KEY, sku text, n int DEFAULT 0)"
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.timeout(300)  # the first one starts the servers
+pytestmark = pytest.mark.timeout(600)  # the first one starts the servers
 
 
 def replayed(items: Iterable[Item]) -> dict[str, tuple[Value, ...]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stranglerfig.schemas.store import SchemaStore
     from tests.conftest import Server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 CONVERTER = "io.confluent.connect.avro.AvroConverter"
 CARRIER = "com.snowflake:snowflake-kafka-connector:2.2.2!"
 TOPIC = "shop.public.orders"

@@ -213,7 +213,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[s
         yield kafka.url
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_workers_killed_under_load_and_partitions_added(
     postgres: Server, postgres_b: Server, tmp_path: Path, url: str | None
 ) -> None:
@@ -240,7 +240,7 @@ async def test_workers_killed_under_load_and_partitions_added(
         assert [row[0] for row in spread] == [0, 1, 2, 3] and all(row[1] > 0 for row in spread)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_random_kills(postgres: Server, postgres_b: Server, tmp_path: Path) -> None:
     rng = random.Random(8)
     async with scaled(postgres, postgres_b, tmp_path, None, 3) as made:
