@@ -29,11 +29,12 @@ demo-kafka: setup  ## The same on Apache Kafka, with Kafka Connect and Debezium,
 	@$(BIN)/python -m examples.shop.demo --log kafka --capture debezium $(ARGS)
 
 # What kills processes again and again takes half an hour, and is not part of `make test`.
-FAULTS := tests/acceptance/faults tests/contract/capture/test_faults.py
+FAULTS := tests/acceptance/faults tests/contract/capture/test_faults.py tests/contract/capture/test_mariadb_faults.py
 
 test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(FAULTS:%=--ignore=%) $(ARGS)
+	@scratch=$$(mktemp -d -t fig-tests-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(BIN)/coverage run -m pytest --basetemp="$$scratch" $(FAULTS:%=--ignore=%) $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
 faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)

@@ -87,6 +87,11 @@ def _trees() -> tuple[dict[int, float], dict[int, int]]:
     return spent, parents
 
 
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process, its threads and its ended children have spent."""
+    return _trees()[0][pid]
+
+
 class Spent:
     """The processor time that some processes, all of this bench's, and other programs spend from now on."""
 

@@ -19,7 +19,7 @@ import psycopg
 
 from bench.context import Context, Spent, until
 from stranglerfig.capture.capture import CaptureJob
-from stranglerfig.capture.writing import Pace
+from stranglerfig.capture.job import Pace
 from stranglerfig.changes.mapping import Mapping, compile_mapping
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.changes.settings import TableMapping
@@ -61,26 +61,19 @@ def compiled(source: str, target: str, tables: Sequence[dict[str, Any]]) -> Mapp
 
 
 @dataclass
-class Flow:
-    """Capture and sync of one mapping."""
+class Parts:
+    """Processes of ours, each with a job, around the log at the address ``log``."""
 
     context: Context
     folder: Path
     name: str
-    source: str
-    target: str
     log: str
-    mapping: Mapping
-    snapshot: bool = True
-    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict, kw_only=True)
 
     @property
     def jobs(self) -> dict[str, Any]:
-        tables = tuple(sorted({entry.source for entry in self.mapping.forward}))
-        return {
-            "capture": CaptureJob(CONTEXT, Direction.FORWARD, self.source, tables, snapshot=self.snapshot, pace=PACE),
-            "sync": SyncJob(CONTEXT, Direction.FORWARD, self.target, OURS.topic, OURS.origin, self.mapping),
-        }
+        """What each part has to do, by its name."""
+        raise NotImplementedError
 
     def load(self, *parts: str) -> None:
         """Start the processes (all, unless some are named), up to where they would begin their work."""
@@ -106,7 +99,7 @@ class Flow:
                 raise RuntimeError(f"{part} did not start: {(self.folder / f'{part}.log').read_text()[-800:]}")
 
     def go(self) -> float:
-        """Let both begin; returns when (``time.perf_counter``)."""
+        """Let them begin; returns when (``time.perf_counter``)."""
         for process in self.processes.values():
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -114,7 +107,7 @@ class Flow:
         return time.perf_counter()
 
     def spent(self) -> Spent:
-        """What both processes spend from now on."""
+        """What the processes spend from now on."""
         return Spent({part: process.pid for part, process in self.processes.items()})
 
     def report(self, part: str) -> dict[str, Any]:
@@ -129,6 +122,43 @@ class Flow:
             if process.poll() is not None or said.get("state") in ("stopped", "failed"):
                 log = (self.folder / f"{part}.log").read_text()[-800:]
                 raise RuntimeError(f"{part} has given up: {said.get('error')} {log}")
+
+    def stop(self) -> None:
+        """End the processes, and keep what memory they held."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for part, process in self.processes.items():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+            peak = self.folder / f"{part}.peak"
+            if peak.exists():
+                self.context.peak(f"{self.name}/{part}", float(peak.read_text()))
+        self.processes = {}
+
+
+@dataclass
+class Flow(Parts):
+    """Capture and sync of one mapping."""
+
+    source: str
+    target: str
+    mapping: Mapping
+    snapshot: bool = True
+
+    @property
+    def jobs(self) -> dict[str, Any]:
+        tables = tuple(sorted({entry.source for entry in self.mapping.forward}))
+        return {
+            "capture": CaptureJob(CONTEXT, Direction.FORWARD, self.source, tables, snapshot=self.snapshot, pace=PACE),
+            "sync": SyncJob(CONTEXT, Direction.FORWARD, self.target, OURS.topic, OURS.origin, self.mapping),
+        }
 
     def await_snapshot(self, timeout: float) -> float:
         """Wait until the snapshot is applied; returns when that was seen."""
@@ -150,10 +180,8 @@ class Flow:
                 self.check()
                 if time.perf_counter() - told > 2:
                     told = time.perf_counter()
-                    said = self.report("sync")
-                    self.context.say(
-                        f"{self.name}: {said.get('rows', 0):,} rows applied, {said.get('rate', 0):,.0f}/s now"
-                    )
+                    if said := self.report("sync"):
+                        self.context.say(f"{self.name}: {said['rows']:,} rows applied, {said['rate']:,.0f}/s now")
                 try:
                     row = conn.execute(query).fetchone()
                 except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -161,25 +189,6 @@ class Flow:
                 return bool(row and row[0])
 
             return until(seen, timeout, what, every=0.02)
-
-    def stop(self) -> None:
-        """End both processes, and keep what memory they held."""
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for part, process in self.processes.items():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
-            peak = self.folder / f"{part}.peak"
-            if peak.exists():
-                self.context.peak(f"{self.name}/{part}", float(peak.read_text()))
-        self.processes = {}
 
 
 @contextmanager
@@ -198,7 +207,7 @@ def flow(
     with context.folder("flow") as folder:
         mapping = compiled(source, target, tables)
         asyncio.run(_guard(target, mapping))
-        made = kind(context, folder, name, source, target, log, mapping, **options)
+        made = kind(context, folder, name, log, source, target, mapping, **options)
         try:
             yield made
         finally:

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 import uvloop
 
-from stranglerfig.eventlog.postgres import PostgresLog
+from stranglerfig.eventlog import open_log
+from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.runtime.flowing import Report
 from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
@@ -30,7 +31,7 @@ def peak_megabytes(pid: int | str = "self") -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-async def _several(part: str, job: SyncJob, log: PostgresLog, report: Report) -> None:
+async def _several(part: str, job: SyncJob, log: EventLog, report: Report) -> None:
     """A worker of the partitions that its name ends with: ``worker01`` has two. (Who has which is not measured.)"""
     partitions = Partitions(job, None, log, log, report)
     partitions.count = lambda: 2
@@ -40,8 +41,8 @@ async def _several(part: str, job: SyncJob, log: PostgresLog, report: Report) ->
 
 
 async def _work(part: str, file: Path) -> None:
-    job, dsn = pickle.loads(file.read_bytes())
-    log = PostgresLog(dsn)
+    job, url = pickle.loads(file.read_bytes())
+    log = open_log(url)
     reported = file.with_suffix(".report")
 
     async def report(said: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import append, cutover, facade, memory, messages, scale, schemas, snapshot, stream, up
+from bench import cutover, engines, facade, logs, memory, messages, scale, schemas, snapshot, stream, up
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -32,9 +32,12 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("snapshot_mapped",), snapshot.mapped),
     (("stream_latency_p50", "stream_latency_p99"), stream.latency),
     (("backlog",), stream.backlog),
-    (("sync_workers",), scale.scale),
+    (("sync_workers",), scale.postgres),
     (("memory",), memory.peaks),
-    (("log_append",), append.appended),
+    (("sync_kafka", "sync_kafka_workers"), scale.kafka),
+    (("capture_p50", "capture_p99", "capture_rate", "capture_cpu", "capture_memory"), engines.compared),
+    (("log_append", "log_read"), logs.postgres),
+    (("kafka_append", "kafka_read"), logs.kafka),
     (("schema_lookup", "schema_check"), schemas.governed),
     (("facade_p50", "facade_p99"), facade.added),
     (("router_rate", "router_p50", "router_cpu"), messages.added),

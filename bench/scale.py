@@ -14,6 +14,7 @@ from bench.flow import CONTEXT, Flow, flow
 from bench.result import Result
 from bench.stream import ADJUST, ITEMS
 from bench.tables import INVENTORY, ONE_TO_ONE, execute, fill, same
+from examples.servers.kafka import Kafka
 from stranglerfig.changes.spread import Spread
 
 TRANSACTIONS = 300_000
@@ -37,20 +38,34 @@ class Divided(Flow):
         return self.go()
 
 
-def scale(context: Context) -> list[Result]:
+def postgres(context: Context) -> list[Result]:
     """``sync_workers``: changes a second of two workers, beside those of one."""
+    with context.servers("control") as (control,):
+        _, two = _scaled(context, "sync_workers", control.create_database("fig"))
+    return [two]
+
+
+def kafka(context: Context) -> list[Result]:
+    """``sync_kafka``: changes a second of one worker from Kafka; ``sync_kafka_workers``: those of two."""
+    with context.folder("kafka") as folder:
+        server = Kafka(folder)
+        server.start()
+        try:
+            one, two = _scaled(context, "sync_kafka_workers", server.url)
+        finally:
+            server.stop()
+    return [replace(one, name="sync_kafka", target=25_000), two]
+
+
+def _scaled(context: Context, name: str, log: str) -> tuple[Result, Result]:
     transactions = context.rows(TRANSACTIONS) // 8 * 8
-    with context.servers("source", "target", "control") as (source, target, control):
-        here, there, log = (
-            source.create_database("shop"),
-            target.create_database("copy"),
-            control.create_database("fig"),
-        )
+    with context.servers("source", "target") as (source, target):
+        here, there = source.create_database("shop"), target.create_database("copy")
         fill(here, ITEMS)
         execute(there, INVENTORY)
         with (
             context.folder("script") as folder,
-            flow(context, "sync_workers", here, there, log, ONE_TO_ONE, kind=Divided) as ours,
+            flow(context, name, here, there, log, ONE_TO_ONE, kind=Divided) as ours,
         ):
             assert isinstance(ours, Divided)
             ours.only("capture", "worker01")
@@ -61,7 +76,7 @@ def scale(context: Context) -> list[Result]:
             notes: list[str] = []
             for workers in (("worker01",), ("worker0", "worker1")):
                 ours.only("capture")
-                context.say(f"sync_workers: {transactions:,} one-row transactions pile up in the log")
+                context.say(f"{name}: {transactions:,} one-row transactions pile up in the log")
                 pgbench.finish(
                     pgbench.command(
                         here, script, clients=8, arguments=[f"--transactions={transactions // 8}"], durable=False
@@ -80,19 +95,12 @@ def scale(context: Context) -> list[Result]:
             ours.stop()
             if not same(here, there):
                 raise RuntimeError("ours differs from the source")
-    return [
-        Result(
-            "sync_workers",
-            rates[1],
-            "transactions/s",
-            "one worker",
-            rates[0],
-            1.6 * rates[0],
-            more_is_better=True,
-            note=f"{transactions:,} updates of {ITEMS:,} rows over {PARTITIONS} partitions, from the log alone;"
-            f" {'; '.join(notes)}",
-        )
-    ]
+    how = f"{transactions:,} updates of {ITEMS:,} rows over {PARTITIONS} partitions, out of the log; {'; '.join(notes)}"
+    one = Result(f"{name}_one", rates[0], "transactions/s", more_is_better=True, note=how)
+    two = Result(
+        name, rates[1], "transactions/s", "one worker", rates[0], 1.6 * rates[0], more_is_better=True, note=how
+    )
+    return one, two
 
 
 def _await_logged(source: str) -> None:

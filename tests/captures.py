@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from stranglerfig.capture.capture import CaptureJob, remove, run
-from stranglerfig.capture.writing import Pace
+from stranglerfig.capture.job import Pace
 from stranglerfig.changes import frames
 from stranglerfig.changes.model import Change, Direction, Item, Message, Transaction, lsn_number
 from stranglerfig.eventlog.memory import MemoryLog

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import psycopg
+import pymysql
+import pymysql.cursors
 import pytest
 
 from examples.servers.fetch import Missing
+from examples.servers.mariadb import MariaDB
 from stranglerfig.runtime.embedded import EmbeddedPostgres
+
+
+def passable(folder: Path) -> Path:
+    """``folder``, open to the account that runs PostgreSQL where root lends it one."""
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            break
+        each.chmod(0o755)
+    return folder
 
 
 def required(why: str) -> NoReturn:
@@ -41,9 +54,7 @@ class Server:
 
 
 def _serve(tmp_path_factory: pytest.TempPathFactory, name: str, major: int) -> Iterator[Server]:
-    root = Path(tmp_path_factory.mktemp(name))
-    for folder in (root, *root.parents[:2]):  # root lends postgres an account that must pass through here
-        folder.chmod(0o755)
+    root = passable(tmp_path_factory.mktemp(name))
     # The tests' servers trade durability for speed, except where a test is about durability and starts its own.
     server = EmbeddedPostgres(root / "data", major=major, settings={"fsync": "off"})
     server.start()
@@ -82,3 +93,38 @@ def begin() -> Callable[[Callable[[], None]], None]:
             pytest.skip(str(missing))
 
     return started
+
+
+class MonolithOnMariaDB:
+    """A MariaDB shared by the tests; each asks it for databases of its own."""
+
+    def __init__(self, server: MariaDB) -> None:
+        self.server = server
+
+    def session(self, database: str = "mysql") -> pymysql.Connection[pymysql.cursors.Cursor]:
+        """A session of a test, in autocommit."""
+        return pymysql.connect(
+            host="127.0.0.1", port=self.server.port, user="fig", password="fig", database=database, autocommit=True,
+            charset="utf8mb4", init_command="SET time_zone = '+00:00'",
+        )  # fmt: skip
+
+    def database(self) -> str:
+        """A new, empty database; returns its name."""
+        name = f"t_{uuid.uuid4().hex[:12]}"
+        conn = self.session()
+        with conn.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+        conn.close()
+        return name
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonolithOnMariaDB]:
+    """A MariaDB: the monolith's side."""
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"), sync_binlog="0", innodb_flush_log_at_trx_commit="2")
+    try:
+        server.start()
+    except Missing as missing:
+        required(str(missing))
+    yield MonolithOnMariaDB(server)
+    server.stop()

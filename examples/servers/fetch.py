@@ -20,10 +20,10 @@ class Missing(RuntimeError):
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """One process fetches, others wait."""
+def _alone(store: str) -> Iterator[None]:
+    """One process fetches, others wait: neither Maven's nor Debian's own ``store`` is for several at once."""
     ROOT.mkdir(exist_ok=True)
-    with (ROOT / f"{name}.lock").open("w") as file:
+    with (ROOT / f"{store}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -57,7 +57,7 @@ def maven(name: str, coordinates: Sequence[str]) -> Path:
 def _folder(name: str, wanted: Sequence[str], fetch: Callable[[Path], None]) -> Path:
     """A folder that holds what is ``wanted``: fetched once, whole or not at all."""
     folder = ROOT / f"{name}-{_digest(sorted(wanted))}"
-    with _alone(name):
+    with _alone("fetched"):
         if not folder.is_dir():
             making = folder.with_suffix(".making")
             shutil.rmtree(making, ignore_errors=True)
@@ -138,7 +138,7 @@ def _installed(program: str, package: str) -> str:
 def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] = ()) -> Path:
     """The program that ``source`` (a ``main.go``'s text) makes with the modules ``requires`` (``path@version``)."""
     program = ROOT / f"{name}-{_digest([source, *sorted(requires), *replaces])}"
-    with _alone(name):
+    with _alone("fetched"):
         if program.exists():
             return program
         command = _installed("go", "golang")

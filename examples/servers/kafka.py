@@ -17,6 +17,8 @@ from stranglerfig.runtime.embedded import free_port
 
 KAFKA = "3.9.1"
 DEBEZIUM = "3.0.8.Final"
+DEBEZIUM_MARIADB = "3.1.0.Final"
+"""Of its connector for MariaDB, Maven Central lacks 3.0.8."""
 _JARS = [
     f"org.apache.kafka:kafka_2.13:{KAFKA}",
     f"org.apache.kafka:connect-runtime:{KAFKA}",
@@ -132,13 +134,18 @@ class Connect:
         """Its REST interface."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
     def start(self) -> None:
         """Start the worker and return when its REST interface answers."""
         jars = _jars()
         plugins = fetch.ROOT / "plugins"
         plugins.mkdir(parents=True, exist_ok=True)
-        for name in ("postgres", "mysql"):
-            found = fetch.maven(f"debezium-{name}", [f"io.debezium:debezium-connector-{name}:{DEBEZIUM}"])
+        for name, version in (("postgres", DEBEZIUM), ("mysql", DEBEZIUM), ("mariadb", DEBEZIUM_MARIADB)):
+            found = fetch.maven(f"debezium-{name}", [f"io.debezium:debezium-connector-{name}:{version}"])
             link = plugins / name
             if not link.is_symlink() or link.resolve() != found.resolve():
                 link.unlink(missing_ok=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from stranglerfig.foundation.sql import load
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
 HERE = Path(__file__).parent
+SHOP_TABLES = ("inventory", "reservations", "inventory_requests")
+INVENTORY_TABLES = ("inventory_item", "stock_level", "reservation", "processed_request")
 Progress = Callable[[str, int, float], None]
 
 
@@ -68,3 +71,10 @@ def grant(server: EmbeddedPostgres, database: str) -> str:
         owner = "shop_owner" if database == "shop" else "inventory_owner"
         conn.execute(text.replace(":database", database).replace(":owner", owner).encode())
     return server.dsn(database, "fig")
+
+
+def send_old_rows(server: EmbeddedPostgres, database: str, tables: Sequence[str]) -> None:
+    """What ``fig plan`` asks for where both sides write: the statements that it lists, run by the team."""
+    with psycopg.connect(server.dsn(database), autocommit=True) as conn:
+        for table in tables:
+            conn.execute(sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(sql.Identifier(table)))

@@ -43,6 +43,13 @@ QUEUES = f"""queues:
     type: type
     key: header:item_id               # commands of one item are done in their order
     command_id: message_id            # both sides keep it with the command's answer, in the same transaction"""
+CONFLICTS = {
+    "item_conflicts": "conflicts: {rule: service wins}",
+    # Orders go on reserving in the monolith's table: what is counted is added up, whoever counted it.
+    "level_conflicts": "conflicts: {rule: later commit wins, delta: [on_hand, reserved]}",
+    "reservation_conflicts": "conflicts: {rule: later commit wins}",
+    "request_conflicts": "conflicts: {rule: service wins}",
+}
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 CODE = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "src")))
@@ -108,6 +115,7 @@ class Estate:
         connect: the Kafka Connect whose Debezium captures; None captures natively.
         settings: ``postgresql.conf`` entries for both servers; durable as they come.
         messages: whether the shop takes commands by queue as well, from a RabbitMQ of its own.
+        both: whether the monolith's orders go on writing the inventory's tables once the service owns them.
     """
 
     root: Path
@@ -117,6 +125,7 @@ class Estate:
     connect: Cluster | None = None
     settings: dict[str, str] = field(default_factory=dict)
     messages: bool = False
+    both: bool = False
     facade_port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
 
@@ -196,6 +205,9 @@ class Estate:
         database.create_inventory(self.inventory_server)
         database.grant(self.shop_server, "shop")
         database.grant(self.inventory_server, "inventory")
+        if self.both:
+            database.send_old_rows(self.shop_server, "shop", database.SHOP_TABLES)
+            database.send_old_rows(self.inventory_server, "inventory", database.INVENTORY_TABLES)
 
     # ---- programs
 
@@ -209,11 +221,13 @@ class Estate:
         pass_fds: tuple[int, ...] = (),
     ) -> Program:
         log = self.root / "logs" / f"{name}.log"
+        # Where tests measure fig's coverage, its users' programs are not slowed down by that.
+        ambient = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=cwd,
-                env=dict(os.environ) | {"PYTHONPATH": CODE, "PYTHONUNBUFFERED": "1"} | dict(environment),
+                env=ambient | {"PYTHONPATH": CODE, "PYTHONUNBUFFERED": "1"} | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -374,6 +388,8 @@ class Estate:
             "broker": BROKER.format(metrics=self.broker.metrics) if self.messages else "",
             "commands": COMMANDS if self.messages else "",
             "queues": QUEUES if self.messages else "",
+            "remaining_writers": "bidirectional" if self.both else "refuse",
+            **(CONFLICTS if self.both else dict.fromkeys(CONFLICTS, "")),
         }
         for source in sorted((HERE / "estate").rglob("*")):
             if source.is_dir():

@@ -6,19 +6,29 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from mariadb_driver import ShopOnMariaDB
 from shop_driver import Shop
+
+from examples.servers.kafka import Connect, Kafka
+from examples.servers.logs import Cluster
+from examples.shop.on_mariadb.estate import EstateOnMariaDB
 
 
 def _serve(
-    reserve: str, *, messages: bool = False, begin: Callable[[Callable[[], None]], None] = lambda start: start()
+    reserve: str,
+    *,
+    messages: bool = False,
+    both: bool = False,
+    begin: Callable[[Callable[[], None]], None] = lambda start: start(),
 ) -> Iterator[Shop]:
     # Not below pytest's own folder, which every other session of pytest closes to the account that runs PostgreSQL.
     root = Path(tempfile.mkdtemp(prefix="fig-acceptance-"))
     root.chmod(0o755)
-    found = Shop(root, reserve=reserve, messages=messages)
+    found = Shop(root, reserve=reserve, messages=messages, both=both)
     try:
         begin(found.start)
         yield found
@@ -44,3 +54,31 @@ def untouched_shop() -> Iterator[Shop]:
 def messages_shop(begin: Callable[[Callable[[], None]], None]) -> Iterator[Shop]:
     """The shop that takes half of its adjustments and reservations as commands from RabbitMQ."""
     yield from _serve("api", messages=True, begin=begin)
+
+
+@pytest.fixture(scope="module")
+def both_shop() -> Iterator[Shop]:
+    """The shop whose orders never stop writing the inventory's tables."""
+    yield from _serve("table", both=True)
+
+
+@pytest.fixture(scope="module")
+def shop_on_mariadb(begin: Callable[[Callable[[], None]], None]) -> Iterator[ShopOnMariaDB]:
+    """The shop whose monolith is on a MariaDB, with a Kafka Connect of its own."""
+    root = Path(tempfile.mkdtemp(prefix="fig-on-mariadb-"))
+    root.chmod(0o755)
+    with ExitStack() as stack:
+        if "FIG_KEEP" not in os.environ:
+            stack.callback(shutil.rmtree, root, ignore_errors=True)
+        kafka = Kafka(root / "kafka")
+        begin(kafka.start)
+        stack.callback(kafka.stop)
+        worker = Connect(root / "connect", kafka.servers, plugin_discovery="service_load")
+        begin(worker.start)
+        stack.callback(worker.stop)
+        estate = EstateOnMariaDB(root, items=600, settings={"fsync": "off"}, connect=Cluster(worker.url, kafka.servers))
+        found = ShopOnMariaDB(root, estate=estate, rate=30)
+        found.mix = {"reads": 45, "writes": 55, "orders": 0}
+        stack.callback(found.stop)
+        begin(found.start)
+        yield found

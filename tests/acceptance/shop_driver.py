@@ -163,14 +163,24 @@ class Shop:
     Args:
         root: where everything is written.
         reserve: how the monolith's orders reserve stock, ``table`` or ``api``.
+        estate: another one than the shop on PostgreSQL.
         gates, extraction: what differs in ``extraction.yaml``.
     """
 
     def __init__(
-        self, root: Path, *, items: int = 600, rate: float = 45, reserve: str = "api", messages: bool = False
+        self,
+        root: Path,
+        *,
+        items: int = 600,
+        rate: float = 45,
+        reserve: str = "api",
+        messages: bool = False,
+        both: bool = False,
+        estate: Estate | None = None,
     ) -> None:
-        self.estate = Estate(root, items=items, settings={"fsync": "off"}, messages=messages)
+        self.estate = estate or Estate(root, items=items, settings={"fsync": "off"}, messages=messages, both=both)
         self.rate = rate
+        self.mix = MIX
         self.reserve = reserve
         self.data = DataDirectory(self.estate.project / ".fig")
         self._number = 0
@@ -215,7 +225,7 @@ class Shop:
 
     def load(self) -> None:
         """Start the load, and wait for its first answers."""
-        self.estate.start_load(rate=self.rate, mix=MIX)
+        self.estate.start_load(rate=self.rate, mix=self.mix)
         until(lambda: self.estate.load_status().get("state") == "running", "the load", 30)
 
     def stop(self) -> None:

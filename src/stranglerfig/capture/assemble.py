@@ -11,26 +11,14 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
-from stranglerfig.capture.decode import WHOLE, Aside, Drifted, Loose, Outcome, Part
-from stranglerfig.capture.model import compare
+from stranglerfig.capture.assembling import Assembling, OpenTransaction, Raw, broken
+from stranglerfig.capture.decode import WHOLE, Aside, Loose
 from stranglerfig.capture.texts import Reader, Shape, reader
-from stranglerfig.changes.model import (
-    TRACE,
-    UNCHANGED,
-    Change,
-    Column,
-    Message,
-    Relation,
-    Row,
-    SourcePosition,
-    Transaction,
-    Value,
-)
-from stranglerfig.foundation.errors import FigError
+from stranglerfig.changes.model import TRACE, UNCHANGED, Change, Column, Relation, Row, SourcePosition, Value
 
 NEW_KEY: Final = "__debezium.newkey"
 _STATUS = b'{"status":'
@@ -39,23 +27,6 @@ _EDGE = re.compile(rb'\{"status":"(BEGIN|END)","id":"(\d+):(\d+)","event_count":
 _MESSAGE = b'{"op":"m"'
 _ABOUT = 450
 """Bytes by which each record says where it is from, which are in no frame."""
-
-
-class Raw(NamedTuple):
-    """A record of the raw topic; ``moved`` says that it is the first of the two that a change of key becomes."""
-
-    offset: int
-    value: bytes
-    moved: bool = False
-
-
-def broken(what: str) -> FigError:
-    """The raw topic does not hold whole transactions in order: the connector begins again at the slot."""
-    return FigError(
-        "raw_topic_broken",
-        f"the connector's records do not make a whole transaction: {what}",
-        "Capture makes the connector begin again where the slot stands. If it stays, take a new snapshot of this flow.",
-    )
 
 
 @dataclass(slots=True)
@@ -72,28 +43,23 @@ _CHANGES, _ASIDE, _IGNORED = 0, 1, 2
 
 
 @dataclass(slots=True)
-class _Open:
-    """The transaction whose records are being read."""
+class _Open(OpenTransaction):
+    """The transaction whose records are being read; ``lsn`` may be known before its end is met.
 
-    xid: int
-    offset: int
-    lsn: int = 0
-    """Its position, when it is known before its end is met."""
+    Attributes:
+        offset: of its first record.
+        held, held_size: its records so far, and their bytes: counted on when they are too many to be held.
+        aside: the rows that come out as :class:`Aside`.
+    """
+
+    offset: int = 0
     held: list[Raw] = field(default_factory=list)
+    held_size: int = 0
     last: Raw | None = None
-    size: int = 0
-    order: int = 0
-    committed_at: int = 0
-    ordinal: int = 0
-    first: int = 1
-    items: list[Change | Message] = field(default_factory=list)
-    items_size: int = 0
     aside: list[dict[str, Value]] = field(default_factory=list)
-    trace: str | None = None
-    moved: Row | None = None
 
 
-class Assembler:
+class Assembler(Assembling):
     """The state of one reading of a raw topic.
 
     Args:
@@ -120,25 +86,25 @@ class Assembler:
         most_changes: int = 5000,
         most_bytes: int = 1_000_000,
     ) -> None:
+        super().__init__(
+            keep_message=keep_message,
+            after=after,
+            baseline=baseline,
+            about=_ABOUT,
+            most_changes=most_changes,
+            most_bytes=most_bytes,
+        )
         self._wanted = frozenset(tables)
         self._aside = aside
-        self._keep_message = keep_message
-        self._after = after
-        self.baseline: dict[str, Relation] = dict(baseline or {})
         self._until = until
         self._most_held = most_held
-        self._most_changes = most_changes
-        self._most_bytes = most_bytes
         self._shapes: dict[str, tuple[Shape, ...]] = {}
         self._whole: frozenset[str] = frozenset()
         self._tables: dict[tuple[str, tuple[str, ...]], _Table] = {}
         self._open: _Open | None = None
         self._known: dict[int, int] = {}
-        self._out: list[Outcome] = []
-        self.drifted = False
         self.again: int | None = None
         """The offset to read on from, when a large transaction is to be read once more; the caller takes it back."""
-        self.next_offset = 0
         self.acknowledge = 0
         """Where the last transaction that ended has its end at the source."""
         self._seen = 0
@@ -169,30 +135,9 @@ class Assembler:
             self._shapes, self._whole = dict(shapes), frozenset(whole)
             self._tables = {}
 
-    def feed(self, records: Iterable[Raw]) -> list[Outcome]:
-        """What these records complete, in order.
-
-        Raises:
-            FigError: ``raw_topic_broken``, ``bad_raw_record``.
-        """
-        out = self._out = []
-        for raw in records:
-            if self.drifted or self.again is not None:
-                break
-            try:
-                self._take(raw)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                raise FigError(
-                    "bad_raw_record",
-                    f"a record of the raw topic cannot be read (offset {raw.offset}): {type(error).__name__}: {error}",
-                    "Nothing but the connector that fig made may write there, and its settings are fig's; "
-                    "take a new snapshot of this flow.",
-                    offset=raw.offset,
-                ) from error
-            if not self.drifted and self.again is None:
-                self.next_offset = raw.offset + 1
-        self._out = []
-        return out
+    @property
+    def _stopped(self) -> bool:
+        return self.drifted or self.again is not None
 
     def _take(self, raw: Raw) -> None:
         value = raw.value
@@ -218,8 +163,8 @@ class Assembler:
         if current.lsn:
             self._one(current, raw)
             return
-        current.size += len(value)
-        if current.size <= self._most_held:
+        current.held_size += len(value)
+        if current.held_size <= self._most_held:
             current.held.append(raw)
         else:
             current.held.clear()
@@ -227,7 +172,7 @@ class Assembler:
     def _begin(self, offset: int, xid: int) -> None:
         if self._open is not None and self._until is None:
             raise broken("one begins inside another")
-        self._open = _Open(xid, offset, self._known.pop(offset, 0))
+        self._open = _Open(xid, self._known.pop(offset, 0), offset=offset)
 
     def _end(self, xid: int, end: int, count: int) -> None:
         self._seen = max(self._seen, end)
@@ -243,7 +188,7 @@ class Assembler:
             return
         if (lsn, WHOLE) <= self._after:
             self._open = None
-        elif current.size > self._most_held and not current.lsn:
+        elif current.held_size > self._most_held and not current.lsn:
             self._known[current.offset] = lsn
             self.again = self.next_offset = current.offset
             self._open = None
@@ -265,25 +210,6 @@ class Assembler:
             self._cut(current, end=True)
         self._open = None
 
-    def _cut(self, current: _Open, *, end: bool) -> None:
-        part = Transaction(
-            current.lsn, current.xid, current.committed_at, current.first, tuple(current.items), end, current.trace
-        )
-        self._out.append(Part(part, current.items_size))
-        current.items = []
-        current.first = current.ordinal + 1
-        current.items_size = 0
-
-    def _add(self, current: _Open, item: Change | Message, size: int) -> None:
-        if current.items and (len(current.items) >= self._most_changes or current.items_size >= self._most_bytes):
-            self._cut(current, end=False)
-        current.ordinal += 1
-        if (current.lsn, current.ordinal) <= self._after:
-            current.first = current.ordinal + 1
-            return
-        current.items.append(item)
-        current.items_size += max(size - _ABOUT, 40)
-
     def _one(self, current: _Open, raw: Raw) -> None:
         """One change or message of a transaction whose position is known."""
         record = orjson.loads(raw.value)
@@ -295,22 +221,16 @@ class Assembler:
         current.order = order
         current.committed_at = source["ts_us"]
         if record["op"] == "m":
-            self._message(current, record["message"], len(raw.value))
+            message = record["message"]
+            self._message(current, message["prefix"], _content(message), len(raw.value))
         else:
             self._change(current, record, source, raw)
-
-    def _message(self, current: _Open, message: dict[str, str], size: int) -> None:
-        prefix, content = message["prefix"], _content(message)
-        if prefix == TRACE:
-            current.trace = content
-        elif self._keep_message(prefix, content):
-            self._add(current, Message(prefix, content), size)
 
     def _change(self, current: _Open, record: dict[str, Any], source: dict[str, Any], raw: Raw) -> None:
         op, before, after = record["op"], record["before"], record["after"]
         name = f"{source['schema']}.{source['table']}"
         fields = tuple(after if after is not None else before) if op != "t" else ()
-        table = self._tables.get((name, fields)) or self._table(name, fields)
+        table = self._tables.get((name, fields)) or self._table(current, name, fields)
         if table.kind == _IGNORED or self.drifted:
             return
         if op == "t":
@@ -335,7 +255,7 @@ class Assembler:
             new = tuple(o if n is UNCHANGED else n for n, o in zip(new, old, strict=True))
         self._add(current, Change(op, table.relation, old, new), len(raw.value))
 
-    def _table(self, name: str, fields: tuple[str, ...]) -> _Table:
+    def _table(self, current: _Open, name: str, fields: tuple[str, ...]) -> _Table:
         """How rows of a table that have these columns are read; looks whether the shape is still taken."""
         kind = _ASIDE if name == self._aside else _CHANGES if name in self._wanted else _IGNORED
         schema, _, short = name.partition(".")
@@ -350,16 +270,8 @@ class Assembler:
             name in self._whole,
             kind,
         )
-        if kind == _CHANGES:
-            known = self.baseline.get(name)
-            drift = None if known is None else compare(known, relation)
-            if drift is not None and not drift.compatible:
-                assert self._open is not None
-                self._out.append(Drifted(self._open.lsn, drift))
-                self.drifted = True
-                return made
-            self.baseline[name] = relation
-        self._tables[name, fields] = made
+        if kind != _CHANGES or self._is_taken(name, relation, current.lsn):
+            self._tables[name, fields] = made
         return made
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -15,16 +15,18 @@ import psycopg
 from stranglerfig.capture import model, relay, slot, snapshot, wire
 from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.facts import Facts
+from stranglerfig.capture.job import CaptureJob
+from stranglerfig.capture.mariadb import life as mariadb
 from stranglerfig.capture.memory import Memory, forget, resume
 from stranglerfig.capture.model import PERMANENT, Server, State
 from stranglerfig.capture.parting import Parting
 from stranglerfig.capture.relay import Relay
 from stranglerfig.capture.stream import Stream
-from stranglerfig.capture.writing import Life, Pace
+from stranglerfig.capture.writing import Life
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.changes.spread import Spread
 from stranglerfig.eventlog.ports import EventLog
-from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation import clock, mysql, postgres
 from stranglerfig.foundation.errors import FigError
 
 __all__ = ["CaptureJob", "forget", "pause", "remove", "resume", "run"]
@@ -33,54 +35,6 @@ Report = Callable[[dict[str, Any]], Awaitable[None]]
 
 _REPORT_EVERY = 0.5
 _LOCK_TIMEOUT_MS = 3000
-
-
-@dataclass(frozen=True)
-class CaptureJob:
-    """What to capture.
-
-    Attributes:
-        context, direction: whose flow it is; they give the names of slot, publication, topics.
-        dsn: the source.
-        tables: ``schema.name`` each.
-        outbox: the outbox table, whose inserted rows become events of their own topics.
-        snapshot: whether to begin with what the tables hold.
-        generation: a higher one than before asks to begin anew.
-        spread: how transactions are divided over how many partitions of the topic at least; None: they are not, and
-            partitions that somebody adds stay empty.
-        pace: how often to look, acknowledge and send heartbeats.
-        through: the Kafka Connect cluster whose Debezium reads the source; None: we read it ourselves.
-    """
-
-    context: str
-    direction: Direction
-    dsn: str
-    tables: tuple[str, ...]
-    outbox: str | None = None
-    snapshot: bool = True
-    generation: int = 1
-    spread: Spread | None = None
-    pace: Pace = field(default_factory=Pace)
-    through: Through | None = None
-
-    @property
-    def what(self) -> str:
-        """How its sessions name themselves."""
-        return f"capture {self.context} {self.direction}"
-
-    def wanted(self, partitions: int) -> Spread:
-        """The spread over the ``partitions`` that the topic has."""
-        return Spread() if self.spread is None or partitions == 1 else self.spread.over(partitions)
-
-    @property
-    def engine(self) -> str:
-        """What reads the source."""
-        return "native" if self.through is None else "debezium"
-
-    @property
-    def published(self) -> tuple[str, ...]:
-        """The publication's tables."""
-        return (*self.tables, *([self.outbox] if self.outbox else []))
 
 
 async def run(job: CaptureJob, log: EventLog, report: Report) -> None:
@@ -110,7 +64,7 @@ async def _keep_on(job: CaptureJob, memory: Memory, facts: Facts) -> None:
         except FigError as error:
             failed = error
         except (psycopg.Error, OSError) as error:
-            failed = postgres.unreachable(job.dsn, error)
+            failed = (mysql if mysql.is_mysql(job.dsn) else postgres).unreachable(job.dsn, error)
         if failed.code == "incompatible_ddl":
             facts.become("paused", failed)
             await _accepted(memory, str(failed.context["table"]))
@@ -143,6 +97,9 @@ async def _accepted(memory: Memory, table: str) -> None:
 
 async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
     """One life: place checked or made, then the stream until it fails."""
+    if mysql.is_mysql(job.dsn):
+        await _once_from_mariadb(job, memory, facts)
+        return
     partitions = await memory.prepare(job.spread.partitions if job.spread is not None else 1)
     wanted = job.wanted(partitions)
     async with postgres.session(job.dsn, what=job.what) as conn:
@@ -163,21 +120,25 @@ async def _once(job: CaptureJob, memory: Memory, facts: Facts) -> None:
     if state.spreads or wanted.partitions > 1:
         durable = tuple([await memory.durable(state, number) for number in range(partitions)])
         parting = Parting(wanted, server.lsn, durable)
-    life = Life(
-        dsn=job.dsn,
-        context=job.context,
-        direction=job.direction,
-        tables=job.tables,
-        outbox_table=job.outbox,
-        memory=memory,
-        state=state,
-        after=await memory.durable(state) if parting is None else parting.after,
-        facts=facts,
-        pace=job.pace,
-        parting=parting,
-        divides=job.spread is not None,
-    )
+    after = await memory.durable(state) if parting is None else parting.after
+    life = Life(job, memory, facts, state, after, parting)
     await (Stream(life) if job.through is None else Relay(life, job.through)).run()
+
+
+async def _once_from_mariadb(job: CaptureJob, memory: Memory, facts: Facts) -> None:
+    if job.through is None:
+        raise FigError(
+            "debezium_needed",
+            "the source is a MariaDB, which only Debezium reads",
+            "Write capture: debezium into extraction.yaml, and connect: into fig.yaml.",
+        )
+    if job.spread is not None and job.spread.partitions > 1:
+        raise FigError(
+            "partitions_unsupported",
+            "the changes of a MariaDB cannot be divided over several partitions yet",
+            "Write partitions: 1 into extraction.yaml.",
+        )
+    await mariadb.once(job, job.through, memory, facts)
 
 
 async def _begin(
@@ -252,6 +213,10 @@ async def pause(context: str, direction: Direction, through: Through | None) -> 
 
 async def remove(dsn: str, context: str, direction: Direction, through: Through | None = None) -> None:
     """Drop a flow's slot and publication at its source, and what it has in Connect and Kafka; none is no error."""
+    if mysql.is_mysql(dsn):
+        if through is not None:
+            await relay.retire(through, context, direction)
+        return
     # The slot first: a capture that is still being ended finds it lost, and does not make its connector again.
     await slot.remove(dsn, context, direction)
     if through is not None:

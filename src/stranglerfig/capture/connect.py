@@ -133,7 +133,7 @@ class Connect:
         return FigError(
             "connector_invalid",
             f"Kafka Connect does not take the connector {name}: {listed or self._text(said)}",
-            "Install Debezium's connector for PostgreSQL in the workers' plugin.path."
+            f"Install Debezium's connector {plugin} in the workers' plugin.path."
             if missing
             else "Mend what is named: usually the source's address as Connect reaches it, or a right of its role.",
             connector=name,
@@ -161,6 +161,11 @@ class Connect:
     async def stop(self, name: str) -> None:
         """End its tasks; the slot becomes free. (Kafka 3.5 or later.)"""
         await self._do("PUT", name, "/stop")
+
+    async def place_offsets(self, name: str, offsets: list[dict[str, Any]]) -> None:
+        """Tell a stopped one where it stands: ``partition`` and ``offset`` each. (Kafka 3.6 or later.)"""
+        code, said = await self._call("PATCH", f"/connectors/{quote(name)}/offsets", {"offsets": offsets})
+        self._expect(code, said, 200)
 
     async def forget_offsets(self, name: str) -> None:
         """Make a stopped one forget where it stood. (Kafka 3.6 or later.)"""

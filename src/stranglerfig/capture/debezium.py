@@ -67,10 +67,9 @@ def configuration(
         FigError: ``no_tcp_address`` when the source's address is not one that Java can connect to.
     """
     own = names(context, direction)
-    raw = raw_topic(context, direction, generation)
     return {
+        **raw_settings(raw_topic(context, direction, generation)),
         "connector.class": CONNECTOR,
-        "tasks.max": "1",
         **_address(dsn, through.passwords.get(direction)),
         "plugin.name": "pgoutput",
         "slot.name": own.slot,
@@ -84,25 +83,32 @@ def configuration(
         "slot.stream.params": "origin=none",
         "slot.max.retries": "3",
         "slot.retry.delay.ms": "1000",
-        # A connection that breaks fails the task: capture begins again at the slot, with whole transactions.
-        "errors.max.retries": "0",
-        "errors.tolerance": "none",
-        "topic.prefix": raw,
         "table.include.list": ",".join(re.escape(table) for table in published),
         "message.prefix.include.list": rf"fig\..*,{TRACE}",
-        "skipped.operations": "none",
-        "tombstones.on.delete": "false",
-        "provide.transaction.metadata": "true",
-        "event.converting.failure.handling.mode": "fail",
-        "event.processing.failure.handling.mode": "fail",
-        # Values whole: what texts.py makes PostgreSQL's text of again.
-        "decimal.handling.mode": "string",
-        "time.precision.mode": "adaptive_time_microseconds",
+        # Values whole, with those of raw_settings: what texts.py makes PostgreSQL's text of again.
         "interval.handling.mode": "string",
-        "binary.handling.mode": "bytes",
         "hstore.handling.mode": "json",
         "include.unknown.datatypes": "true",
         "unavailable.value.placeholder": PLACEHOLDER,
+    }
+
+
+def raw_settings(raw: str) -> dict[str, str]:
+    """What a connector of any database is told, so that all it says arrives whole and in order in the topic ``raw``."""
+    return {
+        "tasks.max": "1",
+        "topic.prefix": raw,
+        # A connection that breaks fails the task: capture begins again where it has all, with whole transactions.
+        "errors.max.retries": "0",
+        "errors.tolerance": "none",
+        "event.converting.failure.handling.mode": "fail",
+        "event.processing.failure.handling.mode": "fail",
+        "skipped.operations": "none",
+        "tombstones.on.delete": "false",
+        "provide.transaction.metadata": "true",
+        "decimal.handling.mode": "string",
+        "time.precision.mode": "adaptive_time_microseconds",
+        "binary.handling.mode": "bytes",
         "key.converter": _JSON,
         "key.converter.schemas.enable": "false",
         "value.converter": _JSON,

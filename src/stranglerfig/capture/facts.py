@@ -20,6 +20,7 @@ class Facts:
     Attributes:
         lsn: everything before it is durable in the log (or was not wanted).
         source_lsn: the end of the source's WAL.
+        lag_bytes: of the source's log; None: the difference of the two.
         lag_ms: age of the oldest change that is not durable; 0 when there is none.
     """
 
@@ -28,6 +29,7 @@ class Facts:
     progress: Progress = field(default_factory=Progress)
     lsn: int = 0
     source_lsn: int = 0
+    lag_bytes: int | None = None
     lag_ms: float = 0.0
     wal_status: str | None = None
     safe_wal_size: int | None = None
@@ -57,7 +59,7 @@ class Facts:
             "remaining_seconds": None if remaining is None else round(remaining, 1),
             "lsn": lsn_text(self.lsn),
             "source_lsn": lsn_text(self.source_lsn),
-            "lag_bytes": max(0, self.source_lsn - self.lsn),
+            "lag_bytes": max(0, self.source_lsn - self.lsn) if self.lag_bytes is None else self.lag_bytes,
             "lag_ms": round(self.lag_ms, 1),
             "wal_status": self.wal_status,
             "safe_wal_size": self.safe_wal_size,

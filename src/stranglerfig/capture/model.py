@@ -127,6 +127,7 @@ class State:
         accepted: tables whose new shape a person has accepted.
         engine: what reads the source: ``native`` or ``debezium``. Their positions differ, so a flow keeps its engine.
         raw: of Debezium's raw topic, the offset to read on from; -1 before the topic was made.
+        gtid: of a MariaDB, the place behind ``acknowledged``, where to read on.
         spreads: how transactions are divided over the topic's partitions, each from a commit LSN on, in order; none
             while there is one partition.
     """
@@ -144,6 +145,7 @@ class State:
     accepted: tuple[str, ...] = field(default=())
     engine: str = "native"
     raw: int = -1
+    gtid: str = ""
     spreads: tuple[tuple[int, Spread], ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -180,11 +182,18 @@ class State:
         """The state in which transactions from ``lsn`` on are divided by ``spread``."""
         return replace(self, spreads=(*(self.spreads or ((0, Spread()),)), (lsn, spread)))
 
-    def acknowledging(self, lsn: int) -> State:
-        """The state in which ``lsn`` is acknowledged; spreads of what is all before it are forgotten."""
+    def acknowledging(self, lsn: int, shapes: Mapping[str, Relation]) -> State:
+        """The state in which ``lsn`` is acknowledged, where tables have ``shapes``; what is all before it is forgotten:
+        former spreads, and which new shapes were accepted that are these."""
         # A transaction may begin its commit where the one before ends: only beyond that is it in.
         over = [n for n, (begins, _) in enumerate(self.spreads) if begins < lsn]
-        return replace(self, acknowledged=lsn, spreads=self.spreads[over[-1] :] if over else self.spreads)
+        return replace(
+            self,
+            acknowledged=lsn,
+            relations=tuple(shapes.values()),
+            accepted=tuple(table for table in self.accepted if table not in shapes),
+            spreads=self.spreads[over[-1] :] if over else self.spreads,
+        )
 
     def baseline(self) -> dict[str, Relation]:
         """The shapes to compare with: those that nobody has accepted anew."""
@@ -311,6 +320,20 @@ PERMANENT = frozenset(
         "no_tcp_address",
         "connector_invalid",
         "backend_not_installed",
+        "not_mariadb",
+        "binlog_off",
+        "binlog_format",
+        "binlog_row_image",
+        "log_bin_compress",
+        "not_transactional",
+        "system_versioned",
+        "no_replica_identity",
+        "cascade_not_logged",
+        "zero_date",
+        "binlog_lost",
+        "tables_changed",
+        "debezium_needed",
+        "partitions_unsupported",
     }
 )
 """Codes that trying again does not mend by itself: reported as ``failed``, looked at again now and then."""

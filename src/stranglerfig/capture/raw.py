@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from stranglerfig.capture.assemble import NEW_KEY, Raw
+from stranglerfig.capture.assemble import NEW_KEY
+from stranglerfig.capture.assembling import Raw
 from stranglerfig.capture.debezium import MOST_RECORD_BYTES
 from stranglerfig.capture.model import AGAIN
 from stranglerfig.foundation.errors import FigError

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stranglerfig.capture import debezium, model, pack, slot
-from stranglerfig.capture.assemble import Assembler, Raw, shapes_of
+from stranglerfig.capture.assemble import Assembler, shapes_of
+from stranglerfig.capture.assembling import Raw
 from stranglerfig.capture.connect import Connect, Status, failed
 from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.decode import Drifted, Outcome, Part
@@ -39,9 +40,7 @@ async def retire(through: Through, context: str, direction: Direction) -> None:
     """Remove a flow's connector with where it stood, and its raw topics; what is not there is no error."""
     name = debezium.connector_name(context, direction)
     async with Connect(through.url) as connect:
-        if await connect.status(name) is not None:
-            await connect.stop(name)
-            await connect.until_stopped(name, timeout=_START_SECONDS)
+        if await _stop(connect, name):
             await connect.forget_offsets(name)
             await connect.delete(name)
     prefix = debezium.raw_prefix(context, direction)
@@ -51,11 +50,17 @@ async def retire(through: Through, context: str, direction: Direction) -> None:
 
 async def pause(through: Through, context: str, direction: Direction) -> None:
     """Let a flow's connector go of its slot; the next relay begins it anew. None is no error."""
-    name = debezium.connector_name(context, direction)
     async with Connect(through.url) as connect:
-        if await connect.status(name) is not None:
-            await connect.stop(name)
-            await connect.until_stopped(name, timeout=_START_SECONDS)
+        await _stop(connect, debezium.connector_name(context, direction))
+
+
+async def _stop(connect: Connect, name: str) -> bool:
+    """End a connector's tasks; whether there is such a connector."""
+    if await connect.status(name) is None:
+        return False
+    await connect.stop(name)
+    await connect.until_stopped(name, timeout=_START_SECONDS)
+    return True
 
 
 async def check(conn: postgres.Connection, published: Sequence[str]) -> None:
@@ -83,19 +88,20 @@ class Relay:
     """One life of a flow through Debezium, on the cluster ``through``; ends by failing or by being cancelled."""
 
     def __init__(self, life: Life, through: Through) -> None:
+        job = life.job
         self._life = life
-        self._what = life.what
-        self._slot = names(life.context, life.direction).slot
-        self._connector = debezium.connector_name(life.context, life.direction)
+        self._what = job.what
+        self._slot = names(job.context, job.direction).slot
+        self._connector = debezium.connector_name(job.context, job.direction)
         self._kept = Remembered(life.memory, life.state)
         self._facts = life.facts
-        self._pace = life.pace
+        self._pace = job.pace
         self._through = through
         self._log = Writing(life, self._kept)
         self._assembler = Assembler(
-            tables=life.tables,
-            aside=life.outbox_table,
-            keep_message=ours(life.context),
+            tables=job.tables,
+            aside=job.outbox,
+            keep_message=ours(job.context),
             after=life.after,
             baseline=life.state.baseline(),
         )
@@ -116,10 +122,10 @@ class Relay:
             FigError: what :class:`Stream` raises, and of Debezium ``connect_unreachable``, ``connector_failed``,
                 ``connector_interrupted``, ``connector_invalid``, ``kafka_unreachable``, ``raw_topic_lost`` …
         """
-        life = self._life
-        topic = debezium.raw_topic(life.context, life.direction, life.state.generation)
+        job = self._life.job
+        topic = debezium.raw_topic(job.context, job.direction, self._life.state.generation)
         async with (
-            postgres.session(life.dsn, what=self._what) as conn,
+            postgres.session(job.dsn, what=self._what) as conn,
             Connect(self._through.url) as connect,
             RawTopic(topic, self._through.servers, self._through.client) as raw,
         ):
@@ -138,18 +144,15 @@ class Relay:
 
     async def _begin(self, conn: postgres.Connection, connect: Connect, raw: RawTopic) -> None:
         """Make the connector begin anew at the slot, and learn from which record on its words are whole."""
-        name, life = self._connector, self._life
-        if life.state.raw < 0:
+        name, job, state = self._connector, self._life.job, self._life.state
+        if state.raw < 0:
             await raw.create()
             await self._kept.become(lambda state: replace(state, raw=0))
         await connect.configure(
             name,
-            debezium.configuration(
-                life.context, life.direction, life.dsn, life.published, life.state.generation, self._through
-            ),
+            debezium.configuration(job.context, job.direction, job.dsn, job.published, state.generation, self._through),
         )
-        await connect.stop(name)
-        await connect.until_stopped(name, timeout=_START_SECONDS)
+        await _stop(connect, name)
         await connect.forget_offsets(name)
         self._confirmed = await self._free(conn)
         first, self._begins = await raw.edges()
@@ -230,7 +233,7 @@ class Relay:
         reading = await slot.reading(conn, self._slot)
         shapes: dict[str, list[Shape]] = {}
         whole = set()
-        for table, shape, full in shapes_of(await slot.shapes(conn, self._life.published)):
+        for table, shape, full in shapes_of(await slot.shapes(conn, self._life.job.published)):
             shapes.setdefault(table, []).append(shape)
             if full:
                 whole.add(table)
@@ -307,7 +310,7 @@ class Relay:
     async def _watch(self, conn: postgres.Connection) -> None:
         seen = await slot.watch(conn, self._slot)
         model.check_slot(self._slot, seen.slot)
-        model.check_publication(self._kept.state, seen.publication, frozenset(self._life.published))
+        model.check_publication(self._kept.state, seen.publication, frozenset(self._life.job.published))
         assert seen.slot is not None
         facts = self._facts
         facts.source_lsn = seen.source_lsn
@@ -340,11 +343,4 @@ class Relay:
         durable, offset, shapes = self._durable, self._offset, self._assembler.baseline
         if (durable, offset) == (self._kept.state.acknowledged, self._kept.state.raw):
             return
-        await self._kept.become(
-            lambda state: replace(
-                state.acknowledging(durable),
-                raw=offset,
-                relations=tuple(shapes.values()),
-                accepted=tuple(table for table in state.accepted if table not in shapes),
-            )
-        )
+        await self._kept.become(lambda state: replace(state.acknowledging(durable, shapes), raw=offset))

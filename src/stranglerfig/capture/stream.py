@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -48,20 +48,21 @@ class Stream:
     """One life of a flow's stream, from its slot to the log; ends by failing or by being cancelled."""
 
     def __init__(self, life: Life) -> None:
-        self._dsn, self._what = life.dsn, life.what
-        self._name = names(life.context, life.direction).slot
-        self._published = frozenset(life.published)
+        job = life.job
+        self._dsn, self._what = job.dsn, job.what
+        self._name = names(job.context, job.direction).slot
+        self._published = frozenset(job.published)
         self._kept = Remembered(life.memory, life.state)
         self._log = Writing(life, self._kept)
         self._facts = life.facts
-        self._pace = life.pace
+        self._pace = job.pace
         self._types: dict[tuple[int, int], str] = {}
         self._decoder = Decoder(
             types=self._types,
-            tables=life.tables,
-            aside=life.outbox_table,
-            drop_origin=names(life.context, life.direction.opposite).origin,
-            keep_message=ours(life.context),
+            tables=job.tables,
+            aside=job.outbox,
+            drop_origin=names(job.context, job.direction.opposite).origin,
+            keep_message=ours(job.context),
             after=life.after,
             baseline=life.state.baseline(),
         )
@@ -227,13 +228,7 @@ class Stream:
         """Remember how far the source will be told that we are; then tell it."""
         durable, shapes = self._durable, self._shapes
         if durable > self._kept.state.acknowledged:
-            await self._kept.become(
-                lambda state: replace(
-                    state.acknowledging(durable),
-                    relations=tuple(shapes.values()),
-                    accepted=tuple(table for table in state.accepted if table not in shapes),
-                )
-            )
+            await self._kept.become(lambda state: state.acknowledging(durable, shapes))
         now = int(clock.epoch() * 1_000_000) - EPOCH_2000
         sender.pgconn.put_copy_data(_FEEDBACK(b"r", durable, durable, durable, now, 0))
         sender.pgconn.flush()

@@ -1,84 +1,48 @@
-"""What both engines of capture share: what a life begins with, how what was read is written into the log, and how
-often what is done.
-"""
+"""What both engines of capture share: what a life begins with, and how what was read is written into the log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stranglerfig.capture import outbox, pack
 from stranglerfig.capture.decode import Aside, Loose, Outcome, Part
 from stranglerfig.capture.facts import Facts
+from stranglerfig.capture.job import CaptureJob
 from stranglerfig.capture.memory import Memory, Remembered
 from stranglerfig.capture.model import State
 from stranglerfig.capture.parting import Parting, Writer
-from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, Direction, SourcePosition, lsn_text
+from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, VERSION, SourcePosition, lsn_text
 from stranglerfig.changes.spread import Spread
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.telemetry import traces
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often things are done that cost something; seconds, and bytes of WAL."""
-
-    linger: float = 0.0
-    """Between two appends, so that what commits meanwhile travels in one record; markers do not wait."""
-    look: float = 1.0
-    partitions: float = 5.0
-    """Between two looks at how many partitions the topic has."""
-    heartbeat: float = 10.0
-    acknowledge: float = 5.0
-    acknowledge_bytes: int = 64 * 1024 * 1024
-
-
 def ours(context: str) -> Callable[[str, str], bool]:
-    """Tells markers and activations of ``context``: everyone's messages are in every stream of the database."""
+    """Tells what is said of ``context``: everyone's messages are in every stream of the database."""
 
     def keep(prefix: str, content: str) -> bool:
-        return prefix in (MARKER, ACTIVATED) and pack.context_of(content) in (context, None)
+        return prefix in (MARKER, ACTIVATED, VERSION) and pack.context_of(content) in (context, None)
 
     return keep
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class Life(NamedTuple):
     """What one life of a flow begins with, whichever engine reads the source.
 
     Attributes:
-        dsn: the source.
-        tables: ``schema.name`` each.
-        outbox_table: whose inserted rows become events of their own topics.
         state: as it was remembered last.
         after: what the log has whole; what the source gives up to there is passed over.
         parting: how what is read is divided over the topic's partitions; None: all of it goes to the first.
-        divides: whether partitions that somebody adds are to be used.
     """
 
-    dsn: str
-    context: str
-    direction: Direction
-    tables: Sequence[str]
-    outbox_table: str | None
+    job: CaptureJob
     memory: Memory
+    facts: Facts
     state: State
     after: SourcePosition
-    facts: Facts
-    pace: Pace
     parting: Parting | None = None
-    divides: bool = False
-
-    @property
-    def what(self) -> str:
-        """How its sessions and traces name themselves."""
-        return f"capture {self.context} {self.direction}"
-
-    @property
-    def published(self) -> tuple[str, ...]:
-        """The publication's tables."""
-        return (*self.tables, *([self.outbox_table] if self.outbox_table else []))
 
 
 class Writing:
@@ -102,7 +66,7 @@ class Writing:
 
     async def append(self, outcomes: Sequence[Outcome]) -> None:
         """Events first, changes last: what the log has of the changes tells what it has of everything."""
-        memory, facts, context = self._life.memory, self._life.facts, self._life.context
+        memory, facts, context = self._life.memory, self._life.facts, self._life.job.context
         events = [outbox.event(o, source=memory.source) for o in outcomes if isinstance(o, Aside)]
         if events:
             await outbox.publish(memory.log, events)
@@ -127,13 +91,13 @@ class Writing:
             now = clock.epoch()
             for made in (part.transaction for part in parts):
                 if made.trace is not None and made.end:
-                    traces.record(self._life.what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
+                    traces.record(self._life.job.what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
 
     async def clean(self, conn: postgres.Connection) -> None:
         """Delete outbox rows whose events the log has."""
-        if self._published and self._life.outbox_table is not None:
+        if self._published and self._life.job.outbox is not None:
             ids, self._published = self._published, []
-            await outbox.delete_published(conn, self._life.outbox_table, ids)
+            await outbox.delete_published(conn, self._life.job.outbox, ids)
 
     async def count(self) -> None:
         """Now and then, look whether the topic was given partitions: another life takes them up.
@@ -142,7 +106,7 @@ class Writing:
             FigError: ``partitions_added``.
         """
         life = self._life
-        if not life.divides or clock.monotonic() - self._counted < life.pace.partitions:
+        if life.job.spread is None or clock.monotonic() - self._counted < life.job.pace.partitions:
             return
         self._counted = clock.monotonic()
         if await life.memory.partitions() > self._partitions:

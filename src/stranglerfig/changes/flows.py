@@ -36,7 +36,7 @@ class Flow:
 
 
 SILENT = timedelta(seconds=5)
-"""After so long without a word of who works, who waits for its place is heard."""
+"""Whoever said nothing for so long is not who works any more."""
 
 
 class Flows:

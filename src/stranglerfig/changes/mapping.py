@@ -69,6 +69,12 @@ class Assignment:
         """Whether the expression is a column and nothing else."""
         return plain_column(self.expression) is not None
 
+    @property
+    def value(self) -> str:
+        """The expression where its value is computed before it is put in place: in a subquery a literal or NULL alone
+        would become a text, which no date, number or enumeration takes."""
+        return f"({self.expression})" if self.needs else f"({self.expression})::{canonical(self.type)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -394,8 +400,10 @@ def empty_row(types: MappingABC[str, str]) -> str:
     return "(SELECT " + ", ".join(f"NULL::{t} AS {quote(c)}" for c, t in types.items()) + " LIMIT 0) AS input"
 
 
-async def check(conn: postgres.Connection, mapping: Mapping, direction: Direction) -> None:
+async def check(conn: postgres.Connection, mapping: Mapping, direction: Direction, *, elsewhere: bool = False) -> None:
     """Let the database that sync writes in ``direction`` judge each expression; nothing is changed.
+
+    ``elsewhere``: the rows go to a database of another kind, and ``conn`` is only where the expressions are evaluated.
 
     Raises:
         FigError: ``mapping_unknown_column``, ``mapping_type_mismatch``, ``mapping_invalid_expression``.
@@ -405,11 +413,11 @@ async def check(conn: postgres.Connection, mapping: Mapping, direction: Directio
         row = empty_row(types[entry.source])
         for assignment in (*entry.key, *entry.columns):
             place = f"{entry.source} → {entry.target}.{assignment.column}"
-            statement = (
-                f"EXPLAIN INSERT INTO {quote_table(entry.target)} ({quote(assignment.column)}) OVERRIDING SYSTEM VALUE"  # noqa: S608
-                f" SELECT {assignment.expression} FROM {row}"
-            )
-            await _judge(conn, statement, place)
+            into = f"INSERT INTO {quote_table(entry.target)} ({quote(assignment.column)}) OVERRIDING SYSTEM VALUE"
+            selected = f"SELECT s.v FROM (SELECT {assignment.value} AS v FROM {row}) AS s"  # noqa: S608
+            if elsewhere:
+                into, selected = "", f"SELECT ({assignment.expression})::{canonical(assignment.type)} FROM {row}"  # noqa: S608
+            await _judge(conn, f"EXPLAIN {into} {selected}", place)
         if entry.where:
             await _judge(conn, f"EXPLAIN SELECT FROM {row} WHERE {entry.where}", f"{entry.source}: where")
 
@@ -435,10 +443,13 @@ class Violation:
     examples: tuple[str, ...]
 
 
-async def identity_violations(conn: postgres.Connection, mapping: Mapping) -> list[Violation]:
+async def identity_violations(
+    conn: postgres.Connection, mapping: Mapping, copies: MappingABC[str, str] | None = None
+) -> list[Violation]:
     """Run reverse ∘ forward over every row of the monolith's tables, in the monolith's database.
 
     The writes stage is refused unless this is empty: otherwise the way back jams on the first row that differs.
+    ``copies``: the temporary tables of ``conn`` in which their rows lie, where the monolith's is of another kind.
     """
     found: list[Violation] = []
     backward = {(e.source, e.target): e for e in mapping.reverse}
@@ -457,7 +468,7 @@ async def identity_violations(conn: postgres.Connection, mapping: Mapping) -> li
         row: Sequence[Any] = (
             await postgres.one(
                 conn,
-                f"SELECT {select} FROM {quote_table(entry.source)} AS o"  # noqa: S608
+                f"SELECT {select} FROM {copies[entry.source] if copies else quote_table(entry.source)} AS o"  # noqa: S608
                 f" CROSS JOIN LATERAL (SELECT {there}{rest} FROM (SELECT o.*) AS input) AS f"
                 f" CROSS JOIN LATERAL (SELECT {again} FROM (SELECT f.*) AS input) AS r{where}",
             )

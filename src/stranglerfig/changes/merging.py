@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 _STATES = ("failed", "stopped", "starting", "snapshot", "applying")
 """From worst to best."""
 _SUMMED = ("behind", "rows", "transactions", "rate", "parked")
+_SHARED = "conflicts"
+"""Counted by context, so that each worker says the same."""
 _OF_FIRST = (
     *("generation", "log_position", "log_end", "snapshot_rows", "snapshot_total"),
     *("snapshot_done", "snapshot_seconds", "remaining_seconds"),
@@ -49,6 +51,8 @@ def merged(parts: Mapping[int, Said]) -> tuple[dict[str, Any], datetime]:
         "applied_ordinal": place.get("applied_ordinal"),
         "activated": min((int(report.get("activated") or 0) for report in reports), default=0),
         **{key: _sum(report.get(key) for report in reports) for key in _SUMMED},
+        "waits_for": [holder for report in reports for holder in report.get("waits_for") or ()],
+        _SHARED: max((int(report.get(_SHARED) or 0) for report in reports), default=0),
         "latency_ms": _slowest([report.get("latency_ms") or {} for report in reports]),
         "latency_total_ms": _slowest([report.get("latency_total_ms") or {} for report in reports]),
         "latency_histogram": _added([report.get("latency_histogram") or [] for report in reports]),

@@ -202,6 +202,8 @@ MARKER: Final = "fig.marker"
 ACTIVATED: Final = "fig.activated"
 REFUSED: Final = "fig.refused"
 HEARTBEAT: Final = "fig.heartbeat"
+VERSION: Final = "fig.version"
+"""Which change of a row this was, and which of the other side's it knew: written where both sides write."""
 
 
 def lsn_text(lsn: int) -> str:

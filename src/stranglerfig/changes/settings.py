@@ -32,6 +32,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+Rule = Literal["service wins", "monolith wins", "later commit wins"]
+
+
+class ConflictRules(Settings):
+    """What becomes of a row that both sides changed (``remaining_writers: bidirectional``)."""
+
+    rule: Rule | None = Field(
+        default=None, description="Whose change stands. Without a rule a conflict stops the flow at the row."
+    )
+    delta: tuple[str, ...] = Field(
+        default=(),
+        description="Columns of the service's table that count: the difference of a change is applied, not its value.",
+    )
+
+
 class TableMapping(Settings):
     """One source row → one row of a target table."""
 
@@ -46,6 +61,9 @@ class TableMapping(Settings):
     )
     where: str | None = Field(
         default=None, description="SQL condition on the source row; other rows have no target row."
+    )
+    conflicts: ConflictRules | None = Field(
+        default=None, description="What becomes of rows that both sides change; for remaining_writers: bidirectional."
     )
 
     @property

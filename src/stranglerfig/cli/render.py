@@ -215,9 +215,19 @@ def _flow(report: Mapping[str, Any]) -> str:
         words.append(f"({told})")
     known = ("lag_seconds", "lag_bytes", "latency_p50_ms", "latency_p99_ms", "rate", "rows", "snapshot_rows", "parked")
     words += [f"{key.replace('_', ' ')} {number(report[key])}" for key in known if report.get(key) is not None]
+    if holders := report.get("waits_for"):
+        words.append("waits for " + " and ".join(_holder(holder) for holder in holders))
     if parts := report.get("parts"):
         words.append(_parts(report, parts))
     return ", ".join(words)
+
+
+def _holder(holder: Mapping[str, Any]) -> str:
+    """``pid 4711 (nightly, open for 12 s)``: a session whose transaction holds what sync needs."""
+    said = [str(holder["application"])] if holder.get("application") else []
+    if holder.get("seconds") is not None:
+        said.append(f"open for {number(holder['seconds'])} s")
+    return f"pid {holder['pid']}" + (f" ({', '.join(said)})" if said else "")
 
 
 def _parts(report: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> str:

@@ -1,13 +1,15 @@
-"""``fig sync``: changes that could not be applied, and taking a new snapshot."""
+"""``fig sync``: changes that could not be applied, conflicts, and taking a new snapshot."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Literal
 
 import click
 
 from stranglerfig.changes.model import Direction
+from stranglerfig.cli.codes import catalogue
 from stranglerfig.cli.extraction import ask, dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.cli.render import details
@@ -29,11 +31,18 @@ def sync() -> None:
     """
 
 
+def _leads_out(error: str | None) -> str | None:
+    """What to do about a parked change, by the code at the end of what was said about it."""
+    found = re.search(r"\[(\w+)\]$", error or "")
+    entry = catalogue().get(found[1]) if found else None
+    return entry["do"] if entry else None
+
+
 @sync.command()
 @click.argument("context")
 @click.pass_obj
 def parked(fig: Fig, context: str) -> None:
-    """List the changes that wait for a decision: the row, the error, the statement.
+    """List the changes that wait for a decision: the row, the error, the statement, and what leads out.
 
     Example: fig sync parked inventory --json
     """
@@ -42,9 +51,33 @@ def parked(fig: Fig, context: str) -> None:
     rows = fig.run(store.listed(fig.project, context))
     lines: list[str] = []
     for row in rows:
+        row["do"] = _leads_out(row["error"])
         lines.append(f"{row['direction']} {row['id']}: {row['reason']}")
         lines += details({key: value for key, value in row.items() if key not in ("id", "direction", "reason")})
     fig.print(rows, "\n".join(lines) or "Nothing is parked.")
+
+
+@sync.command()
+@click.argument("context")
+@click.option("--last", type=click.IntRange(1), default=100, show_default=True, help="How many of each direction.")
+@click.pass_obj
+def conflicts(fig: Fig, context: str, last: int) -> None:
+    """List rows that both sides changed: what came, what was there, and which of them stands.
+
+    Example: fig sync conflicts inventory --json
+    """
+    from stranglerfig.runtime import parked as store
+
+    rows = fig.run(store.conflicts(fig.project, context, last=last))
+    lines: list[str] = []
+    for row in rows:
+        lines.append(f"{row['direction']} {row['id']}: {row['table']} {', '.join(row['key'])}: {row['outcome']}")
+        lines += details({key: row[key] for key in ("rule", "theirs", "ours", "at")})
+        if row["parked"] is not None:
+            lines += details({"open": f"parked {row['direction']} {row['parked']}"})
+    if any(row["parked"] is not None for row in rows):
+        lines.append(f"Both flows stand at what is open. {catalogue()['conflict']['do']}")
+    fig.print(rows, "\n".join(lines) or "No row was changed on both sides.")
 
 
 def _decide(

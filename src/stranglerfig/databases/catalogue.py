@@ -6,9 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString
 
+import psycopg
+from psycopg import sql
+
 from stranglerfig.databases import model
 from stranglerfig.databases.model import Check, Column, Dependent, ForeignKey, Table, Trigger, Unique
 from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
 
@@ -83,14 +87,63 @@ async def dependents(conn: Connection, names: Sequence[str]) -> list[Dependent]:
     return [Dependent(*row) for row in rows]
 
 
+async def last_given(conn: Connection, name: str) -> tuple[int, int, int, int]:
+    """The last value that ``name`` has given out, how many a session takes at once, the step, and how many sessions
+    there may be. Of a sequence that was never used it is the value before its first: that one may be given out any
+    moment.
+
+    Raises:
+        FigError: ``missing_privilege``.
+    """
+    row = await postgres.one(conn, _sql.last_given, {"name": _quoted(name)})
+    if row is None:
+        raise FigError("unknown_sequence", f"there is no sequence {name}", "Create it, and try again.", sequence=name)
+    last, cache, increment, sessions = row
+    if last is None:
+        # The catalogue's function says null where nothing was given out: where it begins is in the sequence alone.
+        try:
+            found = await conn.execute(sql.SQL("SELECT last_value FROM {}").format(_identifier(name)))
+            [(first,)] = await found.fetchall()
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_ours(name, "read", "GRANT SELECT ON SEQUENCE {} TO our role.") from error
+        last = int(first) - increment
+    return int(last), int(cache), int(increment), int(sessions)
+
+
 async def advance_sequence(conn: Connection, name: str, start: int) -> None:
-    """Let ``name`` go on after ``start``, unless it is beyond already."""
-    await conn.execute(
-        "SELECT setval(%(name)s::regclass, CASE WHEN s.seqincrement > 0"
-        " THEN least(greatest(coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart), %(start)s), s.seqmax)"
-        " ELSE greatest(least(coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart), %(start)s), s.seqmin) END)"
-        " FROM pg_sequence s WHERE s.seqrelid = %(name)s::regclass",
-        {"name": name, "start": start},
+    """Let ``name`` go on after ``start``, unless it is beyond already.
+
+    A sequence that is narrower than the column that it fills (a ``serial`` whose column became a ``bigint``) is widened
+    when ``start`` asks for it; beyond the column's own type it stops at its end.
+
+    Raises:
+        FigError: ``missing_privilege`` when it must be widened and is not ours.
+    """
+    if wider := await postgres.value(conn, _sql.wider_type, {"name": _quoted(name), "start": start}):
+        try:
+            await conn.execute(sql.SQL("ALTER SEQUENCE {} AS {}").format(_identifier(name), sql.SQL(wider)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _not_ours(
+                name, "widen", f"ALTER SEQUENCE {{}} AS {wider}, or grant its owner to our role."
+            ) from error
+    await conn.execute(_sql.advance, {"name": _quoted(name), "start": start})
+
+
+def _identifier(name: str) -> sql.Identifier:
+    return sql.Identifier(*model.split_name(name))
+
+
+def _quoted(name: str) -> str:
+    """A sequence's name as ``regclass`` reads it."""
+    return _identifier(name).as_string()
+
+
+def _not_ours(name: str, what: str, remedy: str) -> FigError:
+    return FigError(
+        "missing_privilege",
+        f"this role may not {what} the sequence {name}",
+        remedy.format(_quoted(name)),
+        sequence=name,
     )
 
 

@@ -73,7 +73,7 @@ ORDER BY 2, 1
 -- Users' triggers; ours are left out.
 SELECT n.nspname || '.' || c.relname, t.tgname, pg_get_triggerdef(t.oid), t.tgenabled::text
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE t.tgrelid = ANY (%(oids)s) AND NOT t.tgisinternal AND t.tgname NOT LIKE 'fig\_guard\_%%'
+WHERE t.tgrelid = ANY (%(oids)s) AND NOT t.tgisinternal AND t.tgname NOT LIKE ALL ('{fig\\_guard\\_%%,fig\\_version\\_%%}')
 ORDER BY 1, 2
 
 -- name: sequences
@@ -97,6 +97,42 @@ JOIN pg_class c ON c.oid = u.relation JOIN pg_namespace n ON n.oid = c.relnamesp
 JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.number
 WHERE u.relation = ANY (%(oids)s)
 ORDER BY 1, 2, 3
+
+-- name: last_given
+-- The last value given out (null: none yet), how many a session takes at once, the step, and how many sessions there
+-- may be.
+SELECT pg_sequence_last_value(s.seqrelid), s.seqcache, s.seqincrement,
+    (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())
+FROM pg_sequence s WHERE s.seqrelid = to_regclass(%(name)s)
+
+-- name: wider_type
+-- The type that a sequence needs to reach a value, where the columns that it fills have room for it and it has none.
+SELECT c.kind
+FROM pg_sequence s
+CROSS JOIN LATERAL (
+    SELECT coalesce(min(CASE a.atttypid WHEN 'smallint'::regtype THEN 1 WHEN 'integer'::regtype THEN 2 ELSE 3 END), 0)
+    FROM (
+        SELECT d.refobjid AS relation, d.refobjsubid AS number FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid AND d.refclassid = 'pg_class'::regclass
+            AND d.deptype IN ('a', 'i')
+        UNION
+        SELECT f.adrelid, f.adnum FROM pg_depend d
+        JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = s.seqrelid
+    ) u JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.number
+) column_of (width)
+CROSS JOIN LATERAL (
+    SELECT CASE s.seqtypid WHEN 'smallint'::regtype THEN 1 WHEN 'integer'::regtype THEN 2 ELSE 3 END
+) own (width)
+CROSS JOIN LATERAL (SELECT (ARRAY['smallint', 'integer', 'bigint'])[column_of.width]) c (kind)
+WHERE s.seqrelid = to_regclass(%(name)s) AND column_of.width > own.width
+    AND (%(start)s::bigint > s.seqmax OR %(start)s::bigint < s.seqmin)
+
+-- name: advance
+SELECT setval(s.seqrelid::regclass, CASE WHEN s.seqincrement > 0
+    THEN least(greatest(coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart), %(start)s), s.seqmax)
+    ELSE greatest(least(coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart), %(start)s), s.seqmin) END)
+FROM pg_sequence s WHERE s.seqrelid = to_regclass(%(name)s)
 
 -- name: views
 SELECT DISTINCT CASE v.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END,

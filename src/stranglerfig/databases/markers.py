@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -68,11 +69,18 @@ async def await_marker(conn: Connection, context: str, direction: str, nonce: st
     Raises:
         FigError: ``marker_not_applied`` after ``timeout`` seconds.
     """
-    begun = clock.monotonic()
 
     async def applied() -> bool:
         return await marker_applied(conn, context, direction, nonce)
 
+    return await until_applied(applied, context, direction, timeout=timeout)
+
+
+async def until_applied(
+    applied: Callable[[], Awaitable[bool]], context: str, direction: str, *, timeout: float
+) -> float:
+    """As :func:`await_marker`, whoever answers whether the marker is applied."""
+    begun = clock.monotonic()
     try:
         await clock.until(applied, timeout=timeout, what="a marker to be applied", every=0.002, at_most=0.004)
     except FigError as error:

@@ -6,13 +6,14 @@ The order of the transitions is the cut-over's business (``extraction.cutover``)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
 
 from stranglerfig.databases.model import Ownership, Side, State, split_name
 from stranglerfig.foundation import clock, postgres
@@ -35,7 +36,7 @@ def trigger_name(context: str) -> str:
 
 async def migrate(conn: Connection) -> None:
     """Create or bring forward schema ``fig``'s part for ownership in the database of ``conn``."""
-    await postgres.migrate(conn, "ownership", __package__ or "", ["ownership.sql"])
+    await postgres.migrate(conn, "ownership", __package__ or "", ["ownership.sql", "ownership_shared.sql"])
 
 
 async def install(
@@ -109,7 +110,7 @@ async def uninstall(conn: Connection, context: str, *, timeout: float = 30) -> N
     )
     for table, name in rows:
         statement = sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(name), _identifier(table))
-        await _patiently(conn, table, [statement], deadline)
+        await patiently(conn, table, [statement], deadline)
     await conn.execute("DELETE FROM fig.ownership WHERE context = %s", (context,))
 
 
@@ -131,10 +132,38 @@ async def read(conn: Connection, context: str, *, shared: bool = False) -> Owner
     return None if row is None else Ownership(*row)
 
 
-async def enforce(conn: Connection, context: str, enforcing: bool) -> None:
-    """Let the guards refuse (True), or only record who would have been refused (False)."""
+async def enforce(
+    conn: Connection,
+    context: str,
+    enforcing: bool,
+    *,
+    shared: bool = False,
+    made_with: Mapping[str, Any] | None = None,
+) -> None:
+    """Let the guards refuse (True), or only record who would have been refused (False).
+
+    What an earlier version installed is brought forward first: its guards know of no shared side.
+
+    Args:
+        conn: a session in autocommit mode.
+        shared: whether writers go on writing this side's tables whoever owns them; its guards then refuse nobody.
+        made_with: what the cut-over that follows is made with, when it makes this side the owner.
+    """
+    await migrate(conn)
     async with durable(conn, context):
-        await conn.execute(_sql.enforce, {"context": context, "enforcing": enforcing})
+        kept = None if made_with is None else Jsonb(dict(made_with))
+        await conn.execute(
+            _sql.enforce, {"context": context, "enforcing": enforcing, "shared": shared, "made_with": kept}
+        )
+
+
+async def made_with(conn: Connection, context: str) -> dict[str, Any]:
+    """What the cut-over was made with by which this side owns; empty when it does not, or nothing was kept."""
+    try:
+        found = await postgres.value(conn, _sql.made_with, {"context": context})
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn):
+        return {}  # not installed, or by an earlier version
+    return dict(found or {})
 
 
 async def intend(conn: Connection, context: str, *, epoch: int, lock_timeout: float = 2.0) -> Ownership:
@@ -283,7 +312,7 @@ async def _guard(conn: Connection, context: str, table: str, admitted: Sequence[
             statements += _create(each, truncate, "TRUNCATE", "STATEMENT", call)
     else:
         statements += _create(exact, guard, "INSERT OR UPDATE OR DELETE OR TRUNCATE", "STATEMENT", call)
-    await _patiently(conn, exact, statements, deadline)
+    await patiently(conn, exact, statements, deadline)
 
 
 def _create(
@@ -299,7 +328,7 @@ def _create(
     ]
 
 
-async def _patiently(conn: Connection, table: str, statements: Sequence[sql.Composed], deadline: float) -> None:
+async def patiently(conn: Connection, table: str, statements: Sequence[sql.Composed], deadline: float) -> None:
     """Run DDL on one table in one transaction; give up its place in the lock queue after 100 ms, so that nobody stalls
     behind it, and try again until ``deadline``."""
     may_set = await postgres.value(conn, "SELECT current_setting('is_superuser') = 'on'")
@@ -317,7 +346,7 @@ async def _patiently(conn: Connection, table: str, statements: Sequence[sql.Comp
                 rows = await postgres.fetch(conn, _sql.blockers, {"table": table})
                 raise FigError(
                     "table_busy",
-                    f"the guard on {table} could not be changed: other transactions hold the table",
+                    f"the triggers of {table} could not be changed: other transactions hold the table",
                     "Let the transactions named here end, or end them, and try again.",
                     table=table,
                     blockers=[{"application": a, "pid": pid, "statement": text} for a, pid, text in rows],
@@ -326,7 +355,7 @@ async def _patiently(conn: Connection, table: str, statements: Sequence[sql.Comp
         except psycopg.errors.InsufficientPrivilege as error:
             raise FigError(
                 "missing_privilege",
-                f"this role may not put a guard on {table}: {str(error).splitlines()[0]}",
+                f"this role may not put a trigger on {table}: {str(error).splitlines()[0]}",
                 "Grant the role that owns the table to ours (fig plan lists the statements).",
                 table=table,
             ) from error

@@ -14,8 +14,14 @@ ON CONFLICT (context) DO UPDATE SET admitted = excluded.admitted
 RETURNING side
 
 -- name: enforce
-UPDATE fig.ownership SET enforcing = %(enforcing)s, updated_at = now()
-WHERE context = %(context)s AND enforcing <> %(enforcing)s
+UPDATE fig.ownership
+SET enforcing = %(enforcing)s, shared = %(shared)s, made_with = coalesce(%(made_with)s, made_with), updated_at = now()
+WHERE context = %(context)s AND (enforcing, shared, made_with)
+    IS DISTINCT FROM (%(enforcing)s, %(shared)s, coalesce(%(made_with)s, made_with))
+
+-- name: made_with
+-- What the cut-over was made with by which this side owns; no row when it does not.
+SELECT made_with FROM fig.ownership WHERE context = %(context)s AND state IN ('owner', 'intent', 'fenced')
 
 -- name: intend
 -- Step 1, L: owner → intent(e). Epochs only grow, also over an attempt that was given up.

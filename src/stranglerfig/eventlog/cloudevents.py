@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 
 import orjson
 
-from stranglerfig.eventlog.model import Event
+from stranglerfig.eventlog.model import Event, event_of
 
 CONTENT_TYPE = "content-type"
 _REQUIRED = 6
-_OPTIONAL = ("subject", "dataschema", "partitionkey", "traceparent", "correlationid", "causationid")
-_NONE = (None,) * len(_OPTIONAL)
+OPTIONAL = ("subject", "dataschema", "partitionkey", "traceparent", "correlationid", "causationid")
+_NONE = (None,) * len(OPTIONAL)
 
 
 def attributes(event: Event) -> list[tuple[str, str]]:
@@ -34,7 +35,7 @@ def optional(event: Event) -> list[tuple[str, str]]:
     """Those of the attributes that an event need not have, and this one has."""
     if event[_REQUIRED:] == _NONE:
         return []
-    return [(name, value) for name in _OPTIONAL if (value := getattr(event, name)) is not None]
+    return [(name, value) for name in OPTIONAL if (value := getattr(event, name)) is not None]
 
 
 def event(
@@ -58,22 +59,28 @@ def event(
         otherwise: the place in the log, which is the id of a message that has none.
         at: when the log took it, for a message that does not say when it happened.
     """
-    get = found.get
-    time = get(f"{prefix}time")
-    return Event(
-        get(f"{prefix}id") or "-".join(map(str, otherwise)),
-        get(f"{prefix}source", "/"),
-        get(f"{prefix}type", "message"),
-        at if time is None else _instant(time),
-        data,
-        content_type or "application/octet-stream",
-        get(f"{prefix}subject"),
-        get(f"{prefix}dataschema"),
-        get(f"{prefix}partitionkey", key),
-        get(f"{prefix}traceparent"),
-        get(f"{prefix}correlationid"),
-        get(f"{prefix}causationid"),
+    ident, source, kind, time, subject, schema, own_key, trace, correlation, causation = map(found.get, _names(prefix))
+    return event_of(
+        (
+            ident or "-".join(map(str, otherwise)),
+            "/" if source is None else source,
+            "message" if kind is None else kind,
+            at if time is None else _instant(time),
+            data,
+            content_type or "application/octet-stream",
+            subject,
+            schema,
+            key if own_key is None else own_key,
+            trace,
+            correlation,
+            causation,
+        )
     )
+
+
+@cache
+def _names(prefix: str) -> list[str]:
+    return [prefix + name for name in ("id", "source", "type", "time", *OPTIONAL)]
 
 
 def instant(at: datetime) -> str:

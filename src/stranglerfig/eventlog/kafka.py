@@ -369,6 +369,7 @@ class KafkaLog:
             "receive.message.max.bytes": 128 * 1024 * 1024,
             "queued.max.messages.kbytes": 32 * 1024,
             "queued.min.messages": 10_000,
+            "fetch.queue.backoff.ms": 5,  # by default a second goes by once so many were queued
             **self._settings,
         }
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.kafka_reader import GONE_OVER, arrived, record
+from stranglerfig.eventlog.kafka_reader import GONE_OVER, arrived
+from stranglerfig.eventlog.kafka_records import records
 from stranglerfig.eventlog.model import Record
 from stranglerfig.foundation.errors import FigError
 
@@ -66,14 +67,11 @@ class KafkaSubscription:
                     self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
                 )
                 self._joined = True
-            found = []
-            for message in arrived(self._consumer, _AT_ONCE, _SLICE):
-                error = message.error()
-                if error is None:
-                    found.append(record(message))
-                elif not (error.retriable() or error.code() < 0):
+            messages = arrived(self._consumer, _AT_ONCE, _SLICE)
+            for error in filter(None, map(Message.error, messages)):
+                if not (error.retriable() or error.code() < 0):
                     raise KafkaException(error)
-            return found
+            return records([message for message in messages if message.error() is None])
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._mine |= {(place.topic, place.partition) for place in places}

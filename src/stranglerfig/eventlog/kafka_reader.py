@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import Any, Final, cast
+from itertools import accumulate, islice
+from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from stranglerfig.eventlog import cloudevents, model
+from stranglerfig.eventlog import model
+from stranglerfig.eventlog.kafka_records import records
 from stranglerfig.eventlog.model import Record
 from stranglerfig.foundation import clock
 
@@ -51,27 +51,6 @@ GONE_OVER: Final = frozenset(
 
 
 _SLICE: Final = 0.2
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-
-
-def record(message: Message) -> Record:
-    """The record that a message is; one that is no CloudEvent included."""
-    topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
-    kind, milliseconds = message.timestamp()
-    at = _EPOCH if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(milliseconds / 1000, UTC)
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    found = {name: value.decode(errors="replace") for name, value in headers if value is not None}
-    key = message.key()
-    event = cloudevents.event(
-        found,
-        message.value() or b"",
-        prefix="ce_",
-        content_type=found.get(cloudevents.CONTENT_TYPE),
-        key=None if key is None else key.decode(errors="replace"),
-        otherwise=(topic, partition, offset),
-        at=at,
-    )
-    return Record(topic, partition, offset, event, at)
 
 
 def arrived(consumer: Consumer, most: int, timeout: float) -> list[Message]:
@@ -109,7 +88,7 @@ class Reader:
         self._partition = partition
         self._lock = threading.Lock()
         self._next = -1
-        self._ahead: deque[Record] = deque()
+        self._ahead: list[Record] = []
         self._closed = False
 
     def read(self, position: int, max_records: int, max_bytes: int, wait: float) -> list[Record]:
@@ -142,11 +121,12 @@ class Reader:
 
     def _fetch(self, most: int, timeout: float) -> None:
         """Take what there is, or what comes within ``timeout`` seconds."""
-        for message in arrived(self._consumer, most, timeout):
+        messages = arrived(self._consumer, most, timeout)
+        whole = [message for message in messages if message.error() is None]
+        self._ahead += [record for record in records(whole) if record.position >= self._next]
+        for message in messages:
             if (error := message.error()) is not None:
                 self._failed(error)
-            elif (message.offset() or 0) >= self._next:
-                self._ahead.append(record(message))
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in UNKNOWN:
@@ -162,11 +142,11 @@ class Reader:
             raise KafkaException(error)
 
     def _page(self, max_records: int, max_bytes: int) -> list[Record]:
-        page: list[Record] = []
-        size = 0
-        while self._ahead and len(page) < max_records and (not page or size < max_bytes):
-            page.append(self._ahead.popleft())
-            size += len(page[-1].event.data)
+        ahead = self._ahead
+        sizes = accumulate((len(record.event.data) for record in ahead), initial=0)
+        # One at least, whatever its size.
+        some = max(1, sum(1 for size in islice(sizes, min(len(ahead), max_records)) if size < max_bytes))
+        page, self._ahead = ahead[:some], ahead[some:]
         if page:
             self._next = page[-1].position + 1
         return page

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from stranglerfig.foundation.errors import FigError
@@ -56,6 +57,13 @@ class Record(NamedTuple):
     position: int
     event: Event
     appended_at: datetime
+
+
+# As the classes' own makers do, without a call of Python's for each: hundreds of thousands a second are read.
+event_of = partial(tuple.__new__, Event)
+"""An event, of an iterable of all its fields."""
+record_of = partial(tuple.__new__, Record)
+"""A record, of an iterable of all its fields."""
 
 
 _WIDEST: Final = 2**53 - 1

@@ -12,13 +12,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
-import orjson
 import psycopg
-from psycopg.types.json import Jsonb
 
-from stranglerfig.eventlog import model
+from stranglerfig.eventlog import model, postgres_batch
 from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
 from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
@@ -26,6 +25,7 @@ from stranglerfig.foundation import clock, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
 
 _queries = sql.load(__package__ or "")
+_TABLES = ("tables.sql", "groups_to_leases.sql", "batches.sql")
 _CHANNEL = "fig_log"
 _POLL = 0.25
 _ATTEMPTS = 5
@@ -72,7 +72,7 @@ class PostgresLog(LeasedGroups):
         """Create or bring forward the tables."""
         await self._leases.migrate()
         async with self._session() as conn:
-            await postgres.migrate(conn, "eventlog", __package__ or "", ["tables.sql", "groups_to_leases.sql"])
+            await postgres.migrate(conn, "eventlog", __package__ or "", _TABLES)
 
     # Sessions
 
@@ -141,7 +141,7 @@ class PostgresLog(LeasedGroups):
         async with self._session() as conn, conn.transaction():
             number = await postgres.value(conn, _queries.delete_topic, {"name": name})
             if number is not None:
-                await conn.execute(_queries.delete_records, (number,))
+                await conn.execute(_queries.delete_records, {"topic": number})
         await self._leases.forget(name)
 
     async def topic(self, name: str) -> Topic | None:
@@ -235,13 +235,10 @@ class PostgresLog(LeasedGroups):
             return await self._insert(conn, known, topic, number, group)
         found: dict[str, int] = {}
         async with conn.transaction():
-            # In order of their numbers, so that two producers cannot wait for each other.
             if look:
-                for number in sorted(groups):
-                    if await postgres.one(conn, _queries.lock_partition, (known.id, number)) is None:
-                        raise _Gone
                 rows = await postgres.fetch(conn, _queries.known, (known.id, [event.id for event in events]))
                 found.update((row[0], row[1]) for row in rows)
+            # In order of their numbers, so that two producers cannot wait for each other.
             for number in sorted(groups):
                 group = [event for event in groups[number] if event.id not in found]
                 if group:
@@ -251,28 +248,24 @@ class PostgresLog(LeasedGroups):
     async def _insert(
         self, conn: postgres.Connection, known: _Known, topic: str, partition: int, events: list[Event]
     ) -> dict[str, int]:
-        row = await postgres.one(
-            conn,
-            _queries.append,
-            {
-                "topic": known.id,
-                "partition": partition,
-                "count": len(events),
-                "channel": topic,
-                "numbers": list(range(len(events))),
-                "times": [event.time for event in events],
-                "ids": [event.id for event in events],
-                "sources": [event.source for event in events],
-                "types": [event.type for event in events],
-                "content_types": [event.datacontenttype for event in events],
-                "keys": [event.partitionkey for event in events],
-                "attributes": [_attributes(event) for event in events],
-                "datas": [event.data for event in events],
-            },
-        )
-        if row is None:
-            raise _Gone
-        base = row[0]
+        rows = postgres_batch.rows(events)
+        try:
+            base = await postgres.value(
+                conn,
+                _queries.append,
+                {
+                    "topic": known.id,
+                    "partition": partition,
+                    "channel": topic,
+                    "ids": [event.id for event in events],
+                    "begins": [*accumulate((row.events for row in rows[:-1]), initial=0)],
+                    "counts": [row.events for row in rows],
+                    "headers": [row.header for row in rows],
+                    "datas": [row.data for row in rows],
+                },
+            )
+        except psycopg.errors.DivisionByZero:
+            raise _Gone from None
         return {event.id: base + number for number, event in enumerate(events)}
 
     # Read
@@ -308,12 +301,15 @@ class PostgresLog(LeasedGroups):
                 async with self._session() as conn:
                     cursor = await conn.cursor(binary=True).execute(_queries.read, parameters)
                     rows = await cursor.fetchall()
-                    if not rows or rows[0][0] != position:
+                    if not rows or rows[0][0] > position:
                         await self._check_retained(conn, known, topic, partition, position)
-                if rows:
-                    if len(rows) < max_records and sum(len(row[-1]) for row in rows) < max_bytes:
-                        self._ends[place] = (rows[-1][0] + 1, news)
-                    return [_record(topic, partition, row) for row in rows]
+                found = [record for row in rows for record in postgres_batch.records(topic, partition, *row)]
+                found = found[max(0, position - found[0].position) :] if found else []
+                page = _page(found, max_records, max_bytes)
+                if page:
+                    if len(page) == len(found) < max_records and sum(len(one.event.data) for one in page) < max_bytes:
+                        self._ends[place] = (page[-1].position + 1, news)
+                    return page
                 left = deadline - clock.monotonic()
                 if left <= 0:
                     return []
@@ -366,12 +362,15 @@ class PostgresLog(LeasedGroups):
                 raise model.unknown_topic(topic)
             low, high = bounds
             while low < high:
-                middle = (low + high) // 2
-                at = await postgres.value(conn, _queries.appended_at, (known.id, partition, middle))
-                if at is None or at < time:  # None: deleted by retention meanwhile
-                    low = middle + 1
+                middle = {"topic": known.id, "partition": partition, "position": (low + high) // 2}
+                row = await postgres.one(conn, _queries.around, middle)
+                if row is None:
+                    break  # deleted by retention, or with its topic, meanwhile
+                first, count, at = row
+                if at < time:
+                    low = first + count
                 else:
-                    high = middle
+                    high = min(first, high)
         return int(low)
 
     async def enforce_retention(self) -> int:
@@ -430,15 +429,11 @@ def _unreachable(dsn: str, error: Exception) -> FigError:
     )
 
 
-_OPTIONAL = ("subject", "dataschema", "traceparent", "correlationid", "causationid")
-
-
-def _attributes(event: Event) -> Jsonb | None:
-    found = {name: value for name in _OPTIONAL if (value := getattr(event, name)) is not None}
-    return Jsonb(found, dumps=orjson.dumps) if found else None
-
-
-def _record(topic: str, partition: int, row: Any) -> Record:
-    position, appended_at, time, event_id, source, kind, content_type, key, attributes, data = row
-    event = Event(event_id, source, kind, time, data, content_type, partitionkey=key, **(attributes or {}))
-    return Record(topic, partition, position, event, appended_at)
+def _page(records: list[Record], most: int, most_bytes: int) -> list[Record]:
+    """The first of ``records`` within the bounds, at least one."""
+    size = 0
+    for number, record in enumerate(records[:most]):
+        if number and size >= most_bytes:
+            return records[:number]
+        size += len(record.event.data)
+    return records[:most]

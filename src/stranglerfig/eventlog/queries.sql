@@ -33,53 +33,77 @@ WITH topic AS (DELETE FROM fig.log_topic WHERE name = %(name)s RETURNING id),
 SELECT id FROM topic
 
 -- name: delete_records
-DELETE FROM fig.log_record WHERE topic_id = %s
-
--- name: lock_partition
-SELECT next FROM fig.log_partition WHERE topic_id = %s AND partition = %s FOR UPDATE
+WITH ids AS (DELETE FROM fig.log_event WHERE topic_id = %(topic)s)
+DELETE FROM fig.log_batch WHERE topic_id = %(topic)s
 
 -- name: append
--- One round trip: takes the partition's lock with the positions, writes, wakes readers. A duplicate id fails it whole.
-WITH place AS (
-    UPDATE fig.log_partition SET next = next + %(count)s
-    WHERE topic_id = %(topic)s AND partition = %(partition)s
-    RETURNING next - %(count)s AS base
-), written AS (
-    INSERT INTO fig.log_record
-        (topic_id, partition, position, appended_at, time, event_id, source, type, content_type, key, attributes, data)
-    SELECT %(topic)s, %(partition)s, place.base + e.number, clock_timestamp(), e.time, e.id, e.source, e.type,
-           e.content_type, e.key, e.attributes, e.data
-    FROM place, unnest(%(numbers)b::bigint[], %(times)b::timestamptz[], %(ids)b::text[], %(sources)b::text[],
-                       %(types)b::text[], %(content_types)b::text[], %(keys)b::text[], %(attributes)b::jsonb[],
-                       %(datas)b::bytea[])
-         AS e(number, time, id, source, type, content_type, key, attributes, data)
+-- One round trip: writes the ids, takes the partition's lock with the positions, writes the rows, wakes readers. A
+-- duplicate id fails it whole. Only the rows are written under the lock, for each append waits for the one before it.
+WITH this AS (
+    SELECT nextval('fig.log_append') AS append
+), ids AS (
+    INSERT INTO fig.log_event (append, topic_id, number, event_id)
+    SELECT this.append, %(topic)s, e.number - 1, e.id
+    FROM this, unnest(%(ids)b::text[]) WITH ORDINALITY AS e(id, number)
+    RETURNING 1
+), place AS (
+    UPDATE fig.log_partition AS p SET next = p.next + written.count
+    FROM (SELECT count(*) FROM ids) AS written
+    WHERE p.topic_id = %(topic)s AND p.partition = %(partition)s
+    RETURNING p.next - written.count AS base
+), rows AS (
+    INSERT INTO fig.log_batch (topic_id, partition, first, count, append, begins, appended_at, header, data)
+    SELECT %(topic)s, %(partition)s, place.base + b.begins, b.count, this.append, b.begins, clock_timestamp(),
+           b.header, b.data
+    FROM place, this, unnest(%(begins)b::integer[], %(counts)b::integer[], %(headers)b::bytea[], %(datas)b::bytea[])
+         AS b(begins, count, header, data)
 )
-SELECT base, pg_notify('fig_log', %(channel)s) FROM place
+-- Fails, so that no id stays behind, where the partition is gone.
+SELECT (SELECT base FROM place), 1 / (SELECT count(*) FROM place), pg_notify('fig_log', %(channel)s)
 
 -- name: known
 -- Which of these ids the topic has already, and where.
-SELECT event_id, position FROM fig.log_record WHERE topic_id = %s AND event_id = ANY (%s)
+SELECT e.event_id, b.first - b.begins + e.number
+FROM fig.log_event AS e
+CROSS JOIN LATERAL (SELECT first, begins FROM fig.log_batch WHERE append = e.append LIMIT 1) AS b
+WHERE e.topic_id = %s AND e.event_id = ANY (%s)
 
 -- name: read
--- Bounded by count and by bytes, at least one; the length of a value stored out of line is known without reading it.
-SELECT position, appended_at, time, event_id, source, type, content_type, key, attributes, data
+-- From the row that holds the position on. Bounded by count and by bytes, at least one; the length of a value that is
+-- stored out of line is known without reading it.
+SELECT first, appended_at, header, data
 FROM (
-    SELECT *, sum(octet_length(data)) OVER (ORDER BY position) - octet_length(data) AS bytes_before
-    FROM fig.log_record
-    WHERE topic_id = %(topic)s AND partition = %(partition)s AND position >= %(position)s
-    ORDER BY position LIMIT %(records)s
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY first) - octet_length(data) AS bytes_before
+    FROM fig.log_batch
+    WHERE topic_id = %(topic)s AND partition = %(partition)s
+      AND first < %(position)s::bigint + %(records)s AND first + count > %(position)s AND first >= coalesce((
+        SELECT max(first) FROM fig.log_batch
+        WHERE topic_id = %(topic)s AND partition = %(partition)s AND first <= %(position)s), 0)
+    ORDER BY first
 ) AS page
 WHERE bytes_before < %(bytes)s
-ORDER BY position
+ORDER BY first
 
 -- name: bounds
 SELECT first, next FROM fig.log_partition WHERE topic_id = %s AND partition = %s
 
--- name: appended_at
-SELECT appended_at FROM fig.log_record WHERE topic_id = %s AND partition = %s AND position = %s
+-- name: around
+-- The row that holds a position, or the next one.
+SELECT first, count, appended_at FROM fig.log_batch
+WHERE topic_id = %(topic)s AND partition = %(partition)s AND first + count > %(position)s AND first >= coalesce(
+    (SELECT max(first) FROM fig.log_batch
+     WHERE topic_id = %(topic)s AND partition = %(partition)s AND first <= %(position)s), 0)
+ORDER BY first LIMIT 1
 
 -- name: expire
-WITH gone AS (DELETE FROM fig.log_record WHERE topic_id = %(topic)s AND partition = %(partition)s AND position < %(first)s)
+WITH gone AS (
+    DELETE FROM fig.log_batch WHERE topic_id = %(topic)s AND partition = %(partition)s AND first < %(first)s
+    RETURNING header
+), ids AS (
+    DELETE FROM fig.log_event AS e
+    USING gone, json_array_elements_text(convert_from(gone.header, 'UTF8')::json -> 0) AS g(id)
+    WHERE e.topic_id = %(topic)s AND e.event_id = g.id
+)
 UPDATE fig.log_partition SET first = %(first)s WHERE topic_id = %(topic)s AND partition = %(partition)s AND first < %(first)s
 
 -- name: firsts

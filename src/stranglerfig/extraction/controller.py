@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from stranglerfig.extraction import steps
+from stranglerfig.databases import ownership
+from stranglerfig.extraction import made, steps
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
 from stranglerfig.extraction.parts import Parts, Progress
 from stranglerfig.extraction.stages import Place, Stage, ahead, behind
 from stranglerfig.extraction.steps import Steps
 from stranglerfig.extraction.store import Command, Standing, Store
-from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import GateVerdict, Verdict
@@ -131,6 +132,9 @@ class Controller:
         work = self._steps(command.context, store, progress, seconds=command.args.get("seconds"))
         standing = await store.standing(command.context)
         dry = bool(command.args.get("dry_run"))
+        if standing.owner == "service":
+            async with postgres.session(work.context.service_dsn, what="configuration") as conn:
+                made.require_same(work.settings, await ownership.made_with(conn, command.context))
         match command.verb:
             case "plan":
                 return await work.plan(standing)

@@ -15,17 +15,16 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-from stranglerfig.databases import catalogue, markers, ownership
 from stranglerfig.databases import model as databases
+from stranglerfig.databases import sides
 from stranglerfig.databases.model import Ownership, Side
+from stranglerfig.databases.side import SideSession
 from stranglerfig.extraction import model, rehearsal
 from stranglerfig.extraction.cutover_plan import CutoverPlan, CutoverResult, Recovery, SequencePair
 from stranglerfig.extraction.model import Action, Observation, Row
 from stranglerfig.extraction.ports import Entry, Phase, Ports
-from stranglerfig.foundation import clock, ids, postgres, tasks
+from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.foundation.postgres import Connection
-from stranglerfig.foundation.sql import load
 
 __all__ = [
     "KILL_POINTS",
@@ -40,7 +39,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-_sql = load(__package__ or "", "cutover.sql")
 
 KILL_POINTS: Final = tuple(f"{phase}:{step}" for step in model.STEPS for phase in ("before", "after"))
 """Where a fault test may kill a cut-over: around each journalled step (``after`` is before its journal entry)."""
@@ -109,7 +107,7 @@ class _Sessions:
 
     def __init__(self, plan: CutoverPlan) -> None:
         self._plan = plan
-        self._open: dict[Side, Connection] = {}
+        self._open: dict[Side, SideSession] = {}
 
     async def __aenter__(self) -> _Sessions:
         try:
@@ -125,28 +123,28 @@ class _Sessions:
             with suppress(psycopg.Error, OSError):
                 await conn.close()
 
-    def __getitem__(self, side: Side) -> Connection:
+    def __getitem__(self, side: Side) -> SideSession:
         return self._open[side]
 
     async def renew(self, side: Side) -> None:
         """Open the session of ``side`` unless it is open."""
         conn = self._open.get(side)
-        if conn is not None and not (conn.closed or conn.broken):
+        if conn is not None and not conn.lost:
             return
         if conn is not None:
             await conn.close()
-        self._open[side] = await postgres.connect(self._plan.dsn(side), what=f"cutover:{self._plan.context}")
+        self._open[side] = await sides.connect(self._plan.dsn(side), what=f"cutover:{self._plan.context}")
 
 
 @asynccontextmanager
 async def _alone(plan: CutoverPlan) -> AsyncIterator[None]:
     """One cut-over at a time in the monolith's database, kept by a session that shows that it lives."""
-    async with postgres.session(plan.monolith_dsn, what="cutover-lock") as conn:
-        if not await postgres.value(conn, _sql.lock):
-            if await postgres.value(conn, _sql.take_over, {"seconds": plan.takeover}):
+    async with sides.session(plan.monolith_dsn, what="cutover-lock") as conn:
+        if not await conn.claim():
+            if await conn.take_over(plan.takeover):
                 log.warning("a stopped controller's cut-over lock was taken over", extra={"action": "takeover"})
             try:
-                await clock.until(lambda: postgres.value(conn, _sql.lock), timeout=1, what="the lock")
+                await clock.until(conn.claim, timeout=1, what="the lock")
             except FigError:
                 raise FigError(
                     "cutover_under_way",
@@ -158,7 +156,7 @@ async def _alone(plan: CutoverPlan) -> AsyncIterator[None]:
         async def show_life() -> None:
             while True:
                 await asyncio.sleep(min(1.0, plan.takeover / 4))
-                await conn.execute("SELECT 1")
+                await conn.show_life()
 
         life = tasks.spawn(tasks.supervise(show_life, name="cutover-lock", most=60), name="cutover-lock")
         try:
@@ -171,7 +169,7 @@ async def _rows(sessions: _Sessions, context: str) -> dict[Side, Ownership]:
     found: dict[Side, Ownership] = {}
     sides: tuple[Side, ...] = ("monolith", "service")
     for side in sides:
-        row = await ownership.read(sessions[side], context)
+        row = await sessions[side].read(context)
         if row is None:
             raise FigError(
                 "not_installed",
@@ -334,7 +332,7 @@ class _Run:
         epoch = model.next_epoch(self.seen.loser, self.seen.winner)
         # Known before the commit's answer: when that is lost, the row at this epoch is ours to give up.
         self.seen = replace(self.seen, epoch=epoch)
-        row = await ownership.intend(self.loser, self.plan.context, epoch=epoch, lock_timeout=self.plan.drain)
+        row = await self.loser.intend(self.plan.context, epoch=epoch, lock_timeout=self.plan.drain)
         self.seen = replace(self.seen, loser=_known(row))
 
     async def _hold(self) -> None:
@@ -346,13 +344,11 @@ class _Run:
         nonce = ids.nonce()
         self.seen = replace(self.seen, nonce=nonce)
         wait = min(self.plan.drain, self._left())
-        row = await ownership.fence(self.loser, self.plan.context, epoch=self._epoch, nonce=nonce, lock_timeout=wait)
+        row = await self.loser.fence(self.plan.context, epoch=self._epoch, nonce=nonce, lock_timeout=wait)
         self.seen = replace(self.seen, loser=_known(row))
 
     async def _mark(self) -> None:
-        await markers.emit_fence_marker(
-            self.loser, self.plan.context, self.plan.stream, epoch=self._epoch, nonce=self._nonce
-        )
+        await self.loser.emit_fence_marker(self.plan.context, self.plan.stream, epoch=self._epoch, nonce=self._nonce)
         self.seen = replace(self.seen, marked=True)
 
     async def _prove(self) -> None:
@@ -360,7 +356,7 @@ class _Run:
         # While the marker travels, the sequences are set: going up, they harm nobody if this is given up.
         begun = clock.monotonic()
         await self._sequences()
-        await markers.await_marker(self.winner, plan.context, plan.stream, self._nonce, timeout=left)
+        await self.winner.await_marker(plan.context, plan.stream, self._nonce, timeout=left)
         self.timings["marker"] = (clock.monotonic() - begun) * 1000
         try:
             async with asyncio.timeout(self._left()):
@@ -384,24 +380,24 @@ class _Run:
             source, target = (
                 (pair.monolith, pair.service) if plan.direction == "forward" else (pair.service, pair.monolith)
             )
-            facts = await postgres.one(self.loser, _sql.sequence, {"name": source})
-            if facts is not None and facts[0] is not None:
-                last, cache, increment, sessions = facts
-                start = databases.sequence_start(
-                    None, last, cache=cache, sessions=sessions, margin=plan.margin, increment=increment
-                )
-                await catalogue.advance_sequence(self.winner, target, start)
+            given = await self.loser.last_given(source)
+            start = databases.sequence_start(
+                None,
+                given.last,
+                cache=given.cache,
+                sessions=given.sessions,
+                margin=plan.margin,
+                increment=given.increment,
+            )
+            await self.winner.advance(target, start)
 
     async def _cede(self) -> None:
-        row = await ownership.cede(
-            self.loser, self.plan.context, epoch=self._epoch, nonce=self._nonce, lock_timeout=self._left()
-        )
+        row = await self.loser.cede(self.plan.context, epoch=self._epoch, nonce=self._nonce, lock_timeout=self._left())
         self.seen = replace(self.seen, loser=_known(row))
 
     async def _activate(self) -> None:
         plan, ceded = self.plan, self.seen.loser
-        row = await ownership.activate(
-            self.winner,
+        row = await self.winner.activate(
             plan.context,
             epoch=ceded.epoch,
             nonce=ceded.nonce or "",
@@ -421,7 +417,7 @@ class _Run:
         plan, epoch = self.plan, self.seen.loser.epoch
         self._note(Action.ABORT, "before", cause=str(self.cause) if self.cause else "recovery")
         try:
-            row = await ownership.abort(self.loser, plan.context, epoch=epoch)
+            row = await self.loser.abort(plan.context, epoch=epoch)
         except FigError as error:
             # Given up by another, ceded after all (its answer was lost), or out of reach.
             self._attempts += 1
@@ -480,12 +476,12 @@ class _Run:
         )
 
     @property
-    def loser(self) -> Connection:
+    def loser(self) -> SideSession:
         """The session into L."""
         return self.sessions[self.plan.loser]
 
     @property
-    def winner(self) -> Connection:
+    def winner(self) -> SideSession:
         """The session into W."""
         return self.sessions[self.plan.winner]
 

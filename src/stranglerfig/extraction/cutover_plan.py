@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stranglerfig.changes.model import Direction
 from stranglerfig.databases.model import Side
 from stranglerfig.extraction.model import CutoverDirection
 from stranglerfig.extraction.ports import HoldStats
+
+MARGIN = 1000
+"""How far above the loser's values a sequence goes on, besides what sessions may have cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class CutoverPlan:
         canary: seconds that a marker may take to go the way round, once in each direction.
         sequences: pairs whose values must never be given out twice.
         margin: how far beyond the loser's value the winner's sequence is set, besides what sessions may have cached.
+        shared: whether writers stay in the monolith: its guards refuse nobody, whoever owns.
+        made_with: what is kept beside the ownership, see ``extraction.made``.
         takeover: seconds after which a controller that holds the lock and does nothing counts as stopped.
     """
 
@@ -47,7 +52,9 @@ class CutoverPlan:
     max_lag: float = 1.0
     canary: float = 10.0
     sequences: tuple[SequencePair, ...] = ()
-    margin: int = 1000
+    margin: int = MARGIN
+    shared: bool = False
+    made_with: Mapping[str, Any] = field(default_factory=dict)
     takeover: float = 10.0
 
     @property

@@ -21,13 +21,19 @@ from stranglerfig.changes.mapping import plain_column
 from stranglerfig.changes.settings import TableMapping
 from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
-from stranglerfig.extraction import parting
+from stranglerfig.extraction import both, on_mariadb, parting
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.settings import Checks
 from stranglerfig.extraction.stages import Stage
-from stranglerfig.foundation import postgres
+from stranglerfig.foundation import mysql, postgres
 
-NEVER_ACCEPTED = frozenset({"partitions_need_replica_role", "nothing_divided"})
+NEVER_ACCEPTED = frozenset(
+    {
+        *("partitions_need_replica_role", "nothing_divided"),
+        *("replica_identity_not_full", "sequence_too_narrow", "conflict_rule_refused", "bidirectional_key"),
+        *on_mariadb.NEVER_ACCEPTED,
+    }
+)
 """What a flow stops at, whatever anybody accepts."""
 Fact = tuple[bool | None, float | None, str]
 """Whether it holds, or its value, and where that is from."""
@@ -36,16 +42,29 @@ Fact = tuple[bool | None, float | None, str]
 async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list[Finding]:
     """What the preflight of both databases found, for both directions; what the user accepted by name only warns."""
     settings = context.settings
-    found: list[Finding] = []
     before = stage in (Stage.PREPARE, Stage.BUILD)
+    pairs = [preflight.Pair(table.source, table.target, _plain(table)) for table in settings.tables]
+    if mysql.is_mysql(parts.monolith_dsn):
+        found = await on_mariadb.findings(parts.monolith_dsn, context, pairs, must_be_empty=before)
+    else:
+        found = await _postgres_findings(parts.monolith_dsn, context, pairs, must_be_empty=before)
+    unique = {(f.code, f.message): f for f in found}
+    return [_known(finding, settings.accepted_foreign_keys, settings.accepted_findings) for finding in unique.values()]
+
+
+async def _postgres_findings(
+    monolith: str, context: ContextParts, pairs: Sequence[preflight.Pair], *, must_be_empty: bool
+) -> list[Finding]:
+    settings = context.settings
+    found: list[Finding] = []
     async with (
-        postgres.session(parts.monolith_dsn, what="preflight") as source,
+        postgres.session(monolith, what="preflight") as source,
         postgres.session(context.service_dsn, what="preflight") as service,
     ):
         found += await preflight.source_findings(source, settings.sources, "forward")
         needs = await preflight.requirements(source, settings.sources)
         found += await preflight.target_findings(
-            service, settings.targets, "forward", requirements=needs, must_be_empty=before
+            service, settings.targets, "forward", requirements=needs, must_be_empty=must_be_empty
         )
         # The way back is checked before the way there is taken.
         found += await preflight.source_findings(service, settings.targets, "reverse")
@@ -56,11 +75,9 @@ async def findings(parts: Parts, context: ContextParts, *, stage: Stage) -> list
             found += await relay.findings(service, [*settings.targets, *outbox])
         here = await catalogue.tables(source, settings.sources)
         there = await catalogue.tables(service, settings.targets)
-        pairs = [preflight.Pair(table.source, table.target, _plain(table)) for table in settings.tables]
         found += preflight.constraint_findings(here, there, pairs)
-    found += await parting.findings(parts.monolith_dsn, context)
-    unique = {(f.code, f.message): f for f in found}
-    return [_known(finding, settings.accepted_foreign_keys, settings.accepted_findings) for finding in unique.values()]
+    found += await parting.findings(monolith, context)
+    return found + await both.findings(monolith, context)
 
 
 def _plain(table: TableMapping) -> dict[str, str]:

@@ -12,28 +12,34 @@ from typing import Any
 
 from stranglerfig.changes.mapping import Entry, Mapping, canonical, compile_mapping, quote, quote_table
 from stranglerfig.changes.model import Direction
-from stranglerfig.databases import catalogue
+from stranglerfig.databases import sides
 from stranglerfig.databases.model import Side
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.store import Standing
-from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation import clock, mysql, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.verification import across, across_repair
 from stranglerfig.verification import rows as verification
+from stranglerfig.verification.model import RowResult
 
 TOUCHED_MOST = 20_000
 """Rows touched since the whole comparison beyond which the quick one would hold requests too long: compare anew."""
 
 
+_LOOK = 0.005
+"""Seconds between two looks at rows that writers are still changing."""
+
+
 async def mapping_now(parts: Parts, context: ContextParts, *, retired: bool) -> Mapping:
     """The mapping compiled against both databases as they are."""
     async with (
-        postgres.session(parts.monolith_dsn, what="mapping") as source,
-        postgres.session(context.service_dsn, what="mapping") as target,
+        sides.session(parts.monolith_dsn, what="mapping") as source,
+        sides.session(context.service_dsn, what="mapping") as target,
     ):
         return compile_mapping(
             context.tables(retired),
-            await catalogue.tables(source, context.sources(retired)),
-            await catalogue.tables(target, context.settings.targets),
+            await source.tables(context.sources(retired)),
+            await target.tables(context.settings.targets),
         )
 
 
@@ -45,8 +51,17 @@ async def verify(
     Raises:
         FigError: what the comparison is refused with (a stream that does not run, a database that is away).
     """
+    return (await compare(parts, context, standing, progress, repair=repair)).as_dict()
+
+
+async def compare(
+    parts: Parts, context: ContextParts, standing: Standing, progress: Progress, *, repair: bool = False
+) -> RowResult:
+    """As :func:`verify`, with all that was found."""
     mapping = await mapping_now(parts, context, retired=bool(standing.facts.get("retired")))
     forward = standing.owner != "service"
+    if mysql.is_mysql(parts.monolith_dsn):
+        return await _compare_across(parts, context, mapping, progress, forward=forward, repair=repair)
     ends = (parts.monolith_dsn, context.service_dsn)
     job = verification.VerifyJob(
         context=context.settings.context,
@@ -54,7 +69,14 @@ async def verify(
         source_dsn=ends[0 if forward else 1],
         target_dsn=ends[1 if forward else 0],
         mapping=mapping,
+        both=context.settings.both_write,
     )
+    if repair and job.both and standing.epoch:
+        raise FigError(
+            "repair_where_both_write",
+            "a repair writes one side's row over the other's, but both sides write",
+            "Bring the row to what it should be by a write of its own, on either side: it goes to the other one.",
+        )
 
     async def told(state: MappingABC[str, Any]) -> None:
         await progress(f"comparing {state.get('table', '')}", {"done": state.get("rows", 0), "rate": state.get("rate")})
@@ -64,7 +86,62 @@ async def verify(
         await progress(f"repairing {len(result.differences)} rows through sync", {})
         await verification.repair(job, result.differences)
         result = await verification.verify(job, progress=told)
-    return result.as_dict()
+    return result
+
+
+async def _compare_across(
+    parts: Parts, context: ContextParts, mapping: Mapping, progress: Progress, *, forward: bool, repair: bool
+) -> RowResult:
+    direction = Direction.FORWARD if forward else Direction.REVERSE
+    job = across.AcrossJob(context.settings.context, parts.monolith_dsn, context.service_dsn, mapping, direction)
+    await progress(f"comparing {', '.join(context.settings.sources)}", {})
+    result = await across.verify(job)
+    if repair and result.differences:
+        await progress(f"repairing {len(result.differences)} rows through sync", {})
+        await across_repair.repair(job, result.differences)
+        result = await across.verify(job)
+    return result
+
+
+_PARTING = "\x02"
+"""Between the columns of a key that is one text."""
+
+
+async def derived(service: postgres.Connection, control: postgres.Connection, context: str) -> None:
+    """Wait until every change before the fence has its derived events in the log: the service's own come after them.
+
+    Raises:
+        FigError: ``timed_out``.
+    """
+    ends = await postgres.fetch(
+        service,
+        "SELECT partition, log_position FROM fig.applied WHERE (context, direction) = (%s, 'forward')",
+        (context,),
+    )
+
+    async def passed() -> bool:
+        found = await postgres.fetch(
+            control, "SELECT partition, log_position FROM fig.derived WHERE context = %s", (context,)
+        )
+        positions = {row[0]: row[1] for row in found}
+        return all(positions.get(partition, -1) >= end for partition, end in ends)
+
+    await clock.until(passed, timeout=5, what="the derived events", every=0.002, at_most=0.01)
+
+
+def require_equal(found: RowResult) -> None:
+    """Refuse a cut-over where the whole comparison found differences.
+
+    Raises:
+        FigError: ``not_equal``.
+    """
+    if found.differences or found.truncated:
+        raise FigError(
+            "not_equal",
+            f"both sides differ in {len(found.differences)} rows: no cut-over rests on that",
+            "fig verify names them; fig verify --repair writes them again through sync.",
+            examples=[difference.as_dict() for difference in found.differences[:5]],
+        )
 
 
 class QuickProof:
@@ -80,6 +157,7 @@ class QuickProof:
         self._progress = progress
         self._conns: dict[Side, postgres.Connection] = {}
         self._since: dict[Side, str] = {}
+        self._moving: MappingABC[str, set[str]] = {}
         self._mapping: Mapping | None = None
         self._control: postgres.Connection | None = None
 
@@ -105,32 +183,36 @@ class QuickProof:
             self._control = await postgres.connect(self._parts.control_dsn, what=f"proof:{context}")
         self._mapping = await mapping_now(self._parts, self._context, retired=bool(self._standing.facts.get("retired")))
         self._mapping.require_reversible()
-        found = await verify(self._parts, self._context, self._standing, self._progress)
-        if found["differences"]:
-            raise FigError(
-                "not_equal",
-                f"both sides differ in {found['differences']} rows: no cut-over rests on that",
-                "fig verify names them; fig verify --repair writes them again through sync.",
-                examples=found["difference_list"][:5],
-            )
+        found = await compare(self._parts, self._context, self._standing, self._progress)
+        require_equal(found)
+        # Neither equal nor different yet: to be proved one by one, also where only a removal is on its way.
+        self._moving = {table: {_PARTING.join(key) for key in keys} for table, keys in found.moving.items()}
 
     async def prove(self, nonce: str) -> None:
-        """Rows touched on either side since the rehearsal, and the tables' counts, are equal."""
+        """Rows touched on either side since the rehearsal or not settled by it, and the tables' counts, are equal.
+
+        It does not end while they are not where both sides write: the cut-over's budget ends it.
+        """
         assert self._mapping is not None
-        await self._derived()
+        if self._standing.owner != "service" and self._context.settings.derive:
+            assert self._control is not None
+            await derived(self._conns["service"], self._control, self._context.settings.context)
         for entry in self._mapping.forward:
             there, here = await asyncio.gather(self._touched("monolith", entry), self._touched("service", entry))
-            keys = sorted(there | here)
+            keys = sorted(there | here | self._moving.get(entry.target, set()))
             if len(keys) > TOUCHED_MOST:
                 raise FigError(
                     "too_much_touched",
                     f"{len(keys)} rows of {entry.target} were touched since the whole comparison",
                     "Try again: the comparison is made anew.",
                 )
-            (count_there, rows_there), (count_here, rows_here) = await asyncio.gather(
-                self._rows("monolith", entry, keys), self._rows("service", entry, keys)
-            )
-            unequal = [key for key in keys if rows_there.get(key) != rows_here.get(key)]
+            unequal, count_there, count_here = await self._unequal(entry, keys)
+            if self._context.settings.both_write:
+                # Writers stay: what is on its way is looked at again, until it was seen equal once.
+                while unequal:
+                    await asyncio.sleep(_LOOK)
+                    unequal, _, _ = await self._unequal(entry, unequal)
+                continue
             if unequal or count_there != count_here:
                 raise FigError(
                     "not_equal",
@@ -140,27 +222,12 @@ class QuickProof:
                     nonce=nonce,
                 )
 
-    async def _derived(self) -> None:
-        """Every change before the fence has its derived events in the log: the service's own come after them."""
-        if self._standing.owner == "service" or not self._context.settings.derive:
-            return
-        assert self._control is not None
-        name = self._context.settings.context
-        ends = await postgres.fetch(
-            self._conns["service"],
-            "SELECT partition, log_position FROM fig.applied WHERE (context, direction) = (%s, 'forward')",
-            (name,),
+    async def _unequal(self, entry: Entry, keys: list[str]) -> tuple[list[str], int, int]:
+        """Those of ``keys`` whose rows differ, and how many rows each side has."""
+        (count_there, there), (count_here, here) = await asyncio.gather(
+            self._rows("monolith", entry, keys), self._rows("service", entry, keys)
         )
-        control = self._control
-
-        async def passed() -> bool:
-            found = await postgres.fetch(
-                control, "SELECT partition, log_position FROM fig.derived WHERE context = %s", (name,)
-            )
-            derived = {row[0]: row[1] for row in found}
-            return all(derived.get(partition, -1) >= end for partition, end in ends)
-
-        await clock.until(passed, timeout=5, what="the derived events", every=0.002, at_most=0.01)
+        return [key for key in keys if there.get(key) != here.get(key)], count_there, count_here
 
     async def _touched(self, side: Side, entry: Entry) -> set[str]:
         key, source, _ = _projection(side, entry)
@@ -194,7 +261,7 @@ def _projection(side: Side, entry: Entry) -> tuple[str, str, str]:
 
     def joined(assignments: Any) -> str:
         parts = [f"coalesce({text(a.column, a.expression, a.type)}, E'\\x01')" for a in assignments]
-        return " || E'\\x02' || ".join(parts) if parts else "''"
+        return f" || '{_PARTING}' || ".join(parts) if parts else "''"
 
     if side == "monolith":
         inner = f"SELECT o.*, o.xmin FROM {quote_table(entry.source)} AS o"  # noqa: S608

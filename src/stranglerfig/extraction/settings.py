@@ -92,7 +92,8 @@ class ExtractionSettings(Settings):
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     remaining_writers: Literal["refuse", "bidirectional"] = Field(
         default="refuse",
-        description="What happens to writers that stay in the monolith. bidirectional is refused until it is built.",
+        description="What happens to writers that stay in the monolith once the service owns the writes: refuse them,"
+        " or let both sides write and settle conflicts by the tables' rules (bidirectional).",
     )
     writers: Writers = Field(default_factory=Writers)
     accepted_foreign_keys: tuple[str, ...] = Field(
@@ -124,6 +125,27 @@ class ExtractionSettings(Settings):
             if taken := inbound & {queue.monolith, queue.service}:
                 raise ValueError(f"queues.{name} leads back into the inbound queue '{taken.pop()}'")
         return self
+
+    @model_validator(mode="after")
+    def _both_sides_or_none(self) -> ExtractionSettings:
+        if not self.both_write:
+            for number, table in enumerate(self.tables):
+                if table.conflicts is not None:
+                    raise ValueError(f"tables[{number}].conflicts needs remaining_writers: bidirectional")
+            return self
+        if self.partitions > 1:
+            raise ValueError("remaining_writers: bidirectional needs partitions: 1")
+        if self.capture != "native":
+            raise ValueError("remaining_writers: bidirectional needs capture: native")
+        for number, table in enumerate(self.tables):
+            if table.where is not None:
+                raise ValueError(f"tables[{number}].where cannot be combined with remaining_writers: bidirectional")
+        return self
+
+    @property
+    def both_write(self) -> bool:
+        """Whether writers that stay in the monolith go on writing once the service owns the writes."""
+        return self.remaining_writers == "bidirectional"
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -12,19 +12,19 @@ from psycopg import sql
 
 from stranglerfig.capture import capture, slot
 from stranglerfig.changes.model import Direction, names
-from stranglerfig.databases import ownership, preflight
-from stranglerfig.extraction import decommission, facts, messages, model_state, writers
+from stranglerfig.databases import ownership, preflight, sides
+from stranglerfig.extraction import both, decommission, facts, messages, model_state, on_mariadb, writers
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.proof import verify
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.stages import Place, Stage, ahead
 from stranglerfig.extraction.store import Standing, Store
 from stranglerfig.extraction.switch import CAUGHT_UP, Switch, apply_routes
-from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation import clock, mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.gates.model import Kind, Kpi
-from stranglerfig.sync import derive, origins, target
+from stranglerfig.sync import derive, ends
 
 SHADOW_KPIS = ("shadow_mismatch", "no_worse")
 """Before any user sees the service's answers, only these have evidence."""
@@ -83,8 +83,7 @@ class Steps:
             case Stage.SYNC, _, False:
                 return [
                     f"install schema fig, ownership rows and observing guards on {tables} and on the service's tables",
-                    f"create publication and slot {names(settings.context, Direction.FORWARD).slot} in the monolith",
-                    "copy the tables under the slot's snapshot into the service's database, then follow every change",
+                    *self._capture_effects(),
                     "create the reverse slot in the service's database when the copy is in",
                 ]
             case Stage.READS, "shadow", False:
@@ -97,7 +96,12 @@ class Steps:
                 return [
                     "cut over: hold writes at the façade, fence the monolith's tables, prove that all is applied, "
                     "cede, activate the service, release",
-                    f"from then on the guards refuse direct writes of {tables}; the reverse stream keeps them equal",
+                    "from then on "
+                    + (
+                        f"{tables} may be written directly as well; conflicts between the two sides go by their rules"
+                        if settings.both_write
+                        else f"the guards refuse direct writes of {tables}; the reverse stream keeps them equal"
+                    ),
                 ]
             case Stage.READS, _, True:
                 return ["cut over back: the monolith owns the writes again; reads stay at the service"]
@@ -105,7 +109,7 @@ class Steps:
                 return ["stop mirroring; the streams go on"]
             case Stage.BUILD, _, True:
                 return [
-                    "stop the streams, drop slots and publications, remove guards and what schema fig knows of it",
+                    "stop the streams, drop slots, publications and connectors, remove guards and what fig keeps of it",
                     f"empty {', '.join(settings.targets)}",
                 ]
             case Stage.DECOMMISSION, step, _:
@@ -114,17 +118,28 @@ class Steps:
                 return ["give the tables their names back; capture changes of the monolith again"]
         return [f"mark the extraction as {place}"]
 
+    def _capture_effects(self) -> tuple[str, ...]:
+        if mysql.is_mysql(self.parts.monolith_dsn):
+            return on_mariadb.capture_effects(self.settings)
+        return (
+            f"create publication and slot {names(self.settings.context, Direction.FORWARD).slot} in the monolith",
+            "copy the tables under the slot's snapshot into the service's database, then follow every change",
+        )
+
     async def ready_for(self, standing: Standing, place: Place) -> None:
         """Refuse, before anything is touched, what could not be completed or taken back.
 
         Raises:
             FigError: with the reason and its remedy.
         """
-        if self.settings.remaining_writers == "bidirectional":
+        if place.stage is Stage.DECOMMISSION:
+            on_mariadb.refuse_decommission(self.parts.monolith_dsn)
+        if self.settings.both_write and place.stage is Stage.DECOMMISSION:
             raise FigError(
-                "bidirectional_not_built",
-                "remaining_writers: bidirectional is not built yet: conflicts would have to be resolved",
-                "Let the remaining writers call the API, and set remaining_writers: refuse.",
+                "writers_stay",
+                "remaining_writers is bidirectional: the monolith's tables are still written, so they cannot leave",
+                "Let the remaining writers call the API; then fig rollback, set remaining_writers: refuse without"
+                " conflict rules, start fig again, and advance.",
             )
         if place.stage is Stage.SYNC:
             refused = [
@@ -141,7 +156,7 @@ class Steps:
                 )
         if place.stage is Stage.WRITES:
             await self._switch.ready_forward()
-            if unexplained := await self._unexplained():
+            if not self.settings.both_write and (unexplained := await self._unexplained()):
                 raise FigError(
                     "writers_remain",
                     "code of the monolith still writes the context's tables: "
@@ -313,14 +328,13 @@ class Steps:
     async def _begin_sync(self) -> None:
         settings, parts = self.settings, self.parts
         context = settings.context
-        async with postgres.session(parts.monolith_dsn, what="install") as conn:
-            await target.prepare(conn)
-            await ownership.install(
-                conn, context, side="monolith", owner=True, tables=settings.sources, enforcing=False
-            )
-        async with postgres.session(self.context.service_dsn, what="install") as conn:
-            await target.prepare(conn)
-            await ownership.install(conn, context, side="service", owner=False, tables=settings.targets, enforcing=True)
+        # Guards before capture: what is made here is no news to it.
+        await ends.prepare(parts.monolith_dsn)
+        async with sides.session(parts.monolith_dsn, what="install") as side:
+            await side.install(context, side="monolith", owner=True, tables=settings.sources, enforcing=False)
+        await ends.prepare(self.context.service_dsn)
+        async with sides.session(self.context.service_dsn, what="install") as side:
+            await side.install(context, side="service", owner=False, tables=settings.targets, enforcing=True)
         for direction in Direction:
             topic = names(context, direction).topic
             if await parts.log.topic(topic) is None:  # it may have been given partitions since
@@ -407,14 +421,15 @@ class Steps:
         context = settings.context
         for direction in Direction:
             await parts.flows.want(context, direction, capture=False, sync=False)
-        await self._await_quiet(self.context.service_dsn)
+        await asyncio.gather(*(self._await_quiet(dsn) for dsn in (self.context.service_dsn, parts.monolith_dsn)))
+        await both.end(parts.monolith_dsn, self.context)
         await capture.remove(parts.monolith_dsn, context, Direction.FORWARD, self.context.through)
         await capture.remove(self.context.service_dsn, context, Direction.REVERSE, self.context.through)
         async with (
-            postgres.session(parts.monolith_dsn, what="uninstall") as monolith,
+            sides.session(parts.monolith_dsn, what="uninstall") as monolith,
             postgres.session(self.context.service_dsn, what="uninstall") as conn,
         ):
-            owner, copy = await ownership.read(monolith, context), await ownership.read(conn, context)
+            owner, copy = await monolith.read(context), await ownership.read(conn, context)
             # "ceded": it has owned, and given back.
             if owner is not None and owner.state == "owner" and copy is not None and copy.state in ("standby", "ceded"):
                 await conn.execute(
@@ -423,13 +438,9 @@ class Steps:
                     )
                 )
         for direction, dsn in ((Direction.REVERSE, parts.monolith_dsn), (Direction.FORWARD, self.context.service_dsn)):
-            async with postgres.session(dsn, what="uninstall") as conn:
-                await ownership.uninstall(conn, context)
-                await origins.drop(conn, names(context, direction).origin)
-                for table in ("applied", "marker", "parked"):
-                    await conn.execute(
-                        sql.SQL("DELETE FROM fig.{} WHERE context = %s").format(sql.Identifier(table)), (context,)
-                    )
+            async with sides.session(dsn, what="uninstall") as side:
+                await side.uninstall(context)
+            await ends.forget(dsn, context, direction)
         for direction in Direction:
             await parts.log.delete_topic(names(context, direction).topic)
             await capture.forget(parts.log, context, direction)
@@ -438,18 +449,11 @@ class Steps:
 
     async def _await_quiet(self, dsn: str) -> None:
         """Wait until no sync of this context applies to a database any more, and none is about to begin."""
-        sessions = [f"fig:sync {self.settings.context} {direction}" for direction in Direction]
         quiet = 0
 
         async def free() -> bool:
             nonlocal quiet
-            async with postgres.session(dsn, what="quiet") as conn:
-                busy = await postgres.value(
-                    conn,
-                    "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE application_name = ANY (%s) AND datname = current_database()",
-                    (sessions,),
-                )
+            busy = await ends.busy(dsn, self.settings.context)
             # Sync looks twice a second at what is wanted; one that is between two sessions has none to be seen by.
             quiet = 0 if busy else quiet + 1
             return quiet >= 4

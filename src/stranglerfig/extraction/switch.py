@@ -10,21 +10,24 @@ from typing import Any
 
 from stranglerfig.changes.mapping import identity_violations
 from stranglerfig.changes.model import Direction
-from stranglerfig.databases import catalogue, ownership
+from stranglerfig.databases import sides
 from stranglerfig.databases.model import Side
-from stranglerfig.extraction import cutover, messages
+from stranglerfig.extraction import both, cutover, made, messages
 from stranglerfig.extraction.cutover import CutoverPlan, CutoverResult, Ports, SequencePair
+from stranglerfig.extraction.cutover_plan import MARGIN
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.journal import Journal
 from stranglerfig.extraction.model import CutoverDirection, Row, owner_of
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
 from stranglerfig.extraction.ports import HoldStats
-from stranglerfig.extraction.proof import QuickProof, mapping_now
+from stranglerfig.extraction.proof import mapping_now
+from stranglerfig.extraction.proof_across import quick_proof
 from stranglerfig.extraction.routing import routing
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.extraction.store import Standing, Store
-from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation import clock, mysql, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.verification import across
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +70,15 @@ class Switch:
             FigError: ``mapping_not_reversible``, ``mapping_not_identical`` with the columns, ``in_flight_unknown``.
         """
         messages.require_knowledge(self._parts, self._context.settings)
+        if self._context.settings.both_write:
+            await both.require(self._parts.monolith_dsn, self._context)
         mapping = await mapping_now(self._parts, self._context, retired=False)
         mapping.require_reversible()
-        async with postgres.session(self._parts.monolith_dsn, what="identity") as conn:
-            wrong = await identity_violations(conn, mapping)
+        if mysql.is_mysql(self._parts.monolith_dsn):
+            wrong = await across.identity_violations(self._parts.monolith_dsn, self._context.service_dsn, mapping)
+        else:
+            async with postgres.session(self._parts.monolith_dsn, what="identity") as conn:
+                wrong = await identity_violations(conn, mapping)
         if wrong:
             raise FigError(
                 "mapping_not_identical",
@@ -81,6 +89,7 @@ class Switch:
 
     async def forward(self, standing: Standing, *, by: str, gate: Any) -> Standing:
         """The service takes the writes."""
+        await both.prepare(self._parts.monolith_dsn, self._context)
         await self._cut("forward", standing)
         reached = await self._settled(standing, by=by, gate=gate)
         assert reached.place.stage is Stage.WRITES
@@ -95,7 +104,7 @@ class Switch:
 
     async def _cut(self, direction: CutoverDirection, standing: Standing) -> None:
         plan = await self._plan(direction, standing)
-        proof = QuickProof(self._parts, self._context, standing, self._progress)
+        proof = quick_proof(self._parts, self._context, standing, self._progress)
         journal = Journal(self._parts.control_dsn)
         try:
             await journal.migrate()
@@ -122,7 +131,7 @@ class Switch:
     async def recover(self, standing: Standing) -> Standing:
         """Finish or undo what the ownership rows say is under way; then the stage follows the rows, not the reverse."""
         plan = await self._plan("forward", standing)
-        proof = QuickProof(self._parts, self._context, standing, self._progress)
+        proof = quick_proof(self._parts, self._context, standing, self._progress)
         journal = Journal(self._parts.control_dsn)
         facade = _Facade(self._parts, self._store, self._context)
         try:
@@ -157,8 +166,8 @@ class Switch:
 
         rows = {}
         for side, dsn in (("monolith", self._parts.monolith_dsn), ("service", self._context.service_dsn)):
-            async with postgres.session(dsn, what="ownership") as conn:
-                found = await ownership.read(conn, self._name)
+            async with sides.session(dsn, what="ownership") as conn:
+                found = await conn.read(self._name)
             if found is None:
                 return standing
             rows[side] = Row(found.state, found.epoch, found.nonce)
@@ -172,11 +181,11 @@ class Switch:
         settings = self._context.settings
         retired = bool(standing.facts.get("retired"))
         async with (
-            postgres.session(self._parts.monolith_dsn, what="plan") as source,
-            postgres.session(self._context.service_dsn, what="plan") as target,
+            sides.session(self._parts.monolith_dsn, what="plan") as source,
+            sides.session(self._context.service_dsn, what="plan") as target,
         ):
-            theirs = await catalogue.sequences(source, self._context.sources(retired))
-            ours = await catalogue.sequences(target, settings.targets)
+            theirs = await source.sequences(self._context.sources(retired))
+            ours = await target.sequences(settings.targets)
         pairs = []
         mapping = await mapping_now(self._parts, self._context, retired=retired)
         for entry in mapping.forward:
@@ -194,7 +203,11 @@ class Switch:
             service_tables=settings.targets,
             budget=settings.facade.fence.budget,
             drain=settings.facade.fence.budget / 2,
-            sequences=tuple(dict.fromkeys(pairs)),
+            # Where writers stay in the monolith, its keys and the service's go on apart, also on the way back.
+            sequences=() if settings.both_write and direction == "back" else tuple(dict.fromkeys(pairs)),
+            margin=both.APART if settings.both_write else MARGIN,
+            shared=settings.both_write,
+            made_with=made.made_with(settings),
         )
 
 

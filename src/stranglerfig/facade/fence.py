@@ -18,13 +18,14 @@ from typing import Any
 import psycopg
 from aiohttp import web
 
-from stranglerfig.databases import ownership
+from stranglerfig.databases import sides
 from stranglerfig.databases.model import Ownership, Side
+from stranglerfig.databases.side import SideSession
 from stranglerfig.facade.asking import Asking
 from stranglerfig.facade.holding import HoldReport, Judgement, Seen, judge, may_open, overdue, report
 from stranglerfig.facade.model import FENCE_PATH, TARGET, Matcher
 from stranglerfig.facade.settings import FenceSettings, Routes
-from stranglerfig.foundation import clock, postgres, tasks
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 
 log = logging.getLogger(__name__)
@@ -73,14 +74,14 @@ class Eye:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        conn: postgres.Connection | None = None
+        conn: SideSession | None = None
         try:
             while True:
                 began = clock.monotonic()
                 try:
                     if conn is None:
-                        conn = await watch(self._dsn)
-                    self.seen = Seen(await ownership.read(conn, self._context), began)
+                        conn = await sides.watch(self._dsn, what="fence")
+                    self.seen = Seen(await conn.read(self._context), began)
                     self.error = None
                 except (FigError, psycopg.Error, OSError) as error:
                     self.seen, self.error = None, str(error)
@@ -97,21 +98,7 @@ class Eye:
         await clock.signalled(self._wake, timeout=pause)
 
 
-async def watch(dsn: str) -> postgres.Connection:
-    """A session that looks at ownership rows: impatient, so that a dead server is soon known as one."""
-    return await postgres.connect(
-        dsn,
-        what="fence",
-        options="-c statement_timeout=1000 -c lock_timeout=500",
-        connect_timeout=2,
-        keepalives_idle=2,
-        keepalives_interval=1,
-        keepalives_count=2,
-        tcp_user_timeout=3000,
-    )
-
-
-async def _closed(conn: postgres.Connection | None) -> None:
+async def _closed(conn: SideSession | None) -> None:
     if conn is not None:
         with suppress(psycopg.Error, OSError):
             await conn.close()
@@ -271,9 +258,9 @@ class Gatekeeper:
         log.warning("the budget of the hold of %s is over, epoch %d is given up", self.context, epoch)
         conn = None
         try:
-            conn = await watch(dsn)
+            conn = await sides.watch(dsn, what="fence")
             began = clock.monotonic()
-            row = await ownership.abort(conn, self.context, epoch=epoch, lock_timeout=0.3)
+            row = await conn.abort(self.context, epoch=epoch, lock_timeout=0.3)
             if self._hold:
                 self._hold.given_up = True
             # The answer of the transaction is a look of its own, younger than the hold.

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
-from stranglerfig.changes.flows import Flow, Flows
+from stranglerfig.changes.flows import SILENT, Flow, Flows
 from stranglerfig.changes.merging import Said, merged, rank
 from stranglerfig.changes.model import Direction
 from stranglerfig.foundation import clock, tasks
@@ -23,8 +22,6 @@ log = logging.getLogger(__name__)
 Part = Literal["capture", "sync"]
 Report = Callable[[dict[str, Any]], Awaitable[None]]
 LOOK = 0.5
-STALE = 5.0
-"""Seconds after which a partition that nothing was said of is another process's."""
 
 
 class Wanted(NamedTuple):
@@ -106,7 +103,7 @@ class FlowsRole:
             own = self._parts.setdefault(key, {})
             own[int(said["partition"])] = Said(str(said["worker"]), said, clock.now())
             # A partition that went to another process is not ours to tell of.
-            oldest = clock.now() - timedelta(seconds=STALE)
+            oldest = clock.now() - SILENT
             self._parts[key] = own = {number: part for number, part in own.items() if part.at > oldest}
             said, _ = merged({number: part for number, (_, part) in enumerate(sorted(own.items()))})
             said["state"] = min((str(part.report.get("state")) for part in own.values()), key=rank)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from stranglerfig.changes.model import Direction
-from stranglerfig.foundation import postgres
+from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.settings import Project
-from stranglerfig.sync import apply
-
-COLUMNS = ("id", "direction", "lsn", "ordinal", "reason", "change", "error", "statement", "resolution", "at")
+from stranglerfig.sync import apply, ends
+from stranglerfig.sync.decisions import Place
 
 
 def target_dsn(project: Project, context: str, direction: Direction) -> str:
@@ -31,16 +30,39 @@ async def listed(project: Project, context: str) -> list[dict[str, Any]]:
     """The parked changes of both directions, oldest first, undecided ones and those that wait for sync."""
     found = []
     for direction in Direction:
-        async with postgres.session(target_dsn(project, context, direction), what="cli") as conn:
-            if await postgres.value(conn, "SELECT to_regclass('fig.parked')") is None:
+        async with ends.decisions(target_dsn(project, context, direction)) as parked:
+            found += await parked.listed(Place(context, direction))
+    return found
+
+
+CONFLICTS = (
+    *("id", "direction", "pair", "table", "key", "rule", "outcome", "theirs", "ours", "lsn", "ordinal", "at"),
+    "parked",
+)
+
+
+async def conflicts(project: Project, context: str, *, last: int = 100) -> list[dict[str, Any]]:
+    """The ``last`` conflicts of either direction, oldest first: what came, what was here, and which of them stands.
+
+    ``parked`` is the number of the parked change where nobody has decided about the conflict yet, else None.
+    """
+    found = []
+    for direction in Direction:
+        dsn = target_dsn(project, context, direction)
+        if mysql.is_mysql(dsn):
+            continue  # one side alone writes there
+        async with postgres.session(dsn, what="cli") as conn:
+            if await postgres.value(conn, "SELECT to_regclass('fig.conflict')") is None:
                 continue
             rows = await postgres.fetch(
                 conn,
-                "SELECT id, direction, lsn, ordinal, reason, change, error, statement, resolution, at FROM fig.parked"
-                " WHERE context = %s AND direction = %s AND resolved_at IS NULL ORDER BY id",
-                (context, direction.value),
+                "SELECT id, direction, pair, table_name, key, rule, outcome, theirs, ours, lsn, ordinal, at, ("
+                "SELECT min(p.id) FROM fig.parked p WHERE (p.context, p.direction, p.lsn, p.ordinal)"
+                " = (c.context, c.direction, c.lsn, c.ordinal) AND p.reason = 'error' AND p.resolution IS NULL)"
+                " FROM fig.conflict c WHERE context = %s AND direction = %s ORDER BY id DESC LIMIT %s",
+                (context, direction.value, last),
             )
-            found += [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+            found += [dict(zip(CONFLICTS, row, strict=True)) for row in reversed(rows)]
     return found
 
 

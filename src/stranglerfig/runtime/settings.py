@@ -19,7 +19,7 @@ from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Refer
 from stranglerfig.eventlog import BACKENDS
 from stranglerfig.facade.queues import BrokerReference, BrokerSettings
 from stranglerfig.facade.settings import FacadeSettings
-from stranglerfig.foundation import postgres
+from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
 
@@ -85,6 +85,15 @@ def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]
                 "Write it as amqp://user:password@host:5672/vhost.",
             )
         return found
+    if mysql.is_mysql(found):
+        if not isinstance(reference, MonolithReference):
+            raise FigError(
+                "postgresql_needed",
+                f"{mysql.describe(found)} is a MariaDB; only the monolith's database may be one",
+                "Give the service, and the control database, a PostgreSQL.",
+            )
+        mysql.parse(found)
+        return found
     try:
         conninfo.conninfo_to_dict(found)
     except ProgrammingError:
@@ -124,7 +133,8 @@ def _secret(env: str | None, file: str | None, directory: Path, environment: Map
 def describe(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
     """Where ``reference`` points, without its password; never fails."""
     try:
-        return postgres.describe(reveal(reference, directory, environment))
+        found = reveal(reference, directory, environment)
+        return mysql.describe(found) if mysql.is_mysql(found) else postgres.describe(found)
     except FigError:
         return _named(reference)
 
@@ -135,11 +145,19 @@ def _named(reference: Reference) -> str:
     return f"the content of {reference.file}" if reference.file is not None else "what the configuration gives"
 
 
+class MonolithReference(DatabaseReference):
+    """The monolith's database: a PostgreSQL or a MariaDB."""
+
+    dsn: str | None = Field(
+        default=None, description="postgresql://role@host:port/database or mysql://user:password@host:port/database"
+    )
+
+
 class MonolithSettings(Settings):
     """The system being replaced."""
 
     url: str = Field(description="Where it answers HTTP: http://127.0.0.1:8001.", pattern=r"^https?://[^/\s]+$")
-    database: DatabaseReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
+    database: MonolithReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
 
 
 class LogReference(Reference):

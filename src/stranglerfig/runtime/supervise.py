@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stranglerfig.databases import sides
 from stranglerfig.eventlog import describe
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
@@ -284,7 +285,7 @@ class Supervisor:
 
     async def _check_monolith(self) -> None:
         dsn = self._project.reveal(self._project.estate.monolith.database)
-        async with postgres.session(dsn, what="up"):
+        async with sides.session(dsn, what="up"):
             pass
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from stranglerfig.changes.flows import Flow
 from stranglerfig.changes.model import Direction, names
-from stranglerfig.foundation import postgres
+from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.settings import Project
 from stranglerfig.runtime.supervise import control_dsn
@@ -194,7 +194,7 @@ async def capture_job(project: Project, contexts: Mapping[str, ContextParts], fl
     Once the monolith's tables are dropped nobody needs the service's rows any more: its outbox stays.
     """
     from stranglerfig.capture.capture import CaptureJob
-    from stranglerfig.capture.writing import Pace
+    from stranglerfig.capture.job import Pace
 
     found = _wanted(contexts, flow)
     forward = flow.direction is Direction.FORWARD
@@ -221,15 +221,19 @@ async def forward_spread(project: Project, found: ContextParts, control: str) ->
     away.
 
     Raises:
-        FigError: what the mapping is refused with; ``database_unreachable``.
+        FigError: what the mapping is refused with; ``partitions_unsupported``, ``database_unreachable``.
     """
     from stranglerfig.changes.spread import Spread
     from stranglerfig.extraction.parting import divided
+    from stranglerfig.sync.mariadb.refusals import partitioned
 
     if found.settings.partitions == 1:
         return None
+    monolith = project.reveal(project.estate.monolith.database)
+    if mysql.is_mysql(monolith):
+        raise partitioned()
     retired = await _extraction(control, found.settings.context, "(facts ->> 'retired')::boolean")
-    tables = await divided(project.reveal(project.estate.monolith.database), found, retired=retired)
+    tables = await divided(monolith, found, retired=retired)
     return Spread(found.settings.partitions, tables.keys)
 
 
@@ -264,24 +268,26 @@ async def sync_job(project: Project, contexts: Mapping[str, ContextParts], flow:
     """What sync writes for a flow, its mapping compiled against both databases as they are now.
 
     Raises:
-        FigError: ``database_unreachable``, or what the mapping is refused with.
+        FigError: ``database_unreachable``, ``configuration_changed``, or what the mapping is refused with.
     """
+    from stranglerfig.changes.conflicts import compile_conflicts
     from stranglerfig.changes.mapping import compile_mapping
-    from stranglerfig.databases import catalogue
+    from stranglerfig.databases import sides
+    from stranglerfig.extraction.made import require_same
     from stranglerfig.sync.target import SyncJob
 
     found = _wanted(contexts, flow)
     monolith = project.reveal(project.estate.monolith.database)
     retired = await _extraction(control, flow.context, "(facts ->> 'retired')::boolean")
     async with (
-        postgres.session(monolith, what="sync") as source,
-        postgres.session(found.service_dsn, what="sync") as target,
+        sides.session(monolith, what="sync") as source,
+        sides.session(found.service_dsn, what="sync") as target,
     ):
-        mapping = compile_mapping(
-            found.tables(retired),
-            await catalogue.tables(source, found.sources(retired)),
-            await catalogue.tables(target, found.settings.targets),
-        )
+        here = await source.tables(found.sources(retired))
+        there = await target.tables(found.settings.targets)
+        require_same(found.settings, await target.made_with(found.settings.context))
+    tables = found.tables(retired)
+    mapping = compile_mapping(tables, here, there)
     own = names(flow.context, flow.direction)
     return SyncJob(
         context=flow.context,
@@ -290,4 +296,6 @@ async def sync_job(project: Project, contexts: Mapping[str, ContextParts], flow:
         topic=own.topic,
         origin=own.origin,
         mapping=mapping,
+        rules=compile_conflicts(tables, mapping, here, there) if found.settings.both_write else None,
+        evaluator=found.service_dsn,
     )

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -26,17 +24,20 @@ from stranglerfig.changes.model import (
     SnapshotEdge,
     SourcePosition,
     Transaction,
-    lsn_text,
 )
-from stranglerfig.eventlog.model import Record, shown
+from stranglerfig.eventlog.model import Record
 from stranglerfig.eventlog.ports import EventLog
-from stranglerfig.foundation import clock, postgres, tasks
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.foundation.sql import load
-from stranglerfig.sync import barriers
-from stranglerfig.sync.model import BOUNDS, Histogram, Window, position_of, remaining
-from stranglerfig.sync.target import Applied, Stopped, SyncJob, Target, Unit, is_about_data, open_target, prepare
-from stranglerfig.telemetry import traces
+from stranglerfig.sync import barriers, ends
+from stranglerfig.sync.applied import Unit
+from stranglerfig.sync.decisions import Place
+from stranglerfig.sync.ends import Deciding, Target, open_target
+from stranglerfig.sync.latencies import BOUNDS
+from stranglerfig.sync.model import follows, log_gap, position_of, remaining, whole
+from stranglerfig.sync.progress import Progress
+from stranglerfig.sync.refusals import Stopped, is_about_data
+from stranglerfig.sync.target import SyncJob, prepare
 
 __all__ = ["BOUNDS", "SyncJob", "prepare", "retry", "run", "skip"]
 
@@ -47,117 +48,9 @@ BATCH_ROWS = 8_000
 SNAPSHOT_ROWS = 50_000
 """Rows of a snapshot per commit."""
 REPORT_SECONDS = 0.5
-CATCHING_UP = 60.0
-"""Seconds after a copy within which the stream may catch up with what was written meanwhile."""
-CAUGHT_UP = 1.0
-"""Seconds behind which a stream counts as caught up."""
 _YIELD = 256
-_WIDEST = 2**53 - 1
 
-_sql = load(__package__ or "")
 log_ = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What the reports say."""
-
-    job: SyncJob
-    urgent: asyncio.Event
-    state: str = "starting"
-    error: FigError | None = None
-    applied: Applied = field(default_factory=Applied)
-    log_end: int | None = None
-    rows: int = 0
-    transactions: int = 0
-    parked: int = 0
-    live: float = 0.0
-    latencies: Histogram = field(default_factory=Histogram)
-    window: Window = field(default_factory=Window)
-    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
-
-    def committed(self, units: Sequence[Unit], applied: Applied, rows: int) -> None:
-        """Count what one commit brought."""
-        self.applied = applied
-        now = clock.epoch()
-        here = Histogram()
-        live = self._live_from(units, now) * 1e6
-        for unit in units:
-            item = unit.item
-            if isinstance(item, Transaction) and item.end:
-                self.transactions += 1
-                if item.committed_at > live:
-                    here.add(max(0.0, now * 1000 - item.committed_at / 1000))
-                if item.trace is not None:
-                    name = f"apply {self.job.context} {self.job.direction}"
-                    traces.record(name, item.trace, item.committed_at / 1e6, now, lsn=lsn_text(item.lsn))
-        if here.count:
-            self.latencies.merge(here)
-            self.window.merge(int(now), here)
-        self.rows += rows
-
-    def _live_from(self, units: Sequence[Unit], now: float) -> float:
-        """From when on latencies count, in seconds since 1970.
-
-        What was written while the copy was made arrives late by its nature, and so does what was written until the
-        stream has caught up with it for the first time; neither says anything about the stream. It has a minute.
-        """
-        ended = self.applied.snapshot_ended_at
-        if ended is None:
-            return self.live
-        copied = ended.timestamp()
-        if self.live < copied:
-            newest = max((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
-            if now - copied > CATCHING_UP:
-                self.live = copied + CATCHING_UP
-            elif newest > copied and now - newest < CAUGHT_UP:
-                self.live = max(copied, now - CAUGHT_UP)
-            else:
-                return now
-        return self.live
-
-    @property
-    def behind(self) -> int:
-        """How many records of the log are not in yet; where positions have gaps, how many at most."""
-        return min(max(0, (self.log_end or 0) - self.applied.log_position), _WIDEST)
-
-    def report(self) -> dict[str, Any]:
-        """The report's keys as ``fig status`` and the gates read them; times in seconds but where named otherwise."""
-        applied = self.applied
-        now = clock.monotonic()
-        self.recent.append((now, self.rows))
-        then, rows = self.recent[0]
-        rate = (self.rows - rows) / (now - then) if now > then else 0.0
-        began, ended = applied.snapshot_began_at, applied.snapshot_ended_at
-        seconds = ((ended or clock.now()) - began).total_seconds() if began else None
-        left = None
-        if began and not ended and seconds and applied.snapshot_rows:
-            left = round((applied.snapshot_total - applied.snapshot_rows) * seconds / applied.snapshot_rows, 1)
-        committed = applied.source_committed_at
-        return {
-            "state": self.state,
-            "error": self.error.as_dict() if self.error else None,
-            "generation": applied.generation,
-            "applied_lsn": lsn_text(applied.lsn),
-            "applied_ordinal": applied.ordinal,
-            "activated": applied.activated,
-            "log_position": shown(applied.log_position),
-            "log_end": None if self.log_end is None else shown(self.log_end),
-            "behind": self.behind,
-            "snapshot_rows": applied.snapshot_rows,
-            "snapshot_total": applied.snapshot_total,
-            "snapshot_done": ended is not None,
-            "snapshot_seconds": round(seconds, 3) if seconds is not None else None,
-            "remaining_seconds": left,
-            "rows": self.rows,
-            "transactions": self.transactions,
-            "rate": round(rate, 1),
-            "latency_ms": self.window.total(int(clock.epoch())).summary(),
-            "latency_total_ms": self.latencies.summary(),
-            "latency_histogram": self.latencies.pairs(),
-            "parked": self.parked,
-            "last_source_committed_at": committed / 1e6 if committed is not None else None,
-        }
 
 
 async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Event | None = None) -> None:
@@ -166,7 +59,7 @@ async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Ev
     ``report`` is called at most twice a second; ``latency_histogram`` is ``[upper bound in ms, transactions]`` pairs
     since this call, on the fixed bounds :data:`BOUNDS`. ``urgent`` is set when a marker is read.
     """
-    progress = _Progress(job, urgent or asyncio.Event())
+    progress = Progress(job, urgent or asyncio.Event())
     reporter = tasks.spawn(_reports(progress, log, report), name=f"sync report {job.context} {job.direction}")
     pause = 0.05
     try:
@@ -194,7 +87,7 @@ async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Ev
         await tasks.stop(reporter)
 
 
-_PASSING = frozenset({"database_unreachable", "origin_busy", "overtaken", "log_unreachable", "timed_out"})
+_PASSING = frozenset({"database_unreachable", "origin_busy", "overtaken", "log_unreachable", "rows_busy", "timed_out"})
 
 
 def _judge(job: SyncJob, error: Exception) -> tuple[str, FigError]:
@@ -207,47 +100,56 @@ def _judge(job: SyncJob, error: Exception) -> tuple[str, FigError]:
     if is_about_data(error):
         said = str(error).strip().splitlines()[0]
         return "stopped", FigError("apply_failed", said, "Correct the target; sync tries again by itself.")
-    return "starting", postgres.unreachable(job.dsn, error)
+    return "starting", ends.unreachable(job.dsn, error)
 
 
 async def _decision(job: SyncJob, parked: int) -> None:
     """Wait until a person has decided about a parked change."""
 
-    async def decided() -> bool:
-        try:
-            async with postgres.session(job.dsn, what="sync waits") as conn:
-                row = await postgres.one(conn, _sql.waiting_error, job.place)
-                return row is None or row[0] != parked
-        except (FigError, psycopg.Error):
-            return False  # the target is away; it will come back
+    place = Place(*job.place)
+    async with ends.decisions(job.dsn) as changes:
 
-    await clock.until(decided, timeout=float("inf"), what="a decision about a change", every=0.1, at_most=0.5)
+        async def decided() -> bool:
+            try:
+                return await changes.waiting(place) != parked
+            except (FigError, psycopg.Error):
+                return False  # the target is away; it will come back
+
+        await clock.until(decided, timeout=float("inf"), what="a decision about a change", every=0.1, at_most=0.5)
 
 
-async def _reports(progress: _Progress, log: EventLog, report: Report) -> None:
+async def _reports(progress: Progress, log: EventLog, report: Report) -> None:
     """Tell how it goes; a report that cannot be delivered is tried again with the next."""
     job = progress.job
-    kept = postgres.Kept(job.dsn, what="sync report")
+    place = Place(*job.place)
     try:
-        while True:
-            try:
-                topic = await log.topic(job.topic)
-                there = topic is not None and job.partition < len(topic.next_positions)
-                progress.log_end = topic.next_positions[job.partition] if topic is not None and there else None
-                if progress.state in ("applying", "snapshot", "stopped"):
-                    async with kept.session() as conn:
-                        row = await postgres.one(conn, _sql.count_parked, job.place)
-                        progress.parked = sum(row) if row else 0
-            except (FigError, psycopg.Error, OSError):
-                pass
-            await _deliver(progress, report)
-            await asyncio.sleep(REPORT_SECONDS)
+        async with ends.decisions(job.dsn) as parked:
+            while True:
+                with suppress(FigError, psycopg.Error, OSError):
+                    topic = await log.topic(job.topic)
+                    there = topic is not None and job.partition < len(topic.next_positions)
+                    progress.log_end = topic.next_positions[job.partition] if topic is not None and there else None
+                    if progress.state in ("applying", "snapshot", "stopped"):
+                        progress.parked = await parked.count(place)
+                        if job.rules is not None:
+                            progress.conflicts = await parked.conflicts(place)
+                            await _look_for_blockers(progress, parked)
+                await _deliver(progress, report)
+                await asyncio.sleep(REPORT_SECONDS)
     finally:
-        await kept.close()
         await _deliver(progress, report)
 
 
-async def _deliver(progress: _Progress, report: Report) -> None:
+async def _look_for_blockers(progress: Progress, parked: Deciding) -> None:
+    """Note whose transactions hold rows that sync needs; who was found stays named until sync has got in."""
+    waiting = progress.target.waiting if progress.target is not None else None
+    if waiting is None:
+        progress.waits_for = []
+    elif found := await parked.blockers(waiting):
+        progress.waits_for = found
+
+
+async def _deliver(progress: Progress, report: Report) -> None:
     try:
         await report(progress.report())
     except (FigError, psycopg.Error, OSError) as error:
@@ -279,8 +181,8 @@ async def _reading(
         await tasks.stop(task)
 
 
-async def _follow(job: SyncJob, log: EventLog, target: Target, progress: _Progress) -> None:
-    progress.applied = target.applied
+async def _follow(job: SyncJob, log: EventLog, target: Target, progress: Progress) -> None:
+    progress.applied, progress.target = target.applied, target
     batch = _Batch(target, progress)
     assembler = frames.Assembler()
     try:
@@ -317,7 +219,7 @@ async def _take(frame: frames.Frame, batch: _Batch) -> None:
             await asyncio.sleep(0)  # the commit under way has something to say to the server
 
 
-def _show(progress: _Progress) -> None:
+def _show(progress: Progress) -> None:
     applied = progress.applied
     copying = applied.snapshot_began_at is not None and applied.snapshot_ended_at is None
     progress.state = "snapshot" if copying else "applying"
@@ -326,7 +228,7 @@ def _show(progress: _Progress) -> None:
 class _Batch:
     """Items that will be in one commit; drops what is in already, hands large transactions on part by part."""
 
-    def __init__(self, target: Target, progress: _Progress) -> None:
+    def __init__(self, target: Target, progress: Progress) -> None:
         self._target = target
         self._progress = progress
         self._units: list[Unit] = []
@@ -335,11 +237,13 @@ class _Batch:
         self._seen = target.applied.position
         self._generation = target.applied.generation
         self._large = 0
+        self._held: list[Transaction] = []
+        self._begun: Transaction | None = None
         self._committing: asyncio.Task[Exception | None] | None = None
 
     def take(self, item: Item, log_position: int) -> bool:
         """Take an ordinary transaction, nearly always what comes, without the cost of a coroutine; False: not taken."""
-        if type(item) is not Transaction or self._large or not item.end or item.first != 1 or item.lsn <= self._seen[0]:
+        if type(item) is not Transaction or self._begun or not item.end or item.first != 1 or item.lsn <= self._seen[0]:
             return False
         self._units.append(Unit(item, log_position))
         count = len(item.items)
@@ -362,6 +266,7 @@ class _Batch:
             if isinstance(rest, SnapshotEdge):
                 if rest.begins:
                     self._generation = rest.generation
+                    await self._let_go()
                 await self.flush()
             self._units.append(unit)
             if isinstance(rest, SnapshotChunk):
@@ -370,7 +275,25 @@ class _Batch:
             else:
                 await self.flush()
 
+    async def _let_go(self) -> None:
+        """What came of a transaction without its end is in the copy that begins; the rest of it never comes."""
+        self._held, self._begun = [], None
+        if self._large:
+            await self._target.let_go()
+            self._large = 0
+
     async def _transaction(self, unit: Unit, item: Transaction) -> None:
+        if self._begun is not None and not follows(item, self._begun):
+            raise log_gap(item)
+        self._begun = None if item.end else item
+        if self._target.job.rules is not None and not (item.end and item.first == 1):
+            # Where both sides write, a row is settled by all that its transaction did to it.
+            self._held.append(item)
+            if not item.end:
+                return
+            item = whole(self._held)
+            self._held = []
+            unit = Unit(item, unit.log_position)
         if not self._large and item.end:
             self._units.append(unit)
             self._rows += len(item.items)
@@ -379,11 +302,7 @@ class _Batch:
             await self.flush()
             await self.settled()
             if item.first != 1:
-                raise FigError(
-                    "log_gap",
-                    f"the first part of the transaction at {lsn_text(item.lsn)} is not in the log",
-                    "Take the snapshot again (fig abort, then fig advance).",
-                )
+                raise log_gap(item)
             await self._target.begin_large()
         self._large += len(item.items)
         await self._target.part(unit)
@@ -397,17 +316,10 @@ class _Batch:
         await self.settled()
         target = self._target
         await target.look_away()
-        first = target.job.partition == 0
-        if first and not barrier.closes:
-            # Not stood at: what it is about follows, and whoever dies meanwhile waits here again.
-            await barriers.await_others(barrier, target.places)
-            return
-        if not first:
-            if barrier.closes:
-                await barriers.await_first(barrier, target.places)
+        if await barriers.passed(barrier, target.job.partition, target.places):
             self._generation = max(self._generation, barrier.generation)
-        await target.stand_at(barrier, log_position)
-        self._progress.applied = target.applied
+            await target.stand_at(barrier, log_position)
+            self._progress.applied = target.applied
 
     @property
     def full(self) -> bool:
@@ -466,9 +378,8 @@ async def retry(dsn: str, context: str, direction: Direction, parked: int) -> No
 
 
 async def _resolve(dsn: str, context: str, direction: Direction, parked: int, resolution: str) -> None:
-    async with postgres.session(dsn, what=f"sync {resolution}") as conn:
-        cursor = await conn.execute(_sql.resolve, (resolution, context, direction, parked))
-        if cursor.rowcount != 1:
+    async with ends.decisions(dsn) as changes:
+        if not await changes.resolve(Place(context, direction), parked, resolution):
             raise FigError(
                 "unknown_parked",
                 f"no change {parked} of the {direction} flow of '{context}' waits for a decision",

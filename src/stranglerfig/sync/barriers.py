@@ -38,6 +38,19 @@ def released(barrier: Barrier, places: Mapping[int, Place]) -> bool:
     return (first := places.get(0)) is not None and barrier.reached(*first)
 
 
+async def passed(barrier: Barrier, partition: int, places: Places) -> bool:
+    """Wait until ``partition`` may go past ``barrier``; whether it stands there then, and has to remember so.
+
+    The first one does not stand at an opening: what it is about follows, and whoever dies meanwhile waits here again.
+    """
+    if partition == 0 and not barrier.closes:
+        await await_others(barrier, places)
+        return False
+    if partition and barrier.closes:
+        await await_first(barrier, places)
+    return True
+
+
 async def await_others(barrier: Barrier, places: Places) -> None:
     """Return when the first partition may go past an opening. For as long as it takes: one may wait for a person."""
 

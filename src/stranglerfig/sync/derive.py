@@ -32,7 +32,7 @@ from stranglerfig.changes.model import (
     lsn_text,
 )
 from stranglerfig.changes.settings import DerivedEvent
-from stranglerfig.eventlog.model import Event, Record
+from stranglerfig.eventlog.model import Event, Record, shown
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
@@ -329,7 +329,7 @@ class _Following:
 
     def told(self) -> dict[str, Any]:
         """Its place, for a report."""
-        return {"lsn": lsn_text(self._seen.lsn), "position": self.place}
+        return {"lsn": lsn_text(self._seen.lsn), "position": shown(self.place)}
 
     async def take(self, records: Sequence[Record]) -> None:
         """Append the events that ``records`` give, and remember that it is done."""
@@ -359,16 +359,10 @@ class _Following:
     async def _barrier(self, barrier: Barrier, after: int) -> None:
         """As sync does: events of a key keep their order over the barrier as well."""
         await self._publish()
-        first = self._job.partition == 0
-        if first and not barrier.closes:
-            await barriers.await_others(barrier, self._places)
-            return
-        if not first:
-            if barrier.closes:
-                await barriers.await_first(barrier, self._places)
+        if await barriers.passed(barrier, self._job.partition, self._places):
             self._generation = max(self._generation, barrier.generation)
-        self._seen = barrier.position
-        await self._advance(after)
+            self._seen = barrier.position
+            await self._advance(after)
 
     async def _places(self) -> dict[int, barriers.Place]:
         rows = await postgres.fetch(self._conn, _sql.derived_places, (self._job.context,))

@@ -19,7 +19,8 @@ from stranglerfig.sync.model import Folded, NeedsOrder, Rows, Step, check_shape,
 MOST_ROWS = 500
 """For more, COPY into a stage is cheaper."""
 
-_BATCH = "fig_batch"
+BATCH = "fig_batch"
+"""What a statement calls the rows that it brings along."""
 # Whose arrays may be unnested as they are: an array would be flattened, a composite type be expanded.
 _SCALAR = re.compile(
     r"(bigint|integer|smallint|boolean|text|numeric|real|double precision|uuid|date|time|timestamp|interval|jsonb?"
@@ -92,7 +93,7 @@ def plan(
             gone = [key for key, row in here.rows.items() if row is None]
             if gone:
                 columns = [(here.key.index(place), place) for place in _places(here, _needs_of_key(entry))]
-                text = statements.delete(entry, _BATCH, unmatched=False)
+                text = statements.delete(entry, BATCH, unmatched=False)
                 found.append(_inline(text, "d", here.relation, types, columns, gone))
     for entries in by_target.values():
         for entry in entries:
@@ -101,12 +102,12 @@ def plan(
             if here is None or not rows:
                 continue
             columns = [(place, place) for place in _places(here, sorted(entry.needs))]
-            texts: list[str | None] = [statements.insert(entry, _BATCH, upsert=True)]
+            texts: list[str | None] = [statements.insert(entry, BATCH, upsert=True)]
             if len(entries) > 1:
                 if entry.anchor:
                     return None
-                lost = f"SELECT 1 / (({statements.orphans(entry, _BATCH)}) = 0)::int"
-                texts = [statements.update(entry, _BATCH, 0, frozenset()), lost]
+                lost = f"SELECT 1 / (({statements.orphans(entry, BATCH)}) = 0)::int"
+                texts = [statements.update(entry, BATCH, 0, frozenset()), lost]
             found += [_inline(text, "u", here.relation, types, columns, rows) for text in texts if text is not None]
     return found
 
@@ -130,10 +131,11 @@ def _inline(
     """``columns``: where each stands in ``rows``, and where in the relation."""
     named = tuple((relation.columns[place].name, types[relation][place]) for _, place in columns)
     arrays = [array_literal([cast("str | None", row[at]) for row in rows]) for at, _ in columns]
-    return Inline(_with_batch(text, op, named), arrays)
+    return Inline(with_batch(text, op, named), arrays)
 
 
-def _with_batch(text: str, op: str, columns: Sequence[tuple[str, str]]) -> str:
+def with_batch(text: str, op: str, columns: Sequence[tuple[str, str]]) -> str:
+    """A statement over :data:`BATCH`: rows whose columns (name, type) are its parameters, an array each."""
     direct = [_SCALAR.match(kind) is not None for _, kind in columns]
     arrays = ", ".join(f"%s::{kind}[]" if direct[n] else "%s::text[]" for n, (_, kind) in enumerate(columns))
     selected = "".join(
@@ -142,7 +144,7 @@ def _with_batch(text: str, op: str, columns: Sequence[tuple[str, str]]) -> str:
     )
     names = ", ".join(f"c{n}" for n in range(len(columns)))
     rows = f"SELECT '{op}'::\"char\" AS fig_op, 0 AS fig_mask{selected} FROM unnest({arrays}) AS u ({names})"
-    return f"WITH {_BATCH} AS ({rows}) {text.replace('%', '%%')}"
+    return f"WITH {BATCH} AS ({rows}) {text.replace('%', '%%')}"
 
 
 def array_literal(values: Sequence[str | None]) -> str:

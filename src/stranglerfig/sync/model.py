@@ -1,9 +1,7 @@
-"""What sync decides without a database: changes folded per key, COPY text, what is admitted, latencies counted."""
+"""What sync decides without a database: changes folded per key, COPY text, what is admitted."""
 
 from __future__ import annotations
 
-import bisect
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from stranglerfig.changes.model import (
     ACTIVATED,
     MARKER,
     UNCHANGED,
+    VERSION,
     Admission,
     Barrier,
     Change,
@@ -31,6 +30,7 @@ from stranglerfig.changes.model import (
     Unchanged,
     Value,
     admit,
+    lsn_text,
 )
 from stranglerfig.foundation.errors import FigError
 
@@ -41,6 +41,29 @@ class Placed(NamedTuple):
     change: Change
     at: SourcePosition
     row: int = 0
+
+
+class Culprit(Exception):
+    """A change that the target refuses, with the statement; ``conflict``: a statement that records what it met."""
+
+    def __init__(
+        self, placed: Placed, error: Exception, statement: str, conflict: tuple[str, Sequence[Any]] | None = None
+    ) -> None:
+        super().__init__(str(error))
+        self.placed = placed
+        self.error = error
+        self.statement = statement
+        self.conflict = conflict
+
+
+class Versioned(NamedTuple):
+    """The version of a row's change, as its transaction says it (see :mod:`stranglerfig.sync.conflicts`)."""
+
+    pair: str
+    key: tuple[str, ...]
+    local: int
+    peer: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +115,45 @@ class Work:
     marks: list[Mark] = field(default_factory=list)
     parked: list[Placed] = field(default_factory=list)
     activated: int = 0
+    versions: dict[int, list[Versioned]] = field(default_factory=dict)
+    """By transaction; only where both sides write."""
 
 
 def plan(
-    items: Iterable[Item], context: str, state: str, epoch: int, activated: int, skips: frozenset[tuple[int, int, int]]
+    items: Iterable[Item],
+    context: str,
+    state: str,
+    epoch: int,
+    activated: int,
+    skips: frozenset[tuple[int, int, int]],
+    *,
+    writers_stay: bool = False,
 ) -> Work:
-    """Decide what becomes of each item, given the target's ownership row and what the stream has activated so far."""
+    """Decide what becomes of each item, given the target's ownership row and what the stream has activated so far.
+
+    ``writers_stay``: the source is written whoever owns, so its transactions count; its snapshots only as ever.
+
+    Raises:
+        FigError: ``snapshot_on_owner``.
+    """
     work = Work(activated=activated)
+    written = "standby" if writers_stay else state
     for item in items:
         if isinstance(item, Transaction):
-            if not skips and _ordinary(item) and admit(state, epoch, work.activated) is Admission.APPLY:
+            if not skips and _ordinary(item) and admit(written, epoch, work.activated) is Admission.APPLY:
                 ordinals = range(item.first, item.first + len(item.items))
                 work.steps.append(Rows(item.lsn, ordinals, cast(tuple[Change, ...], item.items)))
             else:
-                _transaction(item, context, state, epoch, skips, work)
+                _transaction(item, context, written, epoch, skips, work)
         elif isinstance(item, Barrier):
             continue  # nothing to apply: it is stood at
         elif admit(state, epoch, work.activated) is Admission.APPLY:
             work.steps.append(item)
-        elif isinstance(item, SnapshotChunk):
+        elif isinstance(item, SnapshotChunk) or item.begins:
+            what = item.relation.qualified if isinstance(item, SnapshotChunk) else ", ".join(item.tables)
             raise FigError(
                 "snapshot_on_owner",
-                f"a snapshot of {item.relation.qualified} arrives where '{context}' is not a standby",
+                f"a snapshot of {what or 'the tables'} arrives where '{context}' is not a standby",
                 "Take the ownership back before copying again.",
             )
     return work
@@ -158,12 +198,17 @@ def _flush(rows: Rows, work: Work) -> Rows:
 
 
 def _message(message: Message, at: SourcePosition, context: str, work: Work) -> Change | None:
-    """Note a marker or an activation; returns the change that a marker of a repair stands for."""
-    if message.prefix not in (MARKER, ACTIVATED):
+    """Note a marker, an activation or a version; returns the change that a marker of a repair stands for."""
+    if message.prefix not in (MARKER, ACTIVATED, VERSION):
         return None
     try:
         content = orjson.loads(message.content)
         if content["context"] != context:
+            return None
+        if message.prefix == VERSION:
+            numbers = (int(content["local"]), int(content["peer"]), int(content["at"]))
+            version = Versioned(str(content["pair"]), tuple(map(str, content["key"])), *numbers)
+            work.versions.setdefault(at.lsn, []).append(version)
             return None
         nonce = str(content.get("nonce") or f"{message.prefix}:{at.lsn}-{at.ordinal}")
         if message.prefix == ACTIVATED:
@@ -398,81 +443,27 @@ def remaining(item: Item, generation: int, done: SourcePosition) -> Item | None:
     return item if last > done else None
 
 
-_FIRST_MS, _FACTOR, _BUCKETS = 0.1, 1.1, 165
-BOUNDS: tuple[float, ...] = tuple(round(_FIRST_MS * _FACTOR**n, 4) for n in range(_BUCKETS))
-"""Upper bounds of the latency buckets in ms: 0.1 ms to about 10 minutes, each 10 % above the one before."""
+def whole(parts: Sequence[Transaction]) -> Transaction:
+    """A transaction that came in parts, as one.
+
+    Raises:
+        FigError: ``log_gap``.
+    """
+    if parts[0].first != 1:
+        raise log_gap(parts[0])
+    items = tuple(item for part in parts for item in part.items)
+    return parts[-1]._replace(first=1, items=items, trace=parts[0].trace)
 
 
-@dataclass(slots=True)
-class Histogram:
-    """Latencies in log-spaced buckets: bounded memory, quantiles within 10 %."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (_BUCKETS + 1))
-    count: int = 0
-    most: float = 0.0
-
-    def add(self, ms: float, times: int = 1) -> None:
-        """Count ``times`` latencies of ``ms``."""
-        self.counts[bisect.bisect_left(BOUNDS, ms)] += times
-        self.count += times
-        if ms > self.most:
-            self.most = ms
-
-    def merge(self, other: Histogram) -> None:
-        """Add another's counts."""
-        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
-        self.count += other.count
-        self.most = max(self.most, other.most)
-
-    def quantile(self, share: float) -> float | None:
-        """The latency in ms below which ``share`` of them lie, interpolated within its bucket; None without any."""
-        if not self.count:
-            return None
-        rank = max(1, math.ceil(share * self.count))
-        seen = 0
-        for number, count in enumerate(self.counts):
-            if count and seen + count >= rank:
-                low = BOUNDS[number - 1] if number else 0.0
-                high = min(BOUNDS[number], self.most) if number < _BUCKETS else self.most
-                return round(low + (max(high, low) - low) * (rank - seen) / count, 3)
-            seen += count
-        raise AssertionError("the counts add up to count")
-
-    def summary(self) -> dict[str, Any]:
-        """Quantiles for a report, in ms."""
-        return {
-            "p50": self.quantile(0.5),
-            "p95": self.quantile(0.95),
-            "p99": self.quantile(0.99),
-            "max": round(self.most, 3) if self.count else None,
-            "count": self.count,
-        }
-
-    def pairs(self) -> list[list[float]]:
-        """``[upper bound in ms, count]`` of each bucket that has any; the last bound stands for anything above."""
-        return [[BOUNDS[min(n, _BUCKETS - 1)], count] for n, count in enumerate(self.counts) if count]
+def follows(part: Transaction, before: Transaction) -> bool:
+    """Whether ``part`` goes on where ``before``, a part of the same transaction, ended."""
+    return (part.lsn, part.first) == (before.lsn, before.first + len(before.items))
 
 
-@dataclass(slots=True)
-class Window:
-    """The latencies of the last ``seconds``, in slices of one second."""
-
-    seconds: int = 60
-    slices: dict[int, Histogram] = field(default_factory=dict)
-
-    def merge(self, second: int, counted: Histogram) -> None:
-        """Add latencies that were seen at ``second``."""
-        here = self.slices.get(second)
-        if here is None:
-            here = self.slices[second] = Histogram()
-            for old in [s for s in self.slices if s <= second - self.seconds]:
-                del self.slices[old]
-        here.merge(counted)
-
-    def total(self, second: int) -> Histogram:
-        """All of the window that ends at ``second``."""
-        total = Histogram()
-        for at, part in self.slices.items():
-            if at > second - self.seconds:
-                total.merge(part)
-        return total
+def log_gap(part: Transaction) -> FigError:
+    """What should have come before ``part`` is not in the log."""
+    return FigError(
+        "log_gap",
+        f"a part of a transaction is not in the log, before {lsn_text(part.lsn)}",
+        "Take the snapshot again (fig abort, then fig advance).",
+    )

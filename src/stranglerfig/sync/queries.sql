@@ -75,6 +75,10 @@ WHERE (context, direction, partition) = (%s, %s, %s) AND reason = 'error' AND re
 SELECT lsn, ordinal, row_number FROM fig.parked
 WHERE (context, direction, partition) = (%s, %s, %s) AND resolution = 'skip' AND lsn >= %s
 
+-- name: listed
+SELECT id, direction, lsn, ordinal, reason, change, error, statement, resolution, at FROM fig.parked
+WHERE (context, direction) = (%s, %s) AND resolved_at IS NULL ORDER BY id
+
 -- name: resolve
 UPDATE fig.parked SET resolution = %s, resolved_at = now()
 WHERE (context, direction, id) = (%s, %s, %s) AND reason = 'error' AND resolution IS NULL
@@ -82,6 +86,58 @@ WHERE (context, direction, id) = (%s, %s, %s) AND reason = 'error' AND resolutio
 -- name: count_parked
 SELECT count(*) FILTER (WHERE reason = 'tripwire'), count(*) FILTER (WHERE reason = 'error' AND resolution IS NULL)
 FROM fig.parked WHERE (context, direction, partition) = (%s, %s, %s)
+
+-- name: count_conflicts
+SELECT coalesce((SELECT met FROM fig.conflict_count WHERE (context, direction) = (%s, %s)), 0)
+
+-- name: deadlock_timeout
+SELECT extract(epoch FROM current_setting('deadlock_timeout')::interval) * 1000
+
+-- name: give_way
+-- Wait so long for a row that a writer holds. Who may, looks for a deadlock at once, so that sync is the one that ends.
+SELECT set_config('lock_timeout', %s, true),
+       CASE WHEN current_setting('is_superuser') = 'on' THEN set_config('deadlock_timeout', '10ms', true) END
+
+-- name: blockers
+-- Whom a session waits for: each with its name, and since when its transaction is open, in seconds.
+SELECT b.pid, coalesce(a.application_name, ''), extract(epoch FROM clock_timestamp() - a.xact_start)::float8
+FROM unnest(pg_blocking_pids(%s)) AS b (pid) LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
+ORDER BY b.pid
+
+-- name: own_changes
+-- Whether a change of this side's own is counted.
+SELECT EXISTS (SELECT FROM fig.row_version WHERE context = %s AND local > 0)
+
+-- name: removed
+-- How many rows this transaction has removed from the tables so far, by whatever statement; null where nobody counts.
+SELECT CASE WHEN current_setting('track_counts')::boolean THEN sum(pg_stat_get_xact_tuples_deleted(relid))::bigint END
+FROM (
+    SELECT unnest(%s::regclass[]) AS relid
+    UNION
+    SELECT p.relid FROM unnest(%s::regclass[]) AS t (root) CROSS JOIN LATERAL pg_partition_tree(t.root) AS p
+) AS mapped
+
+-- name: place_versions
+-- A version where none is, so that there is something to lock; the keys are JSON arrays of texts. It says that nothing
+-- has happened yet, and is gone again if this transaction does not commit.
+INSERT INTO fig.row_version (context, pair, key)
+SELECT %s, u.pair, ARRAY(SELECT jsonb_array_elements_text(u.key::jsonb))
+FROM unnest(%s::text[], %s::text[]) AS u (pair, key)
+ON CONFLICT DO NOTHING
+
+-- name: versions
+-- What is known of rows that both sides may change; the keys are JSON arrays of texts. Locked: a writer waits for us.
+SELECT pair, key, local, peer, at, theirs FROM fig.row_version
+WHERE context = %s AND (pair, key) IN (
+    SELECT u.pair, ARRAY(SELECT jsonb_array_elements_text(u.key::jsonb)) FROM unnest(%s::text[], %s::text[]) AS u (pair, key))
+ORDER BY pair, key FOR UPDATE
+
+-- name: take_versions
+-- Changes of the other side were taken in; what was changed here is not ours to count. The keys are JSON arrays of texts.
+INSERT INTO fig.row_version (context, pair, key, peer, at, theirs)
+SELECT %s, u.pair, ARRAY(SELECT jsonb_array_elements_text(u.key::jsonb)), u.peer, u.at, u.theirs
+FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::boolean[]) AS u (pair, key, peer, at, theirs)
+ON CONFLICT (context, pair, key) DO UPDATE SET peer = excluded.peer, at = excluded.at, theirs = excluded.theirs
 
 -- name: foreign_keys
 -- For each foreign key of the tables: its name, its table, and the statement that counts the rows that refer to nothing.

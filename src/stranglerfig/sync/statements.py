@@ -7,6 +7,7 @@ is gone, ``m`` it moved to another key) and ``fig_mask`` (which columns are *unc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from stranglerfig.changes.mapping import Assignment, Entry, quote, quote_table
 from stranglerfig.changes.model import Relation
@@ -56,7 +57,7 @@ def copy_direct(entry: Entry, relation: Relation) -> str | None:
 
 
 def _select(assignments: Sequence[Assignment], prefix: str) -> str:
-    return ", ".join(f"({a.expression}) AS {prefix}{n}" for n, a in enumerate(assignments))
+    return ", ".join(f"{a.value} AS {prefix}{n}" for n, a in enumerate(assignments))
 
 
 def _on(entry: Entry, alias: str = "s", prefix: str = "k") -> str:
@@ -96,7 +97,7 @@ def insert(entry: Entry, stage: str, *, upsert: bool) -> str:
         conflict = f" ON CONFLICT ({_columns(entry.key)}) DO " + (f"UPDATE SET {sets}" if sets else "NOTHING")
     return (
         f"INSERT INTO {quote_table(entry.target)} ({_columns(every)}) OVERRIDING SYSTEM VALUE"
-        f" SELECT {', '.join(f'({a.expression})' for a in every)} FROM {stage} WHERE {_matches(entry, 0)}{conflict}"
+        f" SELECT {', '.join(a.value for a in every)} FROM {stage} WHERE {_matches(entry, 0)}{conflict}"
     )
 
 
@@ -189,4 +190,89 @@ def orphans(entry: Entry, stage: str) -> str:
     return (
         f"SELECT count(*) FROM (SELECT {_select(entry.key, 'k')} FROM {stage} WHERE fig_op = 'u') AS s"
         f" WHERE NOT EXISTS (SELECT FROM {quote_table(entry.target)} AS t WHERE {_on(entry)})"
+    )
+
+
+# -- where both sides write: one row at a time, its values as parameters
+
+
+class Given(NamedTuple):
+    """An input row as parameters: the columns that are read, with the types that they are given by."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+    def row(self, selected: str, alias: str) -> str:
+        """A subquery of one row: ``selected`` evaluated over the input row."""
+        values = ", ".join(f"%s::{t} AS {quote(c)}" for c, t in zip(self.columns, self.types, strict=True))
+        return f"(SELECT {selected.replace('%', '%%')} FROM (SELECT {values}) AS input) AS {alias}"
+
+
+def _is(entry: Entry) -> str:
+    return " AND ".join(f"t.{quote(a.column)} = %s::{a.type}" for a in entry.key)
+
+
+def lock_rows(entry: Entry) -> str:
+    """The keys, as text, of those output rows that are there, kept from being changed until the transaction ends.
+
+    Its parameters are one array of texts per key column. Those who refer to the rows need not wait.
+    """
+    keys = ", ".join(f"t.{quote(a.column)}::text" for a in entry.key)
+    order = ", ".join(f"t.{quote(a.column)}" for a in entry.key)
+    wanted = ", ".join(f"u.k{n}::{a.type}" for n, a in enumerate(entry.key))
+    arrays = ", ".join("%s::text[]" for _ in entry.key)
+    names = ", ".join(f"k{n}" for n in range(len(entry.key)))
+    return (
+        f"SELECT {keys} FROM {quote_table(entry.target)} AS t"
+        f" WHERE ({order}) IN (SELECT {wanted} FROM unnest({arrays}) AS u ({names})) ORDER BY {order}"
+        " FOR NO KEY UPDATE"
+    )
+
+
+def change_row(entry: Entry, given: Given, put: Sequence[Assignment], added: Sequence[Assignment]) -> str | None:
+    """Change one row: ``put`` in place, to ``added`` the difference; parameters: the row after, then (with any
+    ``added``) the row before, then the key. None when there is nothing to change."""
+    if not put and not added:
+        return None
+    sets = [f"{quote(a.column)} = n.v{number}" for number, a in enumerate(put)]
+    sets += [f"{quote(a.column)} = t.{quote(a.column)} + (n.d{number} - o.d{number})" for number, a in enumerate(added)]
+    new = ", ".join(filter(None, (_select(put, "v"), _select(added, "d"))))
+    rows = given.row(new, "n") + (f", {given.row(_select(added, 'd'), 'o')}" if added else "")
+    return f"UPDATE {quote_table(entry.target)} AS t SET {', '.join(sets)} FROM {rows} WHERE {_is(entry)}"
+
+
+def make_row(parts: Sequence[tuple[Entry, Given]]) -> str:
+    """Make one row of what one or several input rows give; the first is the anchor's. Parameters: the rows in order."""
+    anchor = parts[0][0]
+    columns, values, rows = list(anchor.key), [f"s0.k{n}" for n in range(len(anchor.key))], []
+    for number, (entry, given) in enumerate(parts):
+        columns += entry.columns
+        values += [f"s{number}.v{n}" for n in range(len(entry.columns))]
+        selected = ", ".join(filter(None, (_select(entry.key, "k"), _select(entry.columns, "v"))))
+        rows.append(given.row(selected, f"s{number}"))
+    return (
+        f"INSERT INTO {quote_table(anchor.target)} ({_columns(columns)}) OVERRIDING SYSTEM VALUE"
+        f" SELECT {', '.join(values)} FROM {', '.join(rows)}"
+    )
+
+
+def remove_row(entry: Entry) -> str | None:
+    """Remove one row, or what the entry gives to it; parameters: the key. None when it gives nothing."""
+    if entry.anchor:
+        return f"DELETE FROM {quote_table(entry.target)} AS t WHERE {_is(entry)}"
+    if not entry.columns:
+        return None
+    nulls = ", ".join(f"{quote(a.column)} = NULL" for a in entry.columns)
+    return f"UPDATE {quote_table(entry.target)} AS t SET {nulls} WHERE {_is(entry)}"
+
+
+def record_conflict(entry: Entry) -> str:
+    """Keep what met, with the row as it is here now; parameters: see ``fig.conflict``, then the key."""
+    return (
+        "INSERT INTO fig.conflict"
+        " (context, direction, pair, table_name, key, lsn, ordinal, rule, outcome, theirs, ours)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+        f" (SELECT to_jsonb(t) FROM {quote_table(entry.target)} AS t WHERE {_is(entry)}))"
+        " ON CONFLICT (context, direction, lsn, pair, key) DO UPDATE SET rule = excluded.rule,"
+        " outcome = excluded.outcome, ours = excluded.ours, at = now()"
     )

@@ -41,6 +41,7 @@ SYNC_FIGURES = _figures(
         "transactions": "Transactions applied in the target since the process began.",
         "rate": "Rows applied a second.",
         "parked": "Changes that could not be applied and wait.",
+        "conflicts": "Rows that were changed on both sides, since the extraction began.",
         "behind": "Records of the change topic that are not applied yet.",
     },
 )

@@ -69,6 +69,7 @@ class RowResult:
         rows_compared: rows on the monolith's side, counted per pair of tables.
         differences: those that remained; at most ``limit`` are named, ``truncated`` says that there are more.
         unsettled: rows that kept changing through all rounds: neither equal nor different for sure.
+        moving: their keys, by the service's table.
         rechecked: rows that looked different at first, and were looked at again behind later markers.
     """
 
@@ -84,6 +85,7 @@ class RowResult:
     unsettled: int = 0
     rechecked: int = 0
     tables: Mapping[str, int] = field(default_factory=dict)
+    moving: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -150,17 +152,20 @@ def judge(
     before: Mapping[Key, Sighting],
     target: Mapping[Key, Sighting],
     after: Mapping[Key, Sighting],
+    beside: Mapping[Key, Sighting] | None = None,
 ) -> Judgement:
     """Tell traffic from difference: ``before`` and ``after`` are the stream's source, a marker was applied between
     ``before`` and ``target``.
 
     A row that did not change at the source from before the marker until after the target was read must be in the
-    target as it is; what did change is looked at again, behind another marker.
+    target as it is; what did change is looked at again, behind another marker. ``beside`` is the target as it was at
+    the time of ``before``, where it is written as well and a marker of its own was applied: what changed there is
+    looked at again, too.
     """
     equal, different, again = set(), set(), set()
     for key in candidates:
         here, there, later = before.get(key), target.get(key), after.get(key)
-        if here != later:
+        if here != later or (beside is not None and beside.get(key) != there):
             again.add(key)
         elif (here.values if here else None) == (there.values if there else None):
             equal.add(key)

@@ -15,7 +15,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -59,6 +59,7 @@ class VerifyJob:
         chunk_rows: rows per comparison; a differing range is cut down to ``fine_rows`` before rows are read.
         marker_seconds: how long a marker may take to be applied.
         limit: how many differing rows are looked at one by one; beyond it the result says that there are more.
+        both: whether the stream's target is written as well, and its changes go back by the opposite stream.
     """
 
     context: str
@@ -71,6 +72,7 @@ class VerifyJob:
     marker_seconds: float = 30.0
     rounds: int = 5
     limit: int = 1_000
+    both: bool = False
 
     @property
     def forward(self) -> bool:
@@ -295,7 +297,7 @@ async def verify(
             state.after = None
         state.table = len(pairs)
         rechecked = sum(len(keys) for keys in state.candidates.values())
-        differences, unsettled = await _settle(job, pairs, state, source, target)
+        differences, moving = await _settle(job, pairs, state, source, target)
     return RowResult(
         context=job.context,
         direction=job.direction.value,
@@ -306,9 +308,10 @@ async def verify(
         seconds=clock.monotonic() - begun,
         differences=tuple(differences),
         truncated=state.truncated,
-        unsettled=unsettled,
+        unsettled=sum(map(len, moving.values())),
         rechecked=rechecked,
         tables=state.tables,
+        moving=moving,
     )
 
 
@@ -427,8 +430,8 @@ async def _settle(
     state: _State,
     source: postgres.Connection,
     target: postgres.Connection,
-) -> tuple[list[Difference], int]:
-    """Look at suspects again behind markers; returns what remains different, and how many never held still."""
+) -> tuple[list[Difference], dict[str, tuple[Key, ...]]]:
+    """Look at suspects again behind markers; returns what remains different, and what never held still, by table."""
     suspects = {number: list(keys) for number, keys in state.candidates.items() if keys}
     found: list[Difference] = []
     for _ in range(job.rounds):
@@ -437,12 +440,15 @@ async def _settle(
         sides = {n: (pairs[n].monolith, pairs[n].service) for n in suspects}
         ends = {n: both if job.forward else both[::-1] for n, both in sides.items()}
         before = {n: await pairs[n].look(ends[n][0], keys) for n, keys in suspects.items()}
+        beside = {n: await pairs[n].look(ends[n][1], keys) for n, keys in suspects.items()} if job.both else {}
         await _marker(job, source, target)
+        if job.both:
+            await _marker(replace(job, direction=job.direction.opposite), target, source)
         behind = {n: await pairs[n].look(ends[n][1], keys) for n, keys in suspects.items()}
         after = {n: await pairs[n].look(ends[n][0], keys) for n, keys in suspects.items()}
         left: dict[int, list[Key]] = {}
         for number, keys in suspects.items():
-            verdict = judge(keys, before[number], behind[number], after[number])
+            verdict = judge(keys, before[number], behind[number], after[number], beside.get(number))
             for key in sorted(verdict.different):
                 here, there = before[number].get(key), behind[number].get(key)
                 monolith, service = (here, there) if job.forward else (there, here)
@@ -451,7 +457,7 @@ async def _settle(
             if verdict.again:
                 left[number] = sorted(verdict.again)
         suspects = left
-    return found, sum(len(keys) for keys in suspects.values())
+    return found, {pairs[number].entry.target: tuple(keys) for number, keys in suspects.items()}
 
 
 async def repair(job: VerifyJob, differences: Sequence[Difference]) -> int:
@@ -460,32 +466,45 @@ async def repair(job: VerifyJob, differences: Sequence[Difference]) -> int:
     Raises:
         FigError: ``repair_blocked`` when a row's absence could not be held for a moment, ``marker_not_applied``.
     """
-    entries: dict[tuple[str, Key], Entry] = {}
-    forward = {(e.source, e.target): e for e in job.mapping.forward}
-    for found in differences:
-        pair = forward[found.table, found.service_table]
-        key = tuple(found.key[a.column] for a in pair.key)
-        entries[pair.source, _sorted_key(pair, key)] = pair
-    count = 0
     async with _sessions(job) as (source, target):
-        nonces = []
-        for (table, key), pair in entries.items():
-            names = sorted(pair.source_key)
-            if job.forward:
-                inputs = [(table, dict(zip(names, key, strict=True)))]
-            else:
-                # All that makes the monolith's row goes in one transaction: it may have to be inserted whole.
-                values = dict(zip(names, key, strict=True))
-                inputs = [
-                    (e.source, {str(plain_column(a.expression)): values[a.column] for a in e.key})
-                    for e in job.mapping.reverse
-                    if e.target == table
-                ]
-            nonces += await _repair_row(job, source, inputs)
+        nonces = await write_repairs(job, source, differences)
         for nonce in nonces:
             await markers.await_marker(target, job.context, job.direction.value, nonce, timeout=job.marker_seconds)
-            count += 1
-    return count
+    return len(nonces)
+
+
+def mended(mapping: TableMap, differences: Sequence[Difference]) -> dict[tuple[str, Key], Entry]:
+    """The monolith's rows that differ, each once: by table and key (as the service shows it, by the names of the
+    monolith's columns)."""
+    forward = {(e.source, e.target): e for e in mapping.forward}
+    found = {}
+    for each in differences:
+        pair = forward[each.table, each.service_table]
+        found[pair.source, _sorted_key(pair, tuple(each.key[a.column] for a in pair.key))] = pair
+    return found
+
+
+async def write_repairs(job: VerifyJob, source: postgres.Connection, differences: Sequence[Difference]) -> list[str]:
+    """Write the messages of a repair into the stream's source; their nonces.
+
+    Raises:
+        FigError: ``repair_blocked``.
+    """
+    nonces = []
+    for (table, key), pair in mended(job.mapping, differences).items():
+        names = sorted(pair.source_key)
+        if job.forward:
+            inputs = [(table, dict(zip(names, key, strict=True)))]
+        else:
+            # All that makes the monolith's row goes in one transaction: it may have to be inserted whole.
+            values = dict(zip(names, key, strict=True))
+            inputs = [
+                (e.source, {str(plain_column(a.expression)): values[a.column] for a in e.key})
+                for e in job.mapping.reverse
+                if e.target == table
+            ]
+        nonces += await _repair_row(job, source, inputs)
+    return nonces
 
 
 def _sorted_key(entry: Entry, key: Key) -> Key:
@@ -504,12 +523,17 @@ async def _repair_row(
                 return [await _message(job, source, table, key) for table, key in inputs]
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             await asyncio.sleep(0.05)
-    raise FigError(
+    raise blocked(*inputs[0])
+
+
+def blocked(table: str, key: Mapping[str, str]) -> FigError:
+    """A row that is to be repaired is held by others."""
+    return FigError(
         "repair_blocked",
-        f"a row of {inputs[0][0]} could not be locked for a moment",
+        f"a row of {table} could not be locked for a moment",
         "Try again when fewer or shorter transactions write the table.",
-        table=inputs[0][0],
-        key=inputs[0][1],
+        table=table,
+        key=dict(key),
     )
 
 
@@ -523,22 +547,25 @@ async def _message(job: VerifyJob, source: postgres.Connection, table: str, key:
         # Nothing can be locked that is not there: for this moment nobody may insert it either.
         await source.execute(f"LOCK TABLE {quote_table(table)} IN SHARE ROW EXCLUSIVE MODE")
         row = await postgres.one(source, statement, list(key.values()))
-    schema, _, name = table.partition(".")
     nonce = ids.nonce()
-    content = {
-        "context": job.context,
-        "direction": job.direction.value,
-        "nonce": nonce,
-        "repair": {
-            "schema": schema,
-            "table": name,
-            "columns": [[c, t, c in key] for c, t in types.items()],
-            "row": list(row) if row is not None else None,
-            "key": [key.get(c) for c in types],
-        },
-    }
+    body = repair_body(table, types, key, None if row is None else list(row))
+    content = {"context": job.context, "direction": job.direction.value, "nonce": nonce, "repair": body}
     await source.execute("SELECT pg_logical_emit_message(true, %s, %s)", (MARKER, json.dumps(content)))
     return nonce
+
+
+def repair_body(
+    table: str, types: Mapping[str, str], key: Mapping[str, str], row: list[str | None] | None
+) -> dict[str, Any]:
+    """What a repair's message says (``sync.model.repaired`` reads it): a row as texts, or a key that has none."""
+    schema, _, name = table.partition(".")
+    return {
+        "schema": schema,
+        "table": name,
+        "columns": [[c, t, c in key] for c, t in types.items()],
+        "row": row,
+        "key": [key.get(c) for c in types],
+    }
 
 
 async def migrate(conn: postgres.Connection) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from stranglerfig.runtime import processes
-from tests.conftest import Server
+from tests.conftest import Server, passable
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 FIG = str(Path(sys.executable).with_name("fig"))
@@ -26,8 +26,7 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
     """A folder for temporary files that is this test's alone, and open to the account that runs PostgreSQL."""
     found = tmp_path / "scratch"
     found.mkdir()
-    for folder in (found, *found.parents[:3]):
-        folder.chmod(0o755)
+    passable(found)
     yield found
     for pid in running(found):
         processes.end(pid)

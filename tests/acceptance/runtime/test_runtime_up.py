@@ -20,6 +20,7 @@ import pytest
 
 from stranglerfig.runtime import processes
 from stranglerfig.runtime.embedded import free_port
+from tests.conftest import passable
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 FIG = str(Path(sys.executable).with_name("fig"))
@@ -81,9 +82,7 @@ def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
 
 @pytest.fixture
 def project(tmp_path: Path, postgres: Any) -> Iterator[Project]:
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # the account that runs PostgreSQL must pass
-        folder.chmod(0o755)
-    found = Project(tmp_path, postgres.database())
+    found = Project(passable(tmp_path), postgres.database())
     yield found
     found.fig("down")
     for pid in found.pids():

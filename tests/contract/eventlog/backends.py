@@ -16,6 +16,7 @@ from examples.servers.pubsub import PubSub
 from examples.servers.rabbitmq import RabbitMQ
 from stranglerfig.eventlog import open_log
 from stranglerfig.runtime.embedded import EmbeddedPostgres
+from tests.conftest import passable
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ def _memory(_: Path, database: Pgs) -> Iterator[Backend]:
 
 @contextmanager
 def _postgres(directory: Path, database: Pgs) -> Iterator[Backend]:
-    for folder in (directory, *directory.parents[:2]):  # root lends postgres an account that must pass through here
-        folder.chmod(0o755)
-    server = EmbeddedPostgres(directory / "data")
+    server = EmbeddedPostgres(passable(directory) / "data")
     server.start()
     try:
         yield Backend("postgres", server.create_database("log"), database(), kill=server.kill, start=server.start)

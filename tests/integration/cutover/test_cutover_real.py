@@ -607,6 +607,45 @@ async def test_a_ceded_row_is_finished_by_whoever_finds_it(estate: Estate) -> No
     await estate.settled("monolith")
 
 
+async def test_a_sequence_that_was_never_used_is_moved_apart_as_well(estate: Estate) -> None:
+    """Where writers stay in the monolith, the first key of either side must not be the same."""
+    await estate.cut_over("forward", margin=1_000_000_000, shared=True)
+    first = []
+    for side in SIDES:
+        async with postgres.session(estate.dsns[side], what="test") as conn:
+            first.append(await postgres.value(conn, "SELECT nextval('writes_id_seq')"))
+    assert first[0] == 1
+    assert first[1] > 1_000_000_000
+
+
+async def test_an_open_conflict_bars_the_way_back(estate: Estate) -> None:
+    await estate.cut_over("forward", shared=True)
+    estate.parked_changes = 1
+    with pytest.raises(FigError) as barred:
+        await estate.cut_over("back", shared=True)
+    assert barred.value.code == "changes_parked"
+    assert "in either direction" in barred.value.remedy
+    assert await estate.row("service") == ("owner", 1)
+    estate.parked_changes = 0
+    assert (await estate.cut_over("back", shared=True)).epoch == 2
+
+
+async def test_a_way_back_with_another_configuration_is_refused(estate: Estate) -> None:
+    was, now = {"remaining_writers": "bidirectional", "tables": {}}, {"remaining_writers": "refuse"}
+    await estate.cut_over("forward", shared=True, made_with=was)
+    with pytest.raises(FigError) as refused:
+        await estate.cut_over("back", made_with=now)
+    assert refused.value.code == "configuration_changed"
+    assert await estate.row("service") == ("owner", 1)
+    async with postgres.session(estate.dsns["monolith"], what="test") as conn:
+        assert await postgres.value(conn, "SELECT shared FROM fig.ownership"), "its writers are refused already"
+    await estate.cut_over("back", shared=True, made_with=was)
+    # Who owns again may be configured anew.
+    await estate.cut_over("forward", made_with=now)
+    async with postgres.session(estate.dsns["service"], what="test") as conn:
+        assert await ownership.made_with(conn, CONTEXT) == now
+
+
 async def test_what_the_rehearsal_refuses(estate: Estate) -> None:
     async def refused(**options: Any) -> str:
         with pytest.raises(FigError) as error:

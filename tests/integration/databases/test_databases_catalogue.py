@@ -12,6 +12,7 @@ from psycopg import conninfo
 from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
 from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 
 SCHEMA = """
@@ -121,6 +122,48 @@ async def test_sequences_only_go_up(conn: Connection) -> None:
     assert await postgres.value(conn, "SELECT nextval('inventory_item_id_seq')") == 501
     await catalogue.advance_sequence(conn, "public.inventory_item_id_seq", 100)
     assert await postgres.value(conn, "SELECT nextval('inventory_item_id_seq')") == 502
+
+
+async def test_a_sequence_that_was_never_used_stands_before_its_first_value(conn: Connection) -> None:
+    await conn.execute("CREATE SEQUENCE fresh START 40 INCREMENT 10")
+    assert (await catalogue.last_given(conn, "public.fresh"))[0] == 30
+    await conn.execute("SELECT setval('fresh', 500, false)")
+    last, cache, increment, sessions = await catalogue.last_given(conn, "public.fresh")
+    assert (last, cache, increment) == (490, 1, 10)
+    assert sessions >= 1
+    await conn.execute("SELECT nextval('fresh')")
+    assert (await catalogue.last_given(conn, "public.fresh"))[0] == 500
+    assert (await catalogue.last_given(conn, "public.Odd Names_id_seq"))[0] == 0
+    with pytest.raises(FigError) as none:
+        await catalogue.last_given(conn, "public.nothing")
+    assert none.value.code == "unknown_sequence"
+
+
+async def test_a_sequence_goes_as_far_as_its_column(conn: Connection) -> None:
+    """A serial whose column became a bigint keeps an integer's end."""
+    await conn.execute("CREATE TABLE grown (id serial PRIMARY KEY); ALTER TABLE grown ALTER id TYPE bigint")
+    await catalogue.advance_sequence(conn, "public.grown_id_seq", 3_000_000_000)
+    assert await postgres.value(conn, "INSERT INTO grown DEFAULT VALUES RETURNING id") == 3_000_000_001
+    # One that its column has no room for either stops at its end, and gives out nothing twice.
+    await conn.execute("CREATE TABLE narrow (id serial PRIMARY KEY)")
+    await catalogue.advance_sequence(conn, "public.narrow_id_seq", 3_000_000_000)
+    with pytest.raises(psycopg.errors.SequenceGeneratorLimitExceeded):
+        await conn.execute("INSERT INTO narrow DEFAULT VALUES")
+
+
+async def test_a_sequence_that_is_not_ours(server: Any, dsn: str, conn: Connection) -> None:
+    role = server.role("sequences_poor")
+    await conn.execute("CREATE TABLE grown (id serial PRIMARY KEY); ALTER TABLE grown ALTER id TYPE bigint")
+    await conn.execute(f"GRANT USAGE ON SEQUENCE grown_id_seq TO {role}".encode())
+    async with postgres.session(conninfo.make_conninfo(dsn, user=role), what="test") as poor:
+        for work in (
+            catalogue.last_given(poor, "public.grown_id_seq"),
+            catalogue.advance_sequence(poor, "public.grown_id_seq", 3_000_000_000),
+        ):
+            with pytest.raises(FigError) as refused:
+                await work
+            assert refused.value.code == "missing_privilege"
+            assert '"public"."grown_id_seq"' in refused.value.remedy
 
 
 async def test_findings_at_the_source(conn: Connection, dsn: str) -> None:

@@ -274,6 +274,20 @@ async def test_observing_guards_record_each_writer_once_and_refuse_nobody(conn: 
     await ownership.fence(conn, CONTEXT, epoch=1, nonce="n1", lock_timeout=1)
 
 
+async def test_a_shared_side_refuses_nobody_whatever_it_is(conn: Connection, app: App) -> None:
+    await installed(conn)
+    await ownership.enforce(conn, CONTEXT, True, shared=True)
+    writer = await app()
+    await fenced(conn)
+    await writer.execute(WRITES["update"])  # while the fence stands
+    await ownership.cede(conn, CONTEXT, epoch=1, nonce="n1")
+    await writer.execute(WRITES["update"])
+    # The fence still waits for who has written, so that a side that is shared no longer has no writer behind it.
+    await ownership.enforce(conn, CONTEXT, True)
+    with pytest.raises(psycopg.Error, match="owned by the service"):
+        await writer.execute(WRITES["update"])
+
+
 async def test_a_refusal_is_recorded_although_its_transaction_rolls_back(conn: Connection, app: App) -> None:
     await installed(conn)
     await fenced(conn)
@@ -436,3 +450,27 @@ async def test_a_role_without_rights_is_told_so(conn: Connection, app: App) -> N
     )
     assert ddl.state == "owner"
     assert not await ownership.ddl_guarded(poor)
+
+
+async def test_what_an_earlier_version_installed_is_brought_forward_where_it_is_enforced(
+    conn: Connection, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An extraction that is under way when fig is upgraded installs nothing any more; its next cut-over enforces."""
+
+    async def earlier(conn: Connection) -> None:
+        await postgres.migrate(conn, "ownership", "stranglerfig.databases", ["ownership.sql"])
+
+    with monkeypatch.context() as before:
+        before.setattr(ownership, "migrate", earlier)
+        await installed(conn)
+    assert await ownership.made_with(conn, CONTEXT) == {}
+    made = {"remaining_writers": "bidirectional"}
+    await ownership.enforce(conn, CONTEXT, True, shared=True, made_with=made)
+    assert await ownership.made_with(conn, CONTEXT) == made
+    await conn.execute("UPDATE fig.ownership SET state = 'ceded'")
+    writer = await app()
+    await writer.execute(WRITES["update"])  # a shared side refuses nobody, by the guard as it is now
+    await ownership.enforce(conn, CONTEXT, True)
+    with pytest.raises(psycopg.Error) as refused:
+        await writer.execute(WRITES["update"])
+    assert refused.value.sqlstate == ownership.REFUSED_WRITE

@@ -18,16 +18,14 @@ from examples.shop import ledger
 from examples.shop.demo import QUICK
 from examples.shop.estate import Estate
 from stranglerfig.foundation import clock
+from tests.conftest import passable
 
 ITEMS = 500
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("estate")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    return folder
+    return passable(tmp_path_factory.mktemp("estate"))
 
 
 @pytest.fixture(scope="module")

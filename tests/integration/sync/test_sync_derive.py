@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import psycopg
 import sync_scenario as s
 
@@ -101,6 +102,22 @@ async def test_events_in_order_and_once(postgres: Server) -> None:
         await flow.stream([s.update(s.INVENTORY, s.item(2, 7), s.item(2, 6))])
         again = await events(flow, 6)
     assert again[:5] == found and again[5][2] == {"item_id": 2, "on_hand": 7, "was": 6}
+
+
+async def test_a_position_as_wide_as_kinesis_has_them_can_be_reported(postgres: Server) -> None:
+    flow, job = flow_and_job(postgres.database(), LEVEL)
+    await flow.snapshot((s.INVENTORY, [s.item(1, 5)]))
+    async with running(flow, job):
+        await events(flow, 1)
+    await s.run_sql(job.scratch_dsn, f"UPDATE fig.derived SET log_position = {2**120}")
+    flow.reports.clear()
+
+    async def reported() -> bool:
+        return bool(flow.reports)
+
+    async with running(flow, job):
+        await clock.until(reported, timeout=10, what="a report")
+    assert orjson.loads(orjson.dumps(flow.reports[-1]))["position"] == str(2**120)
 
 
 async def test_partitions_keep_the_order_over_a_barrier(postgres: Server) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
 
 import pytest
 import sync_scenario as s
@@ -22,6 +23,15 @@ from stranglerfig.verification.rows import VerifyJob
 from tests.conftest import Server
 
 SEEDS = [11, 12]
+
+
+class Stoppable(Protocol):
+    told: Any
+
+    async def stop(self) -> None: ...
+
+
+E = TypeVar("E", bound=Stoppable)
 
 
 class Estate:
@@ -65,14 +75,21 @@ class Estate:
         return VerifyJob("inventory", self.direction, self.source, self.target, self.mapping, **more)  # type: ignore[arg-type]
 
 
-@asynccontextmanager
-async def estate(postgres: Server, postgres_b: Server, direction: Direction) -> AsyncIterator[Estate]:
+async def ends(
+    postgres: Server, postgres_b: Server, direction: Direction
+) -> tuple[str, str, s.mapping.Mapping, Direction]:
+    """Source and target of a direction between two new databases, and the mapping between them."""
     monolith, service = postgres.database(), postgres_b.database()
     mapped = await s.databases(monolith, service)
-    ends = (monolith, service) if direction is Direction.FORWARD else (service, monolith)
-    made = Estate(*ends, mapped, direction)
-    async with postgres_session(made.target) as conn:
+    source, target = (monolith, service) if direction is Direction.FORWARD else (service, monolith)
+    async with postgres_session(target) as conn:
         await prepare(conn)
+    return source, target, mapped, direction
+
+
+@asynccontextmanager
+async def held(made: E) -> AsyncIterator[E]:
+    """An estate that is stopped in the end; what its parts said is printed when a test fails."""
     try:
         yield made
     except BaseException:
@@ -80,6 +97,12 @@ async def estate(postgres: Server, postgres_b: Server, direction: Direction) -> 
         raise
     finally:
         await made.stop()
+
+
+@asynccontextmanager
+async def estate(postgres: Server, postgres_b: Server, direction: Direction) -> AsyncIterator[Estate]:
+    async with held(Estate(*await ends(postgres, postgres_b, direction))) as made:
+        yield made
 
 
 def postgres_session(dsn: str):  # type: ignore[no-untyped-def]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import sync_scenario as s
-from test_sync_flow import _traffic, postgres_session
+from test_sync_flow import _traffic, ends, held, postgres_session
 
 from stranglerfig.capture import capture
-from stranglerfig.capture.writing import Pace
+from stranglerfig.capture.job import Pace
 from stranglerfig.changes import frames
 from stranglerfig.changes.model import Barrier, Direction, Message, Transaction, names
 from stranglerfig.changes.spread import Spread, divide_tables
@@ -23,7 +23,6 @@ from stranglerfig.databases import catalogue
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.sync import apply
-from stranglerfig.sync.target import prepare
 from stranglerfig.verification import rows
 from stranglerfig.verification.rows import VerifyJob
 from tests.conftest import Server
@@ -80,6 +79,12 @@ class Estate:
             job = replace(self.sync_job, partition=number, parted=parted)
             self._start(number, lambda report, job=job: apply.run(job, self.log, report))
 
+    async def begin(self, partitions: int) -> None:
+        """Start all parts, and wait until changes stream."""
+        self.capture(partitions)
+        self.sync(*range(partitions))
+        await clock.until(self.streaming, timeout=20, what="the stream to begin")
+
     def _start(self, part: Any, work: Any) -> None:
         async def report(told: dict[str, Any]) -> None:
             self.told[part] = told
@@ -116,19 +121,10 @@ class Estate:
 async def estate(
     postgres: Server, postgres_b: Server, direction: Direction = Direction.FORWARD
 ) -> AsyncIterator[Estate]:
-    monolith, service = postgres.database(), postgres_b.database()
-    mapped = await s.databases(monolith, service)
-    ends = (monolith, service) if direction is Direction.FORWARD else (service, monolith)
-    made = Estate(*ends, mapped, direction, await keys_of(mapped, direction, *ends))
-    async with postgres_session(made.target) as conn:
-        await prepare(conn)
-    try:
+    source, target, mapped, _ = await ends(postgres, postgres_b, direction)
+    keys = await keys_of(mapped, direction, source, target)
+    async with held(Estate(source, target, mapped, direction, keys)) as made:
         yield made
-    except BaseException:
-        print(made.told)
-        raise
-    finally:
-        await made.stop()
 
 
 @pytest.mark.parametrize("direction", list(Direction))
@@ -138,9 +134,7 @@ async def test_random_transactions_with_kills(postgres: Server, postgres_b: Serv
         assert len(made.keys) == len(made.mapping.inputs(direction))
         if direction is Direction.FORWARD:
             await _traffic(made.source, rng, 40, direction)
-        made.capture(3)
-        made.sync(0, 1, 2)
-        await clock.until(made.streaming, timeout=20, what="the stream to begin")
+        await made.begin(3)
         traffic = tasks.spawn(_traffic(made.source, rng, 300, direction), name="test traffic")
         chaos = random.Random(22)
         while not traffic.done():
@@ -225,9 +219,7 @@ async def _equals(asked: Any, value: Any) -> bool:
 
 async def test_a_marker_means_everything_in_all_partitions(postgres: Server, postgres_b: Server) -> None:
     async with estate(postgres, postgres_b) as made:
-        made.capture(3)
-        made.sync(0, 1, 2)
-        await clock.until(made.streaming, timeout=20, what="the stream to begin")
+        await made.begin(3)
         for round_ in range(10):
             nonce = f"n{round_}"
             content = f'{{"context": "inventory", "direction": "forward", "nonce": "{nonce}"}}'
@@ -255,9 +247,7 @@ async def _marked(dsn: str, nonce: str) -> bool:
 
 async def test_what_is_large_or_moves_keys_is_applied_alone(postgres: Server, postgres_b: Server) -> None:
     async with estate(postgres, postgres_b) as made:
-        made.capture(3)
-        made.sync(0, 1, 2)
-        await clock.until(made.streaming, timeout=20, what="the stream to begin")
+        await made.begin(3)
         await s.run_sql(
             made.source,
             "INSERT INTO inventory SELECT n, 's' || n, 'thing', 5, 0, 1, now() FROM generate_series(1, 12000) n",
@@ -280,9 +270,7 @@ async def test_what_is_large_or_moves_keys_is_applied_alone(postgres: Server, po
 async def test_another_snapshot_is_met_by_all_partitions(postgres: Server, postgres_b: Server) -> None:
     rng = random.Random(3)
     async with estate(postgres, postgres_b) as made:
-        made.capture(2)
-        made.sync(0, 1)
-        await clock.until(made.streaming, timeout=20, what="the stream to begin")
+        await made.begin(2)
         await _traffic(made.source, rng, 60, Direction.FORWARD)
         await made.kill("capture")
         await _traffic(made.source, rng, 20, Direction.FORWARD)
@@ -297,9 +285,7 @@ async def test_another_snapshot_is_met_by_all_partitions(postgres: Server, postg
 
 async def test_a_change_that_is_refused_holds_all_at_the_next_barrier(postgres: Server, postgres_b: Server) -> None:
     async with estate(postgres, postgres_b) as made:
-        made.capture(3)
-        made.sync(0, 1, 2)
-        await clock.until(made.streaming, timeout=20, what="the stream to begin")
+        await made.begin(3)
         await s.run_sql(
             made.target,
             "ALTER TABLE inventory_item ADD CHECK (name <> 'bad')",

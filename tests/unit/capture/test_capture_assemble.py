@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from stranglerfig.capture.assemble import Assembler, Raw, shapes_of
+from stranglerfig.capture.assemble import Assembler, shapes_of
+from stranglerfig.capture.assembling import Raw
 from stranglerfig.capture.decode import WHOLE, Aside, Drifted, Loose, Outcome, Part
 from stranglerfig.changes.model import UNCHANGED, Change, Message, SourcePosition
 from stranglerfig.foundation.errors import FigError

@@ -219,7 +219,7 @@ async def test_a_capture_that_dies_anywhere_and_is_given_partitions_loses_and_do
                 await writer.append(some)
                 if some[-1].transaction.end and data.draw(st.booleans()):
                     told = some[-1].transaction.lsn
-                    state = state.acknowledging(told + 8)
+                    state = state.acknowledging(told + 8, {})
         except Crash:
             continue
     applied = Applied(await appended(log, known))
@@ -248,9 +248,9 @@ def test_a_state_with_spreads_reads_back() -> None:
     assert State.from_dict(state.as_dict()) == state
     assert [lsn for lsn, _ in state.spreads] == [0, 50, 90]
     assert "spreads" not in STATE.as_dict()
-    assert state.acknowledging(50).spreads == state.spreads
-    assert [lsn for lsn, _ in state.acknowledging(51).spreads] == [50, 90]
-    assert [lsn for lsn, _ in state.acknowledging(99).spreads] == [90]
+    assert state.acknowledging(50, {}).spreads == state.spreads
+    assert [lsn for lsn, _ in state.acknowledging(51, {}).spreads] == [50, 90]
+    assert [lsn for lsn, _ in state.acknowledging(99, {}).spreads] == [90]
     assert (STATE.spread, state.spread) == (Spread(), Spread(3, KEYS))
 
 

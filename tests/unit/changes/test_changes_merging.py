@@ -21,10 +21,22 @@ def said(worker: str, *, age: float = 0, **report: Any) -> Said:
 def test_figures_are_added_up_and_the_slowest_shows() -> None:
     found, at = merged(
         {
-            0: said("a/1", rows=10, rate=1.5, parked=1, latency_ms={"p50": 1.0, "p99": 5.0, "count": 3}, age=1),
-            1: said("b/2", rows=5, rate=2.0, parked=0, latency_ms={"p50": 2.0, "p99": None, "count": 4}, age=3),
+            0: said(
+                "a/1", rows=10, rate=1.5, parked=1, conflicts=4, latency_ms={"p50": 1.0, "p99": 5.0, "count": 3}, age=1
+            ),
+            1: said(
+                "b/2",
+                rows=5,
+                rate=2.0,
+                parked=0,
+                waits_for=[{"pid": 7}],
+                latency_ms={"p50": 2.0, "p99": None, "count": 4},
+                age=3,
+            ),
         }
     )
+    assert found["conflicts"] == 4
+    assert found["waits_for"] == [{"pid": 7}]
     assert (found["rows"], found["rate"], found["parked"], found["workers"], found["partitions"]) == (15, 3.5, 1, 2, 2)
     assert found["latency_ms"] == {"p50": 2.0, "p95": None, "p99": 5.0, "max": None, "count": 7}
     assert at == NOON - timedelta(seconds=3)

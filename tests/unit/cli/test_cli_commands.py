@@ -261,7 +261,13 @@ STATUS: dict[str, Any] = {
                     "capture": {"state": "streaming", "lag_bytes": 12},
                     "sync": {"state": "stopped", "error": {"code": "change_refused", "message": "no"}},
                 },
-                "reverse": {"capture": {"state": "off", "error": "old"}, "sync": {}},
+                "reverse": {
+                    "capture": {"state": "off", "error": "old"},
+                    "sync": {
+                        "state": "applying",
+                        "waits_for": [{"pid": 4711, "application": "nightly", "seconds": 12.3}, {"pid": 4712}],
+                    },
+                },
             },
             "warnings": ["the slot keeps WAL"],
         }
@@ -277,6 +283,7 @@ def test_a_status_is_shown_whole() -> None:
         "inventory: reads, 10 %; the monolith owns the writes, epoch 0",
         "monolith reads 90, monolith p99 ms 4.5, lag forward ms 3",
         "forward: capture streaming, lag bytes 12; sync stopped, (no [change_refused])",
+        "sync applying, waits for pid 4711 (nightly, open for 12.3 s) and pid 4712",
         "inconclusive",
         "5,956",
         "warning: the slot keeps WAL",

@@ -18,6 +18,8 @@ from stranglerfig.changes.settings import Settings
 from stranglerfig.cli import codes
 from stranglerfig.cli.main import fig
 from stranglerfig.databases import preflight
+from stranglerfig.databases.mariadb import preflight as mariadb_preflight
+from stranglerfig.extraction import on_mariadb
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.settings import Estate
@@ -38,6 +40,8 @@ OTHERS = {
     "pg_logical_emit_message",
     "max_slot_wal_keep_size",
     "application_name",
+    "binlog_snapshot_file",
+    "no_data",
     "ext_proc",
     "rabbitmq_stream",
     "segment_bytes",
@@ -179,7 +183,8 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def known_words() -> frozenset[str]:
     """Words with an underscore that a page may use: codes, settings and KPIs, preflight findings, metrics."""
     settings = set().union(*(fields(model, set()) for model in MODELS.values()))
-    findings = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', Path(preflight.__file__).read_text()))
+    judging = "".join(Path(room.__file__).read_text() for room in (preflight, mariadb_preflight, on_mariadb))
+    findings = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', judging))
     measured = {family.name for family in metrics.REGISTRY.collect()}
     return frozenset({*codes.catalogue(), *settings, *findings, *measured, *OTHERS})
 

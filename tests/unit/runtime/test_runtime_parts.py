@@ -238,7 +238,7 @@ async def test_a_partition_s_report_is_kept_by_itself_and_measured_with_the_othe
     assert kept == [("divided", Direction.FORWARD, number, "a/1") for number in (1, 2)]
     assert (measured("rows"), state("stopped"), state("applying")) == (15, 1, 0)
     # What nothing is heard of has gone to another process.
-    later = clock.now() + timedelta(seconds=flowing.STALE + 1)
+    later = clock.now() + flowing.SILENT + timedelta(seconds=1)
     monkeypatch.setattr(flowing.clock, "now", lambda: later)
     await say(1, rows=11)
     assert (measured("rows"), state("stopped"), state("applying")) == (11, 0, 1)

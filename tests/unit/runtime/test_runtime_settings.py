@@ -12,7 +12,7 @@ from stranglerfig.eventlog import describe
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.datadir import DataDirectory
-from stranglerfig.runtime.settings import load_project
+from stranglerfig.runtime.settings import MonolithReference, load_project
 from stranglerfig.runtime.supervise import Supervisor, registry_url
 from stranglerfig.runtime.wiring import through
 
@@ -249,3 +249,17 @@ def test_debezium_needs_a_kafka_connect(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["connect: {kafka: 'a:1'}", "connect: {url: http://c, kafka: kafka://a}"])
 def test_a_kafka_connect_has_a_url_and_brokers(tmp_path: Path, text: str) -> None:
     assert refused(tmp_path, GOOD + text + "\n").code == "bad_configuration"
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+def test_only_the_monolith_may_be_on_a_mariadb(tmp_path: Path, scheme: str) -> None:
+    address = f"{scheme}://shop:s3cret@db/shop"
+    found = load_project(project(tmp_path, GOOD), {"SHOP_DSN": address})
+    assert found.reveal(MonolithReference(dsn=address)) == address
+    with pytest.raises(FigError) as raised:
+        found.reveal(DatabaseReference(dsn=address))
+    assert raised.value.code == "postgresql_needed" and "shop@db:3306/shop" in raised.value.message
+    assert "s3cret" not in str(raised.value.as_dict())
+    with pytest.raises(FigError) as raised:
+        found.reveal(MonolithReference(dsn=f"{address}?ssl=1"))
+    assert raised.value.code == "bad_address" and "s3cret" not in str(raised.value.as_dict())

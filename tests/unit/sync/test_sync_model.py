@@ -12,6 +12,7 @@ from stranglerfig.changes.model import (
     Change,
     Column,
     Item,
+    Message,
     Relation,
     Row,
     SnapshotChunk,
@@ -21,16 +22,19 @@ from stranglerfig.changes.model import (
 )
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync import statements
+from stranglerfig.sync.latencies import BOUNDS, Histogram, Window
 from stranglerfig.sync.model import (
-    BOUNDS,
-    Histogram,
     NeedsOrder,
-    Window,
+    Rows,
+    Versioned,
     chunk_rows,
     copy_line,
     fold,
+    follows,
     parse_line,
+    plan,
     remaining,
+    whole,
 )
 
 R = Relation("public", "r", (Column("id", "int", True), Column("a", "text"), Column("b", "text")))
@@ -178,3 +182,34 @@ def test_when_rows_may_be_copied_straight_in() -> None:
     assert statements.copy_direct(plain, R) is None
     other = Relation("public", "r", (Column("id", "text"), Column("a", "int")))
     assert statements.copy_direct(plain, other) is None
+
+
+def test_versions_are_read_by_transaction_and_only_ours() -> None:
+    body = '{"context": "x", "pair": "public.r", "key": ["1"], "local": 3, "peer": 2, "at": 9}'
+    others = [Message("fig.version", text) for text in (body.replace('"x"', '"y"'), '{"context": "x"}', "no JSON")]
+    change = Change("c", R, None, ("1", "a", "b"))
+    found = plan(
+        [Transaction(10, 1, 0, 1, (change, Message("fig.version", body), *others))], "x", "standby", 0, 0, frozenset()
+    )
+    assert found.versions == {10: [Versioned("public.r", ("1",), 3, 2, 9)]}
+    assert [step.changes for step in found.steps if isinstance(step, Rows)] == [[change]]
+
+
+def test_a_transaction_that_came_in_parts_is_made_whole() -> None:
+    change = Change("c", R, None, ("1", "a", "b"))
+    parts = [
+        Transaction(10, 1, 5, 1, (change,), end=False, trace="t"),
+        Transaction(10, 1, 5, 2, (change, change)),
+    ]
+    assert whole(parts) == Transaction(10, 1, 5, 1, (change, change, change), trace="t")
+    with pytest.raises(FigError) as refused:
+        whole(parts[1:])
+    assert refused.value.code == "log_gap"
+
+
+def test_which_part_of_a_transaction_comes_next() -> None:
+    change = Change("c", R, None, ("1", "a", "b"))
+    begun = Transaction(10, 1, 5, 3, (change, change), end=False)
+    assert follows(Transaction(10, 1, 5, 5, (change,)), begun)
+    assert not follows(Transaction(10, 1, 5, 6, (change,)), begun)
+    assert not follows(Transaction(20, 1, 5, 5, (change,)), begun)

@@ -41,6 +41,14 @@ def test_traffic_is_told_from_difference() -> None:
     assert verdict.again == {("moving",)}
 
 
+def test_where_both_sides_write_a_target_that_moved_is_looked_at_again() -> None:
+    still = {("row",): Sighting(("a",), "1")}
+    beside = {("row",): Sighting(("b",), "5")}
+    moved = {("row",): Sighting(("b",), "6")}
+    assert judge([("row",)], still, moved, still, beside).again == {("row",)}
+    assert judge([("row",)], still, beside, still, beside).different == {("row",)}
+
+
 def test_differences_say_where_and_what() -> None:
     names = (["id"], ["a", "b"])
     row = Sighting(("1", None))

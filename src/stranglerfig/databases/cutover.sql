@@ -27,9 +27,3 @@ WHERE a.xact_start < clock_timestamp() - make_interval(secs => %(seconds)s) AND 
             OR (l.locktype = 'advisory' AND l.objsubid = 1
                 AND (l.classid::bigint << 32 | l.objid::bigint) = fig.ownership_lock(%(context)s))))
 ORDER BY a.xact_start
-
--- name: sequence
--- The last value given out, how many a session takes at once, the step, and how many sessions there may be.
-SELECT pg_sequence_last_value(s.seqrelid), s.seqcache, s.seqincrement,
-    (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())
-FROM pg_sequence s WHERE s.seqrelid = %(name)s::regclass

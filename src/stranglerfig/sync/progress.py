@@ -1,0 +1,132 @@
+"""What the reports of one direction's sync say: how far it is, how fast, and what is in its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stranglerfig.changes.model import Transaction, lsn_text
+from stranglerfig.eventlog.model import shown
+from stranglerfig.foundation import clock
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.sync.applied import Applied, Unit
+from stranglerfig.sync.ends import Target
+from stranglerfig.sync.latencies import Histogram, Window
+from stranglerfig.sync.target import SyncJob
+from stranglerfig.telemetry import traces
+
+CATCHING_UP = 60.0
+"""Seconds after a copy within which the stream may catch up with what was written meanwhile."""
+CAUGHT_UP = 1.0
+"""Seconds behind which a stream counts as caught up."""
+_WIDEST = 2**53 - 1
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the reports say."""
+
+    job: SyncJob
+    urgent: asyncio.Event
+    state: str = "starting"
+    error: FigError | None = None
+    applied: Applied = field(default_factory=Applied)
+    log_end: int | None = None
+    rows: int = 0
+    transactions: int = 0
+    parked: int = 0
+    conflicts: int = 0
+    target: Target | None = None
+    waits_for: list[dict[str, Any]] = field(default_factory=list)
+    live: float = 0.0
+    latencies: Histogram = field(default_factory=Histogram)
+    window: Window = field(default_factory=Window)
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
+
+    def committed(self, units: Sequence[Unit], applied: Applied, rows: int) -> None:
+        """Count what one commit brought."""
+        self.applied = applied
+        now = clock.epoch()
+        here = Histogram()
+        live = self._live_from(units, now) * 1e6
+        for unit in units:
+            item = unit.item
+            if isinstance(item, Transaction) and item.end:
+                self.transactions += 1
+                if item.committed_at > live:
+                    here.add(max(0.0, now * 1000 - item.committed_at / 1000))
+                if item.trace is not None:
+                    name = f"apply {self.job.context} {self.job.direction}"
+                    traces.record(name, item.trace, item.committed_at / 1e6, now, lsn=lsn_text(item.lsn))
+        if here.count:
+            self.latencies.merge(here)
+            self.window.merge(int(now), here)
+        self.rows += rows
+
+    def _live_from(self, units: Sequence[Unit], now: float) -> float:
+        """From when on latencies count, in seconds since 1970.
+
+        What was written while the copy was made arrives late by its nature, and so does what was written until the
+        stream has caught up with it for the first time; neither says anything about the stream. It has a minute.
+        """
+        ended = self.applied.snapshot_ended_at
+        if ended is None:
+            return self.live
+        copied = ended.timestamp()
+        if self.live < copied:
+            newest = max((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
+            if now - copied > CATCHING_UP:
+                self.live = copied + CATCHING_UP
+            elif newest > copied and now - newest < CAUGHT_UP:
+                self.live = max(copied, now - CAUGHT_UP)
+            else:
+                return now
+        return self.live
+
+    @property
+    def behind(self) -> int:
+        """How many records of the log are not in yet; where positions have gaps, how many at most."""
+        return min(max(0, (self.log_end or 0) - self.applied.log_position), _WIDEST)
+
+    def report(self) -> dict[str, Any]:
+        """The report's keys as ``fig status`` and the gates read them; times in seconds but where named otherwise."""
+        applied = self.applied
+        now = clock.monotonic()
+        self.recent.append((now, self.rows))
+        then, rows = self.recent[0]
+        rate = (self.rows - rows) / (now - then) if now > then else 0.0
+        began, ended = applied.snapshot_began_at, applied.snapshot_ended_at
+        seconds = ((ended or clock.now()) - began).total_seconds() if began else None
+        left = None
+        if began and not ended and seconds and applied.snapshot_rows:
+            left = round((applied.snapshot_total - applied.snapshot_rows) * seconds / applied.snapshot_rows, 1)
+        committed = applied.source_committed_at
+        return {
+            "state": self.state,
+            "error": self.error.as_dict() if self.error else None,
+            "generation": applied.generation,
+            "applied_lsn": lsn_text(applied.lsn),
+            "applied_ordinal": applied.ordinal,
+            "activated": applied.activated,
+            "log_position": shown(applied.log_position),
+            "log_end": None if self.log_end is None else shown(self.log_end),
+            "behind": self.behind,
+            "snapshot_rows": applied.snapshot_rows,
+            "snapshot_total": applied.snapshot_total,
+            "snapshot_done": ended is not None,
+            "snapshot_seconds": round(seconds, 3) if seconds is not None else None,
+            "remaining_seconds": left,
+            "rows": self.rows,
+            "transactions": self.transactions,
+            "rate": round(rate, 1),
+            "latency_ms": self.window.total(int(clock.epoch())).summary(),
+            "latency_total_ms": self.latencies.summary(),
+            "latency_histogram": self.latencies.pairs(),
+            "parked": self.parked,
+            "conflicts": self.conflicts,
+            "waits_for": self.waits_for,
+            "last_source_committed_at": committed / 1e6 if committed is not None else None,
+        }
