@@ -103,10 +103,6 @@ class Assembler(Assembling):
         self._tables: dict[tuple[str, tuple[str, ...]], _Table] = {}
         self._open: _Open | None = None
         self._known: dict[int, int] = {}
-        self.again: int | None = None
-        """The offset to read on from, when a large transaction is to be read once more; the caller takes it back."""
-        self.acknowledge = 0
-        """Where the last transaction that ended has its end at the source."""
         self._seen = 0
 
     @property
@@ -134,10 +130,6 @@ class Assembler(Assembling):
         if (dict(shapes), frozenset(whole)) != (self._shapes, self._whole):
             self._shapes, self._whole = dict(shapes), frozenset(whole)
             self._tables = {}
-
-    @property
-    def _stopped(self) -> bool:
-        return self.drifted or self.again is not None
 
     def _take(self, raw: Raw) -> None:
         value = raw.value

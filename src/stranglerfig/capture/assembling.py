@@ -86,11 +86,20 @@ class Assembling(ABC):
         self._out: list[Outcome] = []
         self.drifted = False
         self.next_offset = 0
+        self.again: int | None = None
+        """The offset to read on from, when a large transaction is to be read once more; the caller takes it back."""
+        self.acknowledge = 0
+        """Where the last transaction that ended has its end at the source."""
+
+    @property
+    def offset(self) -> int:
+        """Where to read on after a death, once all that came out is durable."""
+        return self.next_offset
 
     @property
     def _stopped(self) -> bool:
         """Whether what follows is not to be read now."""
-        return self.drifted
+        return self.drifted or self.again is not None
 
     def feed(self, records: Iterable[Raw]) -> list[Outcome]:
         """What these records complete, in order.

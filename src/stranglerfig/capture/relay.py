@@ -8,32 +8,23 @@ before anything it sent is relayed: the slot has another reader. Then this life 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stranglerfig.capture import debezium, model, pack, slot
+from stranglerfig.capture import debezium, model, slot
 from stranglerfig.capture.assemble import Assembler, shapes_of
 from stranglerfig.capture.assembling import Raw
-from stranglerfig.capture.connect import Connect, Status, failed
+from stranglerfig.capture.connect import Connect, failed
 from stranglerfig.capture.debezium import Through
-from stranglerfig.capture.decode import Drifted, Outcome, Part
-from stranglerfig.capture.memory import Remembered
+from stranglerfig.capture.decode import Outcome
 from stranglerfig.capture.raw import RawTopic
+from stranglerfig.capture.relaying import PATIENT_LOOKS, START_SECONDS, Relaying
 from stranglerfig.capture.texts import Shape
-from stranglerfig.capture.writing import Life, Writing, ours
+from stranglerfig.capture.writing import Life, ours
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.databases.model import Finding
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
-
-log = logging.getLogger(__name__)
-
-_START_SECONDS = 60.0
-_STATUS_EVERY = 1.0
-_TRIM_RECORDS = 100_000
-_PATIENT_LOOKS = 3
 
 
 async def retire(through: Through, context: str, direction: Direction) -> None:
@@ -59,7 +50,7 @@ async def _stop(connect: Connect, name: str) -> bool:
     if await connect.status(name) is None:
         return False
     await connect.stop(name)
-    await connect.until_stopped(name, timeout=_START_SECONDS)
+    await connect.until_stopped(name, timeout=START_SECONDS)
     return True
 
 
@@ -84,36 +75,26 @@ async def findings(conn: postgres.Connection, published: Sequence[str]) -> list[
     return []
 
 
-class Relay:
-    """One life of a flow through Debezium, on the cluster ``through``; ends by failing or by being cancelled."""
+class Relay(Relaying[postgres.Connection, Assembler]):
+    """A life of a flow from PostgreSQL, whose slot remembers how far it is."""
 
     def __init__(self, life: Life, through: Through) -> None:
         job = life.job
-        self._life = life
-        self._what = job.what
-        self._slot = names(job.context, job.direction).slot
-        self._connector = debezium.connector_name(job.context, job.direction)
-        self._kept = Remembered(life.memory, life.state)
-        self._facts = life.facts
-        self._pace = job.pace
-        self._through = through
-        self._log = Writing(life, self._kept)
-        self._assembler = Assembler(
+        assembler = Assembler(
             tables=job.tables,
             aside=job.outbox,
             keep_message=ours(job.context),
             after=life.after,
             baseline=life.state.baseline(),
         )
+        super().__init__(life, through, assembler)
+        self._slot = names(job.context, job.direction).slot
         self._reading: tuple[int, str] | None = None
         self._begins = 0
         self._doubtful = True
         self._confirmed = 0
-        self._durable = life.facts.lsn = life.state.acknowledged
-        self._offset = max(life.state.raw, 0)
-        self._trimmed = self._offset
-        self._oldest = 0
-        self._heard = clock.monotonic()
+        self._unread = 0
+        """How often in a row somebody else, or nobody, read the slot."""
 
     async def run(self) -> None:
         """Relay until cancelled.
@@ -122,32 +103,23 @@ class Relay:
             FigError: what :class:`Stream` raises, and of Debezium ``connect_unreachable``, ``connector_failed``,
                 ``connector_interrupted``, ``connector_invalid``, ``kafka_unreachable``, ``raw_topic_lost`` …
         """
-        job = self._life.job
-        topic = debezium.raw_topic(job.context, job.direction, self._life.state.generation)
         async with (
-            postgres.session(job.dsn, what=self._what) as conn,
+            postgres.session(self._life.job.dsn, what=self._what) as conn,
             Connect(self._through.url) as connect,
-            RawTopic(topic, self._through.servers, self._through.client) as raw,
+            self._raw() as raw,
         ):
             if not await slot.claim(conn, self._slot):
                 raise slot.active(self._slot)
             await self._begin(conn, connect, raw)
             self._facts.become("streaming")
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._relay(conn, raw))
-                    group.create_task(self._look(conn, connect))
-            except ExceptionGroup as several:
-                raise several.exceptions[0] from None
+            await self._go_on(conn, connect, raw)
 
     # Beginning
 
     async def _begin(self, conn: postgres.Connection, connect: Connect, raw: RawTopic) -> None:
         """Make the connector begin anew at the slot, and learn from which record on its words are whole."""
         name, job, state = self._connector, self._life.job, self._life.state
-        if state.raw < 0:
-            await raw.create()
-            await self._kept.become(lambda state: replace(state, raw=0))
+        await self._make(raw)
         await connect.configure(
             name,
             debezium.configuration(job.context, job.direction, job.dsn, job.published, state.generation, self._through),
@@ -177,7 +149,7 @@ class Relay:
             return await slot.reading(conn, self._slot) is None
 
         try:
-            await clock.until(free, timeout=_START_SECONDS, what="the slot to be free")
+            await clock.until(free, timeout=START_SECONDS, what="the slot to be free")
         except FigError as error:
             raise slot.active(self._slot) from error
         found = await slot.facts(conn, self._slot)
@@ -195,34 +167,15 @@ class Relay:
             return found
 
         found = await clock.until(
-            reading, timeout=_START_SECONDS, what=f"the connector {self._connector} to read its slot", at_most=0.2
+            reading, timeout=START_SECONDS, what=f"the connector {self._connector} to read its slot", at_most=0.2
         )
         assert found is not None
         return found
 
     # Relaying
 
-    async def _relay(self, conn: postgres.Connection, raw: RawTopic) -> None:
-        begun = 0.0
-        while True:
-            records = await raw.read()
-            if not records:
-                continue
-            self._heard = clock.monotonic()
-            outcomes = self._take(records, await self._learn(conn))
-            await self._append(outcomes)
-            if (again := self._assembler.again) is not None:
-                self._assembler.again = None
-                await raw.seek(again)
-            if self._offset - self._trimmed > _TRIM_RECORDS and self._kept.state.raw > self._trimmed:
-                self._trimmed = self._kept.state.raw
-                await raw.trim(self._trimmed)
-            if drift := next((o.drift for o in outcomes if isinstance(o, Drifted)), None):
-                raise model.incompatible(drift)
-            urgent = any(isinstance(o, Part) and pack.messages(o.transaction) for o in outcomes)
-            if not urgent and (left := self._pace.linger - (clock.monotonic() - begun)) > 0:
-                await asyncio.sleep(left)
-            begun = clock.monotonic()
+    async def _assemble(self, conn: postgres.Connection, records: list[Raw]) -> list[Outcome]:
+        return self._take(records, await self._learn(conn))
 
     async def _learn(self, conn: postgres.Connection) -> bool:
         """Look at the source after the records came: what shape the tables had at the latest.
@@ -273,39 +226,7 @@ class Relay:
         assembler.close()
         self._doubtful = False
 
-    async def _append(self, outcomes: list[Outcome]) -> None:
-        assembler = self._assembler
-        self._oldest = next((o.transaction.committed_at for o in outcomes if isinstance(o, Part)), 0)
-        await self._log.append(outcomes)
-        self._oldest = 0
-        self._durable = max(self._durable, assembler.acknowledge)
-        self._facts.lsn = self._durable
-        if not assembler.drifted:
-            self._offset = max(self._offset, assembler.offset)
-
     # Looking
-
-    async def _look(self, conn: postgres.Connection, connect: Connect) -> None:
-        remembered = beaten = asked = clock.monotonic()
-        silent = 0
-        while True:
-            await self._log.count()
-            await self._watch(conn)
-            await self._log.clean(conn)
-            now = clock.monotonic()
-            if now - max(self._heard, beaten) >= self._pace.heartbeat:
-                beaten = now
-                if not await slot.heartbeat(conn):
-                    log.warning("%s may not write heartbeats", self._what, extra={"action": "no_heartbeat"})
-            if now - remembered >= self._pace.acknowledge:
-                remembered = now
-                await self._keep()
-            if now - asked >= _STATUS_EVERY:
-                asked = now
-                reading = await slot.reading(conn, self._slot)
-                silent = 0 if reading == self._reading else silent + 1
-                await self._ask(connect, silent)
-            await asyncio.sleep(self._pace.look)
 
     async def _watch(self, conn: postgres.Connection) -> None:
         seen = await slot.watch(conn, self._slot)
@@ -315,31 +236,20 @@ class Relay:
         facts = self._facts
         facts.source_lsn = seen.source_lsn
         facts.wal_status, facts.safe_wal_size = seen.slot.wal_status, seen.slot.safe_wal_size
-        facts.lag_ms = max(0.0, clock.epoch() * 1000 - self._oldest / 1000) if self._oldest else 0.0
+        await self._log.clean(conn)
 
-    async def _ask(self, connect: Connect, silent: int) -> None:
-        """How the connector stands; a Connect that does not answer is borne while its connector reads the slot."""
-        try:
-            status: Status | None = await connect.status(self._connector)
-        except FigError as error:
-            if silent < _PATIENT_LOOKS:
-                log.warning("%s: %s", self._what, error, extra={"action": "connect_silent"})
-                return
-            raise
-        if status is None:
-            raise FigError(
-                "connector_gone",
-                f"the connector {self._connector} was deleted",
-                "Nothing: capture makes it again. Let nothing else delete it.",
-                connector=self._connector,
-            )
-        if status.failed:
-            raise failed(self._connector, status)
-        if silent >= _PATIENT_LOOKS:
+    async def _beat(self, conn: postgres.Connection) -> bool:
+        return await slot.heartbeat(conn)
+
+    async def _ask(self, conn: postgres.Connection, connect: Connect) -> None:
+        """A Connect that does not answer is borne while its connector reads the slot."""
+        self._unread = 0 if await slot.reading(conn, self._slot) == self._reading else self._unread + 1
+        patient = self._unread < PATIENT_LOOKS
+        await self._answers(connect, borne=patient)
+        if not patient:
             raise self._interrupted()
 
     async def _keep(self) -> None:
-        """Remember how far the log has what the source had, and from which record to read on."""
         durable, offset, shapes = self._durable, self._offset, self._assembler.baseline
         if (durable, offset) == (self._kept.state.acknowledged, self._kept.state.raw):
             return

@@ -7,6 +7,7 @@ rest on the stream it is there to test.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping as MappingABC
 from typing import Any
 
@@ -20,7 +21,7 @@ from stranglerfig.foundation import clock, mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.verification import across, across_repair
 from stranglerfig.verification import rows as verification
-from stranglerfig.verification.model import RowResult
+from stranglerfig.verification.model import Key, RowResult
 
 TOUCHED_MOST = 20_000
 """Rows touched since the whole comparison beyond which the quick one would hold requests too long: compare anew."""
@@ -144,8 +145,8 @@ def require_equal(found: RowResult) -> None:
         )
 
 
-class QuickProof:
-    """``ProofPort`` of a cut-over: rehearse compares everything, prove only what was touched since, and the counts.
+class Proof(ABC):
+    """``ProofPort`` of a cut-over: rehearse compares everything, prove only what was touched since.
 
     Sessions are open before anything is held.
     """
@@ -155,38 +156,67 @@ class QuickProof:
         self._context = context
         self._standing = standing
         self._progress = progress
+        self._what = f"proof:{context.settings.context}"
+        self._control: postgres.Connection | None = None
+        self._moving: MappingABC[str, tuple[Key, ...]] = {}
+
+    async def rehearse(self) -> None:
+        """The whole comparison, before anything is held."""
+        if self._control is None:
+            self._control = await postgres.connect(self._parts.control_dsn, what=self._what)
+        mapping = await mapping_now(self._parts, self._context, retired=bool(self._standing.facts.get("retired")))
+        mapping.require_reversible()
+        await self._begin(mapping)
+        found = await compare(self._parts, self._context, self._standing, self._progress)
+        require_equal(found)
+        # Neither equal nor different yet: to be proved one by one, also where only a removal is on its way.
+        self._moving = found.moving
+
+    async def _derived(self, service: postgres.Connection) -> None:
+        """Wait for the derived events of what was written before the fence, where this side's writes are to end."""
+        assert self._control is not None
+        if self._standing.owner != "service" and self._context.settings.derive:
+            await derived(service, self._control, self._context.settings.context)
+
+    @abstractmethod
+    async def _begin(self, mapping: Mapping) -> None:
+        """From here on, know which rows are touched on either side."""
+
+    @abstractmethod
+    async def prove(self, nonce: str) -> None:
+        """Rows touched on either side since the rehearsal, or not settled by it, are equal."""
+
+    async def close(self) -> None:
+        """Let go of the sessions."""
+        if self._control is not None:
+            await self._control.close()
+
+
+class QuickProof(Proof):
+    """Between two PostgreSQL; the tables' counts are proved as well."""
+
+    def __init__(self, parts: Parts, context: ContextParts, standing: Standing, progress: Progress) -> None:
+        super().__init__(parts, context, standing, progress)
         self._conns: dict[Side, postgres.Connection] = {}
         self._since: dict[Side, str] = {}
-        self._moving: MappingABC[str, set[str]] = {}
         self._mapping: Mapping | None = None
-        self._control: postgres.Connection | None = None
 
     async def close(self) -> None:
         """Let go of the sessions."""
         for conn in self._conns.values():
             await conn.close()
-        if self._control is not None:
-            await self._control.close()
+        await super().close()
 
-    async def rehearse(self) -> None:
-        """The whole comparison, before anything is held."""
-        context = self._context.settings.context
+    async def _begin(self, mapping: Mapping) -> None:
         dsns: dict[Side, str] = {"monolith": self._parts.monolith_dsn, "service": self._context.service_dsn}
         for side, dsn in dsns.items():
             if side not in self._conns:
-                self._conns[side] = await postgres.connect(dsn, what=f"proof:{context}")
+                self._conns[side] = await postgres.connect(dsn, what=self._what)
             # All that may still be invisible to the comparison has this id or a later one.
             self._since[side] = await postgres.value(
                 self._conns[side], "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296)::text"
             )
-        if self._control is None:
-            self._control = await postgres.connect(self._parts.control_dsn, what=f"proof:{context}")
-        self._mapping = await mapping_now(self._parts, self._context, retired=bool(self._standing.facts.get("retired")))
-        self._mapping.require_reversible()
-        found = await compare(self._parts, self._context, self._standing, self._progress)
-        require_equal(found)
-        # Neither equal nor different yet: to be proved one by one, also where only a removal is on its way.
-        self._moving = {table: {_PARTING.join(key) for key in keys} for table, keys in found.moving.items()}
+        self._mapping = mapping
 
     async def prove(self, nonce: str) -> None:
         """Rows touched on either side since the rehearsal or not settled by it, and the tables' counts, are equal.
@@ -194,12 +224,10 @@ class QuickProof:
         It does not end while they are not where both sides write: the cut-over's budget ends it.
         """
         assert self._mapping is not None
-        if self._standing.owner != "service" and self._context.settings.derive:
-            assert self._control is not None
-            await derived(self._conns["service"], self._control, self._context.settings.context)
+        await self._derived(self._conns["service"])
         for entry in self._mapping.forward:
             there, here = await asyncio.gather(self._touched("monolith", entry), self._touched("service", entry))
-            keys = sorted(there | here | self._moving.get(entry.target, set()))
+            keys = sorted(there | here | {_PARTING.join(key) for key in self._moving.get(entry.target, ())})
             if len(keys) > TOUCHED_MOST:
                 raise FigError(
                     "too_much_touched",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -38,6 +39,11 @@ class Unit(NamedTuple):
 
     item: Item
     log_position: int
+
+
+def before(units: Sequence[Unit], at: SourcePosition) -> list[Unit]:
+    """Those of ``units`` that end before ``at``."""
+    return list(itertools.takewhile(lambda unit: position_of(unit.item) < at, units))
 
 
 def after(applied: Applied, units: Sequence[Unit], activated: int) -> Applied:

@@ -43,7 +43,6 @@ from stranglerfig.sync.model import (
     Work,
     as_json,
     plan,
-    position_of,
 )
 from stranglerfig.sync.refusals import Stopped, final, is_about_data, said, stopped_error
 from stranglerfig.sync.staging import Staging
@@ -303,9 +302,7 @@ class Target:
             await self._transaction(units, careful=True)
         except Culprit as culprit:
             await self._roll_back()
-            at = culprit.placed.at
-            before = list(itertools.takewhile(lambda u: position_of(u.item) < at, units))
-            if before:
+            if before := applied.before(units, culprit.placed.at):
                 await self._apply_before(before)
             await self._stop(culprit)
         except BaseException:

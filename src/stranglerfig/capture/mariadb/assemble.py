@@ -87,8 +87,6 @@ class Assembler(Assembling):
         self._open: _Open | None = None
         self._gtids = {one.partition("-")[0]: one for one in gtid.split(",") if one}
         self._newest = 0
-        self.acknowledge = 0
-        """The position of the last transaction that ended."""
 
     @property
     def gtid(self) -> str:

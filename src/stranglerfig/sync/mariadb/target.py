@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final, cast
 
 import orjson
@@ -22,7 +21,7 @@ from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.mysql import Answer
 from stranglerfig.foundation.sql import load
-from stranglerfig.sync import isolation
+from stranglerfig.sync import applied, isolation
 from stranglerfig.sync.applied import Applied, Unit
 from stranglerfig.sync.barriers import Place
 from stranglerfig.sync.mariadb import refusals, statements
@@ -43,7 +42,6 @@ from stranglerfig.sync.model import (
     fold,
     key_places,
     plan,
-    position_of,
 )
 from stranglerfig.sync.refusals import Stopped, stopped_error
 from stranglerfig.sync.statements import carried
@@ -213,9 +211,7 @@ class MariaDBTarget:
             await self._transaction(units, careful=True)
         except Culprit as culprit:
             await self._roll_back()
-            at = culprit.placed.at
-            before = list(itertools.takewhile(lambda u: position_of(u.item) < at, units))
-            if before:
+            if before := applied.before(units, culprit.placed.at):
                 await self._transaction(before, careful=True)
             await self._stop(culprit)
         except BaseException:
@@ -249,14 +245,11 @@ class MariaDBTarget:
         return (str(rows[0][0]), int(rows[0][1] or 0)) if rows else ("standby", 0)
 
     async def _finish(self, work: Work, units: Sequence[Unit]) -> None:
-        last = units[-1]
-        lsn, ordinal = position_of(last.item)
-        committed = last.item.committed_at if isinstance(last.item, Transaction) else self.applied.source_committed_at
-        after = replace(
-            self.applied, lsn=lsn, ordinal=ordinal, log_position=last.log_position, activated=work.activated,
-            source_committed_at=committed,
-        )  # fmt: skip
-        advanced = (after.generation, lsn, ordinal, after.log_position, after.activated, committed, *self._place)
+        after = applied.after(self.applied, units, work.activated)
+        advanced = (
+            *(after.generation, after.lsn, after.ordinal, after.log_position, after.activated),
+            *(after.source_committed_at, *self._place),
+        )
         await self._exchange([*self._recorded(work), (_sql.advance, advanced), ("COMMIT", ())])
         self.applied = after
 
