@@ -59,7 +59,7 @@ def retire(fig: Fig, context: str, dry_run: bool) -> None:
 @dry_run_option
 @click.pass_obj
 def restore(fig: Fig, context: str, dry_run: bool) -> None:
-    """Take a retirement back: tables, routes and the forward pipeline as they were.
+    """Take decommissioning back as a whole, to writes: tables, routes and the forward pipeline as they were.
 
     Example: fig decommission restore inventory
     """

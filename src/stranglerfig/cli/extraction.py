@@ -69,10 +69,10 @@ def dry_run_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--dry-run", is_flag=True, help="Accepted everywhere; a plan never changes anything.")
 @click.pass_obj
 def plan(fig: Fig, context: str, dry_run: bool) -> None:
-    """Check everything that can be checked before anything is touched, and list what must change.
+    """Check the databases before anything is touched, and list what must change.
 
     Databases' settings and rights (with the exact grants), tables, foreign keys across the boundary, remaining writers,
-    write routes without idempotency keys.
+    write routes without idempotency keys. (A mapping between two PostgreSQL is checked when sync begins.)
 
     Example: fig plan inventory
     """

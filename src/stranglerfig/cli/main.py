@@ -138,7 +138,7 @@ class Commands(click.Group):
     default=Path(),
     envvar="FIG_PROJECT",
     metavar="DIR",
-    help="Folder of fig.yaml; the current one by default.",
+    help="Folder of fig.yaml (or FIG_PROJECT); the current one by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, errors included.")
 @click.option("--debug", is_flag=True, help="Show where in the program an error arose.")
@@ -147,7 +147,7 @@ class Commands(click.Group):
 def fig(ctx: click.Context, directory: Path, as_json: bool, debug: bool) -> None:
     """Move a running monolith to a decoupled, event-driven architecture, one bounded context at a time.
 
-    Example: fig --project examples/shop up
+    Example: fig --project /srv/shop up
     """
     ctx.obj = Fig(directory, as_json, debug)
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from stranglerfig.changes.settings import Reference
+from stranglerfig.changes.settings import Reference, milliseconds
 from stranglerfig.cli import codes
 from stranglerfig.cli.main import fig
 
@@ -81,7 +81,9 @@ def settings(title: str, model: type[BaseModel]) -> str:
         parts.append("| key | type | default | what it says |\n|---|---|---|---|\n")
         for name, field in current.model_fields.items():
             key = field.alias or name
-            cells = (f"`{key}`", _cell(_type(field.annotation)), _default(field), _cell(field.description or ""))
+            lasts = any(getattr(one, "func", None) is milliseconds for one in field.metadata)
+            kind = "duration with its unit" if lasts else _type(field.annotation)
+            cells = (f"`{key}`", _cell(kind), _default(field, "ms" * lasts), _cell(field.description or ""))
             parts.append(f"| {' | '.join(cells)} |\n")
             inside = f"{place}.{key}" if place else key
             waiting += [(found, inside) for found in _models(field.annotation)]
@@ -113,7 +115,7 @@ def _type(annotation: Any) -> str:
     )
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: FieldInfo, unit: str) -> str:
     if field.is_required():
         return "**required**"
     if field.default is PydanticUndefined or isinstance(field.default, BaseModel):
@@ -123,6 +125,8 @@ def _default(field: FieldInfo) -> str:
     shown = field.default
     if isinstance(shown, tuple):
         shown = ", ".join(str(part) for part in shown)
+    if unit:
+        return f"`{shown:g}{unit}`"
     return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
 
 

@@ -122,11 +122,15 @@ class Reader:
     def _fetch(self, most: int, timeout: float) -> None:
         """Take what there is, or what comes within ``timeout`` seconds."""
         messages = arrived(self._consumer, most, timeout)
-        whole = [message for message in messages if message.error() is None]
-        self._ahead += [record for record in records(whole) if record.position >= self._next]
-        for message in messages:
-            if (error := message.error()) is not None:
-                self._failed(error)
+        errors = [error for error in map(Message.error, messages) if error is not None]
+        if errors:
+            messages = [message for message in messages if message.error() is None]
+        found = records(messages)
+        if found and found[0].position < self._next:
+            found = [record for record in found if record.position >= self._next]
+        self._ahead += found
+        for error in errors:
+            self._failed(error)
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in UNKNOWN:

@@ -152,7 +152,7 @@ class Controller:
                 async with self._locks[command.context]:
                     return await work.drop(standing, str(command.args.get("confirm", "")), by=command.asked_by, dry=dry)
             case "decommission-restore":
-                return await self._rollback(command, standing, work, dry)
+                return await self._restore(command, standing, work, dry)
             case verb if verb.startswith("decommission-"):
                 return await self._advance(
                     command, standing, work, store, dry, to=Place(Stage.DECOMMISSION, verb.partition("-")[2])
@@ -286,6 +286,12 @@ class Controller:
         )
 
     # -- back ----------------------------------------------------------------------------------------------------------
+
+    async def _restore(self, command: Command, standing: Standing, work: Steps, dry: bool) -> dict[str, Any]:
+        """Take decommissioning back, and nothing that came before it."""
+        if Stage.DECOMMISSION not in (standing.place.stage, (command.started_in or {}).get("stage")):
+            raise FigError("nothing_behind", f"the extraction is in {standing.place}: nothing is retired", "")
+        return await self._rollback(command, standing, work, dry)
 
     async def _rollback(self, command: Command, standing: Standing, work: Steps, dry: bool) -> dict[str, Any]:
         begun = command.started_in or {}

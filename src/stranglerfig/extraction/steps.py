@@ -246,8 +246,6 @@ class Steps:
 
     async def _custom(self, standing: Standing, kpi: Kpi) -> facts.Fact:
         custom = getattr(self.settings.gates, standing.place.stage.value).custom[kpi.name]
-        if custom.sql is None:
-            return None, None, "Prometheus queries are sampled by the watch"
         async with postgres.session(self.context.service_dsn, what="gate") as conn:
             found = await postgres.value(conn, custom.sql)
         return None, None if found is None else float(found), "sql in the service's database"

@@ -128,8 +128,8 @@ class BrokerSettings(Settings):
     """The message broker: RabbitMQ, AMQP 0-9-1."""
 
     url: BrokerReference = Field(
-        description="amqp://user:password@host:5672/vhost, {env: NAME} or {file: path}; the user may read, write and "
-        "configure the queues and the exchanges fig.to.*."
+        description="amqp://user:password@host:5672/vhost, {env: NAME} or {file: path}; the user may configure, "
+        "write and read fig.to.*, write and read the outbound queues, and read the inbound one."
     )
     metrics: tuple[str, ...] = Field(
         default=(),

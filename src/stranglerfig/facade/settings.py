@@ -118,7 +118,11 @@ class ContextFacade(Settings):
         default=None, description="Header by whose value reads are spread; without it each read is drawn by itself."
     )
     read_your_writes: float = Field(
-        default=3.0, ge=0, le=300, description="Seconds for which a client that wrote reads where it wrote; 0 is off."
+        default=3.0,
+        ge=0,
+        le=300,
+        description="Seconds for which a client that wrote reads where it wrote; 0 is off. It is known by a cookie, "
+        "fig-pin-CONTEXT: a client that keeps none is not covered.",
     )
     shadow_share: float = Field(default=100.0, ge=0, le=100, description="Share of reads compared in shadow, percent.")
     hold_back: float = Field(

@@ -98,32 +98,17 @@ class ValueAbove(Settings):
 
 
 class Custom(Settings):
-    """A KPI of the team's own: one number per second from Prometheus (``query``) or a database (``sql``)."""
+    """A KPI of the team's own: one number from the service's database, asked for when ``fig advance`` asks."""
 
-    query: str | None = Field(default=None, description="PromQL that yields one number.")
-    sql: str | None = Field(default=None, description="A query that yields one number, run in the service's database.")
+    sql: str = Field(description="A query that yields one number, run in the service's database.")
     below: float | None = Field(default=None, description="The number must be below this.")
     above: float | None = Field(default=None, description="The number must be at least this.")
-    share: Share | None = Field(
-        default=None, description="Share of the samples for which it must hold; without: the last."
-    )
-    samples: int = Field(default=300, gt=0, description="With share: samples at which passing is judged.")
 
     @model_validator(mode="after")
     def _complete(self) -> Custom:
-        if (self.query is None) == (self.sql is None):
-            raise ValueError("a custom KPI has either query (PromQL) or sql")
         if (self.below is None) == (self.above is None):
             raise ValueError("a custom KPI has either below or above")
-        if self.share is not None and self.samples < (least := samples_needed(0, 1 - self.share, 0.05)):
-            raise ValueError(
-                f"{self.samples} samples can never show a share of {percent(self.share)}: it takes {least}"
-            )
         return self
-
-    def bad(self, value: float) -> bool:
-        """Whether one sample of it counts as a failure."""
-        return not (value < self.below if self.below is not None else value >= (self.above or 0.0))
 
 
 class Gate(Settings):
@@ -188,7 +173,7 @@ class WritesGate(Gate):
     error_rate: RateBelow = Field(default=RateBelow(), description="Writes that are failures.")
     adjust_end_to_end: LatencyShare = Field(
         default=LatencyShare(below="250ms"),  # type: ignore[arg-type]
-        description="From the request to the event in the log.",
+        description="From occurred_at in the outbox, else the commit, to the event in the log; wants service.outbox.",
     )
     reverse_lag: LatencyShare = Field(
         default=LatencyShare(below="1s", samples=2_000),  # type: ignore[arg-type]
@@ -198,7 +183,6 @@ class WritesGate(Gate):
         default_factory=Fact, description="The whole-table comparison at a marker finds both equal."
     )
     saga_success: RateAbove | None = Field(default=None, description="Not measured until the service kit has sagas.")
-    guard_samples: int = Field(default=300, gt=0, description="Writes seen before the switch counts as taken.")
 
 
 class DecommissionGate(Gate):
@@ -289,8 +273,6 @@ def _loosened(setting: Settings, standard: Settings | None) -> str:
 
 
 def _custom(name: str, custom: Custom) -> Kpi:
-    if custom.share is not None:
-        return Kpi(name, Kind.RATE_ABOVE, custom.share, samples=custom.samples)
     if custom.below is not None:
         return Kpi(name, Kind.VALUE_BELOW, custom.below)
     return Kpi(name, Kind.VALUE_ABOVE, custom.above or 0.0)

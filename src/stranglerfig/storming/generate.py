@@ -100,7 +100,7 @@ context: {context.slug}
 model: model.storm
 service:
   url: http://127.0.0.1:8002
-  database: {{env: {context.slug.upper()}_DSN}}
+  database: {{env: {context.slug.upper().replace("-", "_")}_DSN}}
 routes:
   reads:
     - {{path: "/api/{context.slug}/{{id}}", methods: [GET]}}
@@ -108,7 +108,8 @@ routes:
     - {{path: "/api/{context.slug}", methods: [POST]}}
 capture: native
 remaining_writers: refuse
-tables: []
+tables:
+  - {{from: public.change_me, to: change_me, key: {{id: id}}}}
 """
 
 

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 def test_decommission_restored_once_then_to_the_drop(shop: Shop, tmp_path: Path) -> None:
     estate = shop.estate
     shop.go(WRITES)
+    assert shop.refusal("decommission", "restore", CONTEXT).code == "nothing_behind"
     for step in ("watch", "brownout", "retire"):
         shop.fig("decommission", step, CONTEXT, "--dry-run")
         shop.fig("decommission", step, CONTEXT)

@@ -50,7 +50,7 @@ def export(
 ) -> None:
     """Write a topic as JSON Lines or Parquet, up to what it holds now; the file is there whole or not at all.
 
-    Example: fig events export inventory.stock --since 2026-03-01 --output stock.parquet --flatten
+    Example: fig events export events.inventory --since 2026-03-01 --output stock.parquet --flatten
     """
     wanted, window = asked(**given), window_of(position, since, until)
     form = form or form_of(output)

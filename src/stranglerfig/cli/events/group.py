@@ -14,7 +14,7 @@ from stranglerfig.cli.events.replay import replay
 def events() -> None:
     """Look into the event log.
 
-    Example: fig events tail inventory.stock --follow
+    Example: fig events tail events.inventory --follow
     """
 
 

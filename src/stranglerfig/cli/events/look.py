@@ -58,7 +58,7 @@ def tail(
 ) -> None:
     """Print the newest events of a topic, or those since a time; of these, those that are asked for.
 
-    Example: fig events tail inventory.stock --follow --type 'inventory.*' --where item_id=7
+    Example: fig events tail events.inventory --follow --type 'inventory.*' --where item_id=7
     """
     from stranglerfig.eventlog.windows import tailed
 
@@ -82,7 +82,7 @@ def tail(
 def show(fig: Fig, topic: str, position: int, partition: int) -> None:
     """Print the event at one log position, whole.
 
-    Example: fig events show inventory.stock 41
+    Example: fig events show events.inventory 41
     """
 
     async def work() -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def replay(
 ) -> None:
     """Have a consumer group read a topic again, or copy a part of it to a file or another topic.
 
-    Example: fig events replay inventory.stock --group low-stock --position 0
+    Example: fig events replay events.inventory --group low-stock --position 0
     """
     if sum(one is not None for one in (group, to_file, to_topic)) != 1:
         raise FigError("usage", "give --group, --to-file or --to-topic, one of them", "Such as --group low-stock.")
