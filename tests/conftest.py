@@ -56,7 +56,9 @@ class Server:
 def _serve(tmp_path_factory: pytest.TempPathFactory, name: str, major: int) -> Iterator[Server]:
     root = passable(tmp_path_factory.mktemp(name))
     # The tests' servers trade durability for speed, except where a test is about durability and starts its own.
-    server = EmbeddedPostgres(root / "data", major=major, settings={"fsync": "off"})
+    # Origins live longer than their databases, and each test's flow has some.
+    origins = "max_active_replication_origins" if major >= 18 else "max_replication_slots"
+    server = EmbeddedPostgres(root / "data", major=major, settings={"fsync": "off", origins: "500"})
     server.start()
     yield Server(server)
     server.stop()

@@ -324,6 +324,7 @@ class Connection:
             f"the database {describe(self._dsn)} refuses a statement: {said}",
             "The message names what is missing or wrong; see fig plan for the rights that are needed.",
             errno=number,
+            sqlstate=error.sqlstate or "",
         )
 
     def _abandon(self) -> None:

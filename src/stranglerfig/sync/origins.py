@@ -19,7 +19,7 @@ async def take(conn: postgres.Connection, dsn: str, origin: str) -> None:
     """Write under ``origin`` from here on, made when it is not there; no other session can.
 
     Raises:
-        FigError: ``origin_busy``, ``missing_privilege``.
+        FigError: ``origin_busy``, ``missing_privilege``, ``no_free_origin``.
     """
     try:
         if not await postgres.value(conn, _sql.origin_exists, (origin,)):
@@ -31,6 +31,14 @@ async def take(conn: postgres.Connection, dsn: str, origin: str) -> None:
             "origin_busy",
             f"another worker applies '{origin}' to {postgres.describe(dsn)}",
             "Nothing to do: this one waits and takes over when the other ends.",
+            origin=origin,
+        ) from error
+    except psycopg.errors.ConfigurationLimitExceeded as error:
+        raise FigError(
+            "no_free_origin",
+            f"{postgres.describe(dsn)} keeps no more replication origins: {error.diag.message_primary}",
+            "Raise max_active_replication_origins (before PostgreSQL 18: max_replication_slots) and restart the server,"
+            " or drop origins that nobody uses (pg_replication_origin_drop).",
             origin=origin,
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:

@@ -83,12 +83,7 @@ class Touched:
         """Keep a hash of each of a table's rows."""
         natives = [native for native, _ in await catalogue.natives(self.monolith, entry.source)]
         self._natives[entry.source] = {native.name: native for native in natives}
-        texts = ", ".join(
-            f"ifnull(CAST({types.expression(native).replace(mysql.quote(native.name), f't.{mysql.quote(native.name)}')}"
-            " AS BINARY), x'01')"
-            for native in natives
-        )
-        kept, made = f"fig.touched_{number}", f"md5(concat_ws(x'1f', {texts}))"
+        kept, made = f"fig.touched_{number}", f"md5(concat({', '.join(map(_part, natives))}))"
         keys = ", ".join(f"t.{mysql.quote(name)}" for name in entry.source_key)
         primary = ", ".join(mysql.quote(name) for name in entry.source_key)
         await self.monolith.execute(f"DROP TEMPORARY TABLE IF EXISTS {kept}")
@@ -168,7 +163,7 @@ class Touched:
         found, made_since, width = [], 0, len(entry.source_key)
         for row in await self.monolith.fetch(
             f"SELECT {new}, {gone} FROM {table} t LEFT JOIN {kept} p ON {same}"
-            f" WHERE p.fig_hash IS NULL OR p.fig_hash <> {made}"
+            f" WHERE p.fig_hash IS NULL OR NOT p.fig_hash <=> {made}"
         ):
             found.append(row[:width])
             if row[width] is None:
@@ -205,3 +200,10 @@ class Touched:
         named = ", ".join(f"k{n}" for n in range(len(entry.key)))
         wanted = f"SELECT {keys} FROM fig_touched_{self.mapping.forward.index(entry)} AS input"
         return f"SELECT r.* FROM ({across.rows_of(entry)}) AS r WHERE ({named}) IN ({wanted})"
+
+
+def _part(native: Native) -> str:
+    """A column's part of what is hashed: length and bytes, so that null is no value and no two rows read alike."""
+    quoted = mysql.quote(native.name)
+    value = f"CAST({types.expression(native).replace(quoted, f't.{quoted}')} AS BINARY)"
+    return f"ifnull(octet_length({value}), '-'), x'1f', ifnull({value}, '')"

@@ -196,13 +196,16 @@ async def test_a_table_that_others_hold_is_asked_for_again_and_a_guard_that_stan
 
 async def test_a_deadlock_of_writers_with_us_ends_ours_which_tries_again(place: Place) -> None:
     await place.ours.execute("INSERT INTO item VALUES (1, 0)")
-    await place.install(enforcing=False)
+    await place.install()
     first, second = await place.app(), await place.app()
     await first.execute("START TRANSACTION")
-    await first.execute("INSERT INTO item VALUES (10, 0)")  # holds the row of who owns
+    await first.execute("INSERT INTO item VALUES (10, 0)")  # holds what guards ask
     await second.execute("START TRANSACTION")
     await second.fetch("SELECT * FROM item WHERE id = 1 FOR UPDATE")
-    enforcing = tasks.spawn(ownership.enforce(place.ours, place.context, True), name="enforce")
+    await ownership.intend(place.ours, place.context, epoch=1)
+    fencing = tasks.spawn(
+        ownership.fence(place.ours, place.context, epoch=1, nonce="n", lock_timeout=20), name="the fence"
+    )
     await clock.until(lambda: _waiting(place, 1), timeout=10, what="us to wait for the first")
     behind = tasks.spawn(second.execute("INSERT INTO item VALUES (11, 0)"), name="second")
     await clock.until(lambda: _waiting(place, 2), timeout=10, what="the second to wait behind us")
@@ -210,12 +213,37 @@ async def test_a_deadlock_of_writers_with_us_ends_ours_which_tries_again(place: 
     await behind
     await second.execute("COMMIT")
     await around
-    assert not enforcing.done()
+    assert not fencing.done()
     await first.execute("COMMIT")
-    await enforcing
-    found = await ownership.read(place.ours, place.context)
-    assert found is not None and found.enforcing
+    assert (await fencing).state == "fenced"
     assert await place.watching.fetch("SELECT id, n FROM item ORDER BY id") == [("1", "1"), ("10", "0"), ("11", "0")]
+
+
+async def test_what_is_given_up_waits_for_no_writer(place: Place) -> None:
+    await place.install()
+    writer, refused = await place.app(), await place.app()
+    await writer.execute("START TRANSACTION")
+    await writer.execute("INSERT INTO item VALUES (1, 1)")
+    await ownership.intend(place.ours, place.context, epoch=1)
+    with pytest.raises(FigError) as busy:
+        await ownership.fence(place.ours, place.context, epoch=1, nonce="n", lock_timeout=1)
+    assert busy.value.code == "fence_not_drained"
+    assert (await ownership.abort(place.ours, place.context, epoch=1, lock_timeout=1)).state == "owner"
+    await writer.execute("INSERT INTO item VALUES (2, 2)")
+    await ownership.enforce(place.ours, place.context, False)
+    await ownership.enforce(place.ours, place.context, True)
+    await writer.execute("COMMIT")
+    # Who is refused and leaves its transaction open is in nobody's way either.
+    await ownership.intend(place.ours, place.context, epoch=2)
+    await ownership.fence(place.ours, place.context, epoch=2, nonce="n", lock_timeout=1)
+    await refused.execute("START TRANSACTION")
+    with pytest.raises(FigError, match="being cut over"):
+        await refused.execute("INSERT INTO item VALUES (3, 3)")
+    assert (await ownership.abort(place.ours, place.context, epoch=2, lock_timeout=1)).state == "owner"
+    with pytest.raises(FigError) as again:
+        await ownership.abort(place.ours, place.context, epoch=2, lock_timeout=1)
+    assert again.value.code == "ownership_changed"
+    await writer.execute("INSERT INTO item VALUES (4, 4)")
 
 
 async def _waiting(place: Place, count: int) -> bool:

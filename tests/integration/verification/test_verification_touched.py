@@ -144,6 +144,17 @@ async def test_what_only_the_service_did_is_named(
         assert await found.unequal() == named
 
 
+async def test_null_is_another_value_than_any(mariadb: MonolithOnMariaDB, postgres: Server) -> None:
+    async with pair(mariadb, postgres) as found:
+        await found.monolith.execute("UPDATE stock SET photo = null WHERE sku = 's7'")
+        await found.service.execute("UPDATE item SET photo = null WHERE code = 's7'")
+        await found.touched.begin()
+        assert await found.unequal() == []
+        for value in ("x'01'", "x''", "'-'"):
+            await found.monolith.execute(f"UPDATE stock SET photo = {value} WHERE sku = 's7'")
+            assert await found.unequal() == ["s7/0"], value
+
+
 async def test_what_both_did_is_equal(mariadb: MonolithOnMariaDB, postgres: Server) -> None:
     async with pair(mariadb, postgres) as found:
         await found.monolith.execute("UPDATE stock SET qty = qty + 1 WHERE shelf = 3")

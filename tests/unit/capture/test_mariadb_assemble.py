@@ -217,11 +217,20 @@ def state(**changes: Any) -> State:
 def test_a_flow_goes_on_only_where_it_was() -> None:
     here = Place("uid", "log.000003", 10, "0-1-1")
     check_place(state(), here, ["shop.item"])
+    check_place(state(), here._replace(gtid="2-7-1,0-3-5"), ["shop.item"])
     assert State.from_dict(state().as_dict()) == state()
     for found, place, tables, code in (
         (state(engine="native"), here, ["shop.item"], "engine_changed"),
         (state(), here._replace(server="another"), ["shop.item"], "source_replaced"),
         (state(), here._replace(offset=9), ["shop.item"], "source_rewound"),
+        # Restored, and started again: a later file, in which there is less.
+        (
+            state(gtid="0-1-9,1-1-3"),
+            here._replace(file="log.000009", gtid="0-1-8,1-1-3"),
+            ["shop.item"],
+            "source_rewound",
+        ),
+        (state(gtid="0-1-9,1-1-3"), here._replace(file="log.000009", gtid="0-1-9"), ["shop.item"], "source_rewound"),
         (state(), here, ["shop.item", "shop.more"], "tables_changed"),
     ):
         with pytest.raises(FigError) as raised:

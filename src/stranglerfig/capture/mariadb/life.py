@@ -38,11 +38,13 @@ def check_place(state: State, here: Place, tables: Sequence[str]) -> None:
             found=here.server,
             known=state.system,
         )
-    if here.number < state.acknowledged:
+    # A new file begins with every start of the server: a state from before may end at a later place. Its GTIDs tell.
+    if here.number < state.acknowledged or not binlog.includes(here.gtid, state.gtid):
         raise FigError(
             "source_rewound",
-            f"the source's binary log ends at {lsn_text(here.number)}, before {lsn_text(state.acknowledged)}, which was"
-            " captured: it was reset, or restored from an older state",
+            f"the source's binary log ends at {lsn_text(here.number)} ({here.gtid or 'no GTID'}), before"
+            f" {lsn_text(state.acknowledged)} ({state.gtid or 'no GTID'}), which was captured: it was reset, or"
+            " restored from an older state",
             AGAIN,
             found=lsn_text(here.number),
             known=lsn_text(state.acknowledged),

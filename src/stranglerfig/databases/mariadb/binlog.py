@@ -49,6 +49,20 @@ def behind(files: Sequence[tuple[str, int]], found: int) -> int | None:
     return sum(size for at, size in named.items() if at >= own) - offset
 
 
+def includes(here: str, there: str) -> bool:
+    """Whether a place (a GTID for each domain) has all that another has.
+
+    >>> includes("0-1-42,1-1-7", "0-2-41"), includes("0-1-42", "0-1-43"), includes("", "0-1-1")
+    (True, False, False)
+    """
+    newest = {domain: int(rest.rpartition("-")[2]) for domain, _, rest in _parted(here)}
+    return all(newest.get(domain, -1) >= int(rest.rpartition("-")[2]) for domain, _, rest in _parted(there))
+
+
+def _parted(gtids: str) -> list[tuple[str, str, str]]:
+    return [one.partition("-") for one in gtids.split(",") if one]
+
+
 async def where(conn: Connection) -> Place:
     """Where the server's log ends now. (It must have one.)"""
     row = await conn.one("SHOW MASTER STATUS")

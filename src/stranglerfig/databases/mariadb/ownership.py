@@ -10,6 +10,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, LiteralString
 
 from stranglerfig.databases.mariadb import messages
@@ -62,11 +63,13 @@ async def install(
     """
     await messages.prepare(conn)
     await conn.execute(_sql.table)
+    await conn.execute(_sql.guarded)
     if await conn.value(_sql.guard_there) is None:
         await conn.execute(_sql.guard)  # it would be in the binary log again
     state: State = "owner" if owner else "standby"
     asked = {"context": context, "side": side, "state": state, "epoch": epoch, "enforcing": enforcing}
     await conn.execute(_sql.install, asked)
+    await conn.execute(_sql.install_guarded, asked)
     found = await read(conn, context)
     assert found is not None
     if found.side != side:
@@ -159,6 +162,7 @@ async def uninstall(conn: Connection, context: str, *, timeout: float = 30) -> N
         await patiently(conn, str(table), statement, deadline)
     if await read(conn, context) is not None:
         await conn.execute(_sql.forget, {"context": context})
+        await conn.execute(_sql.forget_guarded, {"context": context})
 
 
 async def read(conn: Connection, context: str) -> Ownership | None:
@@ -183,16 +187,17 @@ async def read(conn: Connection, context: str) -> Ownership | None:
 
 
 async def enforce(conn: Connection, context: str, enforcing: bool) -> None:
-    """Let the guards refuse (True), or let everybody write (False). Where they do so already nobody is waited for."""
+    """Let the guards refuse (True), or let everybody write (False). Nobody is waited for where that changes nothing."""
     found = await read(conn, context)
-    if found is not None and found.enforcing is enforcing:
+    if found is None or found.enforcing is enforcing:
         return
-    await _change(conn, context, _sql.enforce, {"enforcing": enforcing}, 2)
+    closes = () if found.state in ("owner", "intent") else ((_sql.close,) if enforcing else (_sql.open,))
+    await _change(conn, context, (*closes, _sql.enforce), {"enforcing": enforcing}, 2)
 
 
 async def intend(conn: Connection, context: str, *, epoch: int, lock_timeout: int = 2) -> Ownership:
     """L: ``owner → intent(epoch)``; ``epoch`` is above every one used before. Times are in whole seconds here."""
-    return await _transition(conn, context, _sql.intend, {"epoch": epoch}, lock_timeout)
+    return await _transition(conn, context, (_sql.intend,), {"epoch": epoch}, lock_timeout)
 
 
 async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_timeout: int) -> Ownership:
@@ -205,7 +210,8 @@ async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_
             ``ownership_changed``, ``ownership_unknown``.
     """
     try:
-        return await _transition(conn, context, _sql.fence, {"epoch": epoch, "nonce": nonce}, lock_timeout)
+        steps = (_sql.close, _sql.fence)
+        return await _transition(conn, context, steps, {"epoch": epoch, "nonce": nonce}, lock_timeout)
     except FigError as error:
         if error.code != "ownership_busy":
             raise
@@ -219,7 +225,7 @@ async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_
 
 async def cede(conn: Connection, context: str, *, epoch: int, nonce: str, lock_timeout: int = 2) -> Ownership:
     """L: ``fenced(epoch, nonce) → ceded(epoch)``, the one point of no return."""
-    return await _transition(conn, context, _sql.cede, {"epoch": epoch, "nonce": nonce}, lock_timeout)
+    return await _transition(conn, context, (_sql.cede,), {"epoch": epoch, "nonce": nonce}, lock_timeout)
 
 
 async def activate(
@@ -233,8 +239,8 @@ async def activate(
     params = {"epoch": epoch, "nonce": nonce, "direction": direction}
     try:
         async with conn.transaction():
-            # The row changes first: guards let writers in only once this has committed, message and all.
-            row = await _transition(conn, context, _sql.activate, params, lock_timeout)
+            # The rows change first: guards let writers in only once this has committed, message and all.
+            row = await _transition(conn, context, (_sql.open, _sql.activate), params, lock_timeout)
             body = {"context": context, "epoch": epoch, "nonce": nonce}
             await messages.emit(conn, "fig.activated", json.dumps(body))
     except FigError as error:
@@ -245,8 +251,15 @@ async def activate(
 
 
 async def abort(conn: Connection, context: str, *, epoch: int, lock_timeout: int = 2) -> Ownership:
-    """L: ``intent(epoch)`` or ``fenced(epoch) → owner``."""
-    return await _transition(conn, context, _sql.abort, {"epoch": epoch}, lock_timeout)
+    """L: ``intent(epoch)`` or ``fenced(epoch) → owner``. No writer is waited for where no fence stands."""
+    try:
+        return await _transition(conn, context, (_sql.abort,), {"epoch": epoch, "state": "intent"}, lock_timeout)
+    except FigError as error:
+        found = (error.context.get("found") or {}) if error.code == "ownership_changed" else {}
+        if (found.get("state"), found.get("epoch")) != ("fenced", epoch):
+            raise
+    steps = (_sql.open, _sql.abort)
+    return await _transition(conn, context, steps, {"epoch": epoch, "state": "fenced"}, lock_timeout)
 
 
 async def emit_fence_marker(conn: Connection, context: str, direction: str, *, epoch: int, nonce: str) -> None:
@@ -264,34 +277,55 @@ async def emit_fence_marker(conn: Connection, context: str, direction: str, *, e
 
 
 async def _transition(
-    conn: Connection, context: str, statement: LiteralString, params: dict[str, Any], lock_timeout: int
+    conn: Connection, context: str, steps: Sequence[LiteralString], params: dict[str, Any], lock_timeout: int
 ) -> Ownership:
-    changed = await _change(conn, context, statement, params, lock_timeout)
+    changed = await _change(conn, context, steps, params, lock_timeout)
     found = await read(conn, context)
     if not changed or found is None:
         raise _unequal(context, found)
     return found
 
 
+class _Unchanged(Exception):
+    """The compare-and-set met something else."""
+
+
 async def _change(
-    conn: Connection, context: str, statement: LiteralString, params: dict[str, Any], lock_timeout: int
+    conn: Connection, context: str, steps: Sequence[LiteralString], params: dict[str, Any], lock_timeout: int
 ) -> int:
-    """A compare-and-set; how many rows it changed. Outside a transaction it is one by itself, durable when it returns
-    (on a server that flushes at commit)."""
+    """A compare-and-set, the last of ``steps``; how many rows it changed, and where none, nothing is changed.
+
+    Outside a transaction it is one by itself, durable when it returns (on a server that flushes at commit).
+    """
     deadline = clock.monotonic() + lock_timeout
     while True:
         try:
             left = max(1, round(deadline - clock.monotonic()))
             await conn.execute(f"SET SESSION innodb_lock_wait_timeout = {left}")
-            return await conn.execute(statement, {"context": context} | params)
+            return await _together(conn, steps, {"context": context} | params)
         except FigError as error:
             # Writers waited behind us for the row, and others for rows of theirs: InnoDB ends who has changed the
-            # least, which is us. A transaction of more than this statement is over then.
+            # least, which is us. A transaction of more than these steps is over then.
             if not mysql.refused(error, _DEADLOCK) or conn.in_transaction or clock.monotonic() >= deadline:
                 if (said := _said(error, context, lock_timeout)) is None:
                     raise
                 raise said from error
         await asyncio.sleep(_PAUSE)
+
+
+async def _together(conn: Connection, steps: Sequence[LiteralString], asked: dict[str, Any]) -> int:
+    changed = 0
+    if conn.in_transaction:
+        for step in steps:
+            changed = await conn.execute(step, asked)
+        return changed
+    with suppress(_Unchanged):
+        async with conn.transaction():
+            for step in steps:
+                changed = await conn.execute(step, asked)
+            if not changed:
+                raise _Unchanged
+    return changed
 
 
 def _said(error: FigError, context: str, lock_timeout: int) -> FigError | None:

@@ -10,7 +10,7 @@ WHERE p.id = is_used_lock(%s) AND p.id <> connection_id() AND p.command = 'Sleep
 
 -- name: try_row
 -- Waits for nobody, so nobody waits behind it.
-SELECT 1 FROM fig.ownership WHERE context = %s FOR UPDATE NOWAIT
+SELECT 1 FROM fig.guarded WHERE context = %s FOR UPDATE NOWAIT
 
 -- name: old_writers
 -- A transaction's beginning is told in the server's own time zone.

@@ -24,11 +24,13 @@ BUSY: Final = (1205, 1213)
 # values, foreign keys, names, rights, what triggers refuse.
 _ABOUT_DATA: Final = frozenset(
     {
-        1048, 1052, 1054, 1062, 1064, 1136, 1142, 1143, 1146, 1169, 1216, 1217, 1264, 1265, 1292, 1293,
-        1364, 1365, 1366, 1367, 1406, 1411, 1416, 1423, 1424, 1441, 1442, 1451, 1452, 1525, 1557, 1586,
-        1644, 1690, 1761, 1762, 1906, 3140, 4025, 4078, 4161,
+        1048, 1052, 1054, 1062, 1064, 1118, 1136, 1142, 1143, 1146, 1169, 1216, 1217, 1264, 1265, 1292, 1293,
+        1364, 1365, 1366, 1367, 1406, 1411, 1416, 1423, 1424, 1441, 1442, 1451, 1452, 1525, 1526, 1557, 1586,
+        1644, 1690, 1748, 1761, 1762, 1906, 3140, 4025, 4078, 4161,
     }
 )  # fmt: skip
+# Of SQLSTATE: cardinality, values, constraints, views' conditions, and what triggers signal, whatever its number.
+_DATA_CLASSES: Final = frozenset(("21", "22", "23", "44", "45"))
 _NOT_DATA: Final = frozenset(
     (
         "overtaken",
@@ -46,7 +48,8 @@ def about_data(error: BaseException) -> bool:
     """Whether a row or a statement was refused, rather than the server being away or busy."""
     if isinstance(error, FigError):
         if error.code == "statement_refused":
-            return error.context.get("errno") in _ABOUT_DATA
+            state = str(error.context.get("sqlstate", ""))
+            return error.context.get("errno") in _ABOUT_DATA or state[:2] in _DATA_CLASSES
         return error.code not in _NOT_DATA
     return isinstance(error, NeedsOrder) or (isinstance(error, psycopg.Error) and is_about_data(error))
 
