@@ -121,7 +121,7 @@ def main() -> int:
         "--patience", type=float, default=20, metavar="S", help="seconds to wait for other programs to be quiet"
     )
     options = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     begun = time.perf_counter()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     # Below /tmp, which the account that runs PostgreSQL may pass.
