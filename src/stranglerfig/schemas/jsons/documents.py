@@ -301,12 +301,13 @@ def plain(value: Any) -> str:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values are equal JSON, without writing them out."""
+    return bool(one == other) and _alike(one, other)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether nothing in two values that are equal to Python is true here and 1 there."""
     if isinstance(one, dict):
-        return (
-            isinstance(other, dict)
-            and one.keys() == other.keys()
-            and all(same(value, other[key]) for key, value in one.items())
-        )
+        return all(type(value) is str or _alike(value, other[key]) for key, value in one.items())
     if isinstance(one, list):
-        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+        return all(map(_alike, one, other))
+    return isinstance(one, bool) == isinstance(other, bool)

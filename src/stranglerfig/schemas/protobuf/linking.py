@@ -193,11 +193,11 @@ def _check_number(part: Field, message: Message, where: str) -> None:
         _refuse(part.line, where, f"the number {number} is not within 1 to {MAX_NUMBER}")
     if 19000 <= number <= 19999:
         _refuse(part.line, where, f"the number {number} is one of Protobuf's own (19000 to 19999)")
-    if any(low <= number <= high for low, high in message.reserved):
+    if message.reserved and any(low <= number <= high for low, high in message.reserved):
         _refuse(part.line, where, f"the number {number} is reserved")
     if part.name in message.reserved_names:
         _refuse(part.line, where, f"the name '{part.name}' is reserved")
-    if any(low <= number <= high for low, high in message.extensions):
+    if message.extensions and any(low <= number <= high for low, high in message.extensions):
         _refuse(part.line, where, f"the number {number} is for extensions")
 
 

@@ -63,8 +63,9 @@ class Rules:
             if number not in written:
                 yield from self._only_read(part, theirs, f"{path}.{part.name}")
         for number, part in written.items():
-            if number in read:
-                yield from self._field(read[number], part, f"{path}.{part.name}")
+            if (mine := read.get(number)) is not None:
+                if mine.kind != "scalar" or (mine.type, mine.kind, mine.label) != (part.type, part.kind, part.label):
+                    yield from self._field(mine, part, f"{path}.{part.name}")
             else:
                 yield from self._only_written(part, ours, f"{path}.{part.name}")
         yield from self._oneofs(ours, written, path)

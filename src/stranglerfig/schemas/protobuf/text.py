@@ -14,7 +14,7 @@ from stranglerfig.schemas.protobuf.model import MAX_NUMBER, EnumType, Field, Fil
 from stranglerfig.schemas.terms import Format, invalid
 
 _TOKEN = re.compile(
-    r"""(?:[\s\ufeff]+|//[^\n]*|/\*.*?\*/)*
+    r"""[\s\ufeff]*(?:(?://[^\n]*|/\*.*?\*/)[\s\ufeff]*)*
     (?:(?P<word>\.?[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)
     |(?P<mark>[{}\[\]()<>;,=:+\-/]|\.(?!\d))
     |(?P<number>0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?f?)
@@ -47,13 +47,13 @@ class _Reader:
     def _scan(self, text: str) -> None:
         self._newlines = [found.start() for found in re.finditer("\n", text)]
         for found in _TOKEN.finditer(text):
-            kind = found.lastgroup
-            if kind is None:
+            kind, group = found.lastgroup, found.lastindex
+            if kind is None or group is None:
                 break
-            at = found.start(kind)
+            at = found.start(group)
             if kind == "other":
-                self._refuse(f"'{found[kind]}' does not belong here", self._line(at))
-            self._tokens.append((kind, found[kind], at))
+                self._refuse(f"'{found[group]}' does not belong here", self._line(at))
+            self._tokens.append((kind, found[group], at))
         # Three of them, because the parser looks up to two tokens ahead.
         self._tokens += [("end", "the end of the text", len(text))] * 3
 
@@ -82,8 +82,10 @@ class _Reader:
         return False
 
     def _want(self, word: str) -> None:
-        if not self._take(word):
-            self._refuse(f"'{word}' is expected, not {self._peek()}")
+        kind, found, _ = self._tokens[self._at]
+        if found != word or kind not in ("mark", "word"):
+            self._refuse(f"'{word}' is expected, not {found}")
+        self._at += 1
 
     def file(self) -> File:
         file = File()
