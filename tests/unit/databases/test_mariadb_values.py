@@ -31,9 +31,10 @@ LABELS = "enum('a','b-c','it''s','1')"
         (column("datetime"), "2024-02-29 01:02:03.5", "2024-02-29 01:02:03.5"),
         (column("timestamp"), "2024-02-29 01:02:03+00", "2024-02-29 01:02:03"),
         (column("time"), "838:59:59", "838:59:59"),
-        (column("time"), "-00:00:00.5", "-00:00:00.5"),
+        (column("time", fraction=1), "-00:00:00.5", "-00:00:00.5"),
+        (column("time"), "00:00:01.000", "00:00:01"),
         (column("time"), "1 day 02:00:00", "26:00:00"),
-        (column("time"), "-2 days +01:00:00.25", "-46:59:59.75"),
+        (column("time", fraction=3), "-2 days +01:00:00.25", "-46:59:59.75"),
         (column("time"), "3 days", "72:00:00"),
         (column("year"), "0", 0),
         (column("year"), "2024", 2024),
@@ -42,6 +43,8 @@ LABELS = "enum('a','b-c','it''s','1')"
         (column("enum", LABELS), "1", "1"),
         (column("set", "set('x','y')"), "x,y", "x,y"),
         (column("set", "set('x','y')"), "", ""),
+        (column("char", length=4), " a", " a"),
+        (column("binary", length=2), "\\x00ff", b"\x00\xff"),
     ],
 )
 def test_a_text_becomes_a_parameter(native: Native, text: str, param: values.Param) -> None:
@@ -65,6 +68,11 @@ def test_a_text_becomes_a_parameter(native: Native, text: str, param: values.Par
         (column("enum", LABELS), "2"),
         (column("enum", LABELS), ""),
         (column("set", "set('x','y')"), "x,3"),
+        (column("set", "set('x','y')"), "y,x"),
+        (column("set", "set('x','y')"), "x,x"),
+        (column("char", length=4), "a "),
+        (column("binary", length=2), "\\x00"),
+        (column("time", fraction=3), "00:00:00.1234"),
     ],
 )
 def test_what_the_server_would_take_for_another_value_is_refused(native: Native, text: str) -> None:

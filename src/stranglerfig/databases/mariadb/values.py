@@ -1,7 +1,8 @@
 """PostgreSQL's texts made what MariaDB takes for a column: the way back of :func:`~.types.reader`. Pure.
 
 A value that the server would take for another one is refused here: strict mode refuses what is too long or out of
-range, but a number for an ``enum`` is the place of a label to it, and ``5`` for a ``year`` is 2005.
+range, but a number for an ``enum`` is the place of a label to it, ``5`` for a ``year`` is 2005, a ``char`` loses the
+spaces at its end, and a ``time`` the digits that it has no room for. A row under such a key would not be found again.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def writer(column: Native) -> Writer:
         return _time(column)
     if kind == "bit":
         return lambda text: int(text, 2)
+    if kind == "binary":
+        return _filled(column)
+    if kind == "char":
+        return _unpadded(column)
     if postgres_type(column) == "bytea":
         return lambda text: bytes.fromhex(text.removeprefix("\\x"))
     return str
@@ -91,8 +96,27 @@ def _dated(column: Native) -> Writer:
     return write
 
 
+def _unpadded(column: Native) -> Writer:
+    def write(text: str) -> Param:
+        if text.endswith(" "):
+            raise _refused(column, text, "a char has no spaces at its end")
+        return text
+
+    return write
+
+
+def _filled(column: Native) -> Writer:
+    def write(text: str) -> Param:
+        found = bytes.fromhex(text.removeprefix("\\x"))
+        if len(found) != column.length:
+            raise _refused(column, text, f"it always has {column.length} bytes")
+        return found
+
+    return write
+
+
 def _labelled(column: Native) -> Writer:
-    labels = {found.replace("''", "'") for found in _LABEL.findall(column.full)}
+    labels = dict.fromkeys(found.replace("''", "'") for found in _LABEL.findall(column.full))
 
     def write(text: str) -> Param:
         members = text.split(",") if column.type == "set" and text else [text]
@@ -100,6 +124,8 @@ def _labelled(column: Native) -> Writer:
             return text
         if unknown := [member for member in members if member not in labels]:
             raise _refused(column, text, f"'{unknown[0]}' is none of its labels")
+        if column.type == "set" and members != [label for label in labels if label in members]:
+            raise _refused(column, text, "a set has each member once, in the order of its labels")
         return text
 
     return write
@@ -125,6 +151,8 @@ def _time(column: Native) -> Writer:
             seconds += Decimal(f"0{found['rest']}") if found["rest"] else 0
             seconds = -seconds if found["sign"] == "-" else seconds
         seconds += int(found["days"] or 0) * 86_400
+        if (digits := len((found["rest"] or "").lstrip(".").rstrip("0"))) > (column.fraction or 0):
+            raise _refused(column, text, f"it has {column.fraction or 0} digits behind the second, not {digits}")
         whole, rest = divmod(abs(seconds), 1)
         minutes, second = divmod(int(whole), 60)
         hour, minute = divmod(minutes, 60)
