@@ -303,16 +303,8 @@ class Target:
         except Culprit as culprit:
             await self._roll_back()
             if before := applied.before(units, culprit.placed.at):
-                await self._apply_before(before)
+                await self._commit_carefully(before)
             await self._stop(culprit)
-        except BaseException:
-            await self._roll_back()
-            raise
-
-    async def _apply_before(self, units: Sequence[Unit]) -> None:
-        """Apply what came before a change that is refused; rolled back where a writer is met (:data:`both.BUSY`)."""
-        try:
-            await self._transaction(units, careful=True)
         except BaseException:
             await self._roll_back()
             raise

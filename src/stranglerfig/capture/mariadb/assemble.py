@@ -18,7 +18,7 @@ from stranglerfig.capture.assembling import Assembling, OpenTransaction, Raw, br
 from stranglerfig.capture.decode import WHOLE
 from stranglerfig.capture.mariadb.values import Reader, reader
 from stranglerfig.changes.model import Change, Column, Direction, Relation, Row, SourcePosition
-from stranglerfig.databases.mariadb.binlog import number
+from stranglerfig.databases.mariadb.binlog import domain_of, domains, number, sequence
 from stranglerfig.databases.mariadb.messages import APPLIED, MESSAGES
 from stranglerfig.databases.mariadb.types import Native
 
@@ -85,7 +85,7 @@ class Assembler(Assembling):
         self._shapes: Shapes = {}
         self._tables: dict[tuple[str, tuple[str, ...]], _Table] = {}
         self._open: _Open | None = None
-        self._gtids = {one.partition("-")[0]: one for one in gtid.split(",") if one}
+        self._gtids = domains(gtid)
         self._newest = 0
 
     @property
@@ -122,7 +122,7 @@ class Assembler(Assembling):
         # DDL begins, and never ends; so does TRUNCATE, whose one change has come out.
         if self._open is not None and self._open.order and not self._open.truncated:
             raise broken("one begins inside another")
-        self._open = _Open(int(gtid.rpartition("-")[2]), gtid=gtid)
+        self._open = _Open(sequence(gtid), gtid=gtid)
 
     def _end(self, gtid: str, count: int) -> None:
         current = self._open
@@ -135,7 +135,7 @@ class Assembler(Assembling):
     def _finish(self, current: _Open) -> None:
         if current.items:
             self._cut(current, end=True)
-        self._gtids[current.gtid.partition("-")[0]] = current.gtid
+        self._gtids[domain_of(current.gtid)] = current.gtid
         self.acknowledge = max(self.acknowledge, current.lsn)
         self._open = None
 

@@ -55,12 +55,27 @@ def includes(here: str, there: str) -> bool:
     >>> includes("0-1-42,1-1-7", "0-2-41"), includes("0-1-42", "0-1-43"), includes("", "0-1-1")
     (True, False, False)
     """
-    newest = {domain: int(rest.rpartition("-")[2]) for domain, _, rest in _parted(here)}
-    return all(newest.get(domain, -1) >= int(rest.rpartition("-")[2]) for domain, _, rest in _parted(there))
+    newest = {domain: sequence(gtid) for domain, gtid in domains(here).items()}
+    return all(newest.get(domain, -1) >= sequence(gtid) for domain, gtid in domains(there).items())
 
 
-def _parted(gtids: str) -> list[tuple[str, str, str]]:
-    return [one.partition("-") for one in gtids.split(",") if one]
+def domains(gtids: str) -> dict[str, str]:
+    """The GTID of each domain.
+
+    >>> domains("0-1-42,1-1-7")
+    {'0': '0-1-42', '1': '1-1-7'}
+    """
+    return {domain_of(gtid): gtid for gtid in gtids.split(",") if gtid}
+
+
+def domain_of(gtid: str) -> str:
+    """The domain of a GTID, its first number."""
+    return gtid.partition("-")[0]
+
+
+def sequence(gtid: str) -> int:
+    """The number of a GTID's transaction in its domain, its last one."""
+    return int(gtid.rpartition("-")[2])
 
 
 async def where(conn: Connection) -> Place:

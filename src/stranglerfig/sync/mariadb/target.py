@@ -212,7 +212,7 @@ class MariaDBTarget:
         except Culprit as culprit:
             await self._roll_back()
             if before := applied.before(units, culprit.placed.at):
-                await self._transaction(before, careful=True)
+                await self._commit_carefully(before)
             await self._stop(culprit)
         except BaseException:
             await self._roll_back()
