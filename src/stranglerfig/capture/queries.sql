@@ -121,6 +121,33 @@ SELECT s.active_pid, coalesce(r.backend_start::text, '')
 FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
 WHERE s.slot_name = %s
 
+-- name: described_by
+-- The catalogue's rows that say what `shapes` says of tables: of classes, types and namespaces.
+WITH RECURSIVE types AS (
+    SELECT atttypid AS oid FROM pg_attribute
+    WHERE attrelid = ANY (%(tables)s::regclass[]) AND attnum > 0 AND NOT attisdropped
+    UNION
+    SELECT made_of.oid FROM types JOIN pg_type t USING (oid),
+         LATERAL (VALUES (t.typbasetype), (t.typelem)) AS made_of (oid)
+    WHERE made_of.oid <> 0
+)
+SELECT %(tables)s::regclass[]::oid[],
+       ARRAY (SELECT oid FROM types ORDER BY oid),
+       ARRAY (SELECT relnamespace FROM pg_class WHERE oid = ANY (%(tables)s::regclass[])
+              UNION SELECT typnamespace FROM types JOIN pg_type USING (oid) ORDER BY 1)
+
+-- name: stamp
+-- Who reads a slot, and the versions of the rows named by `described_by`: each change brings a transaction's number that
+-- was not among them, or leaves fewer of them.
+SELECT s.active_pid, coalesce(r.backend_start::text, ''), (SELECT string_agg(version::text, ',') FROM (
+    SELECT xmin FROM pg_class WHERE oid = ANY (%(classes)s::oid[])
+    UNION ALL SELECT xmin FROM pg_attribute WHERE attrelid = ANY (%(classes)s::oid[]) AND attnum > 0
+    UNION ALL SELECT xmin FROM pg_index WHERE indrelid = ANY (%(classes)s::oid[])
+    UNION ALL SELECT xmin FROM pg_type WHERE oid = ANY (%(types)s::oid[])
+    UNION ALL SELECT xmin FROM pg_namespace WHERE oid = ANY (%(namespaces)s::oid[])) AS rows (version))
+FROM (SELECT) AS one LEFT JOIN pg_replication_slots s ON s.slot_name = %(slot)s
+LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+
 -- name: claim
 -- One relay per flow: held until the session ends.
 SELECT pg_try_advisory_lock(hashtextextended('fig.relay.' || %s, 0))

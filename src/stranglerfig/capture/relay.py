@@ -8,8 +8,9 @@ before anything it sent is relayed: the slot has another reader. Then this life 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from stranglerfig.capture import debezium, model, slot
 from stranglerfig.capture.assemble import Assembler, shapes_of
@@ -95,6 +96,9 @@ class Relay(Relaying[postgres.Connection, Assembler]):
         self._confirmed = 0
         self._unread = 0
         """How often in a row somebody else, or nobody, read the slot."""
+        self._described_by = slot.DescribedBy([], [], [])
+        self._versions: str | None = None
+        """Of the rows that described the tables when their shapes were learnt."""
 
     async def run(self) -> None:
         """Relay until cancelled.
@@ -183,15 +187,14 @@ class Relay(Relaying[postgres.Connection, Assembler]):
         Returns:
             Whether the slot is still read by whom we had begin: then all that came since is whole.
         """
-        reading = await slot.reading(conn, self._slot)
-        shapes: dict[str, list[Shape]] = {}
-        whole = set()
-        for table, shape, full in shapes_of(await slot.shapes(conn, self._life.job.published)):
-            shapes.setdefault(table, []).append(shape)
-            if full:
-                whole.add(table)
-        self._assembler.learn({table: tuple(found) for table, found in shapes.items()}, whole)
-        return reading == self._reading
+        found = await slot.stamp(conn, self._slot, self._described_by)
+        while found.versions is None or found.versions != self._versions:
+            self._described_by = rows = await slot.described_by(conn, self._life.job.published)
+            found = await slot.stamp(conn, self._slot, rows)
+            self._assembler.learn(*_described(await slot.shapes(conn, self._life.job.published)))
+            if await slot.described_by(conn, self._life.job.published) == rows:
+                self._versions = found.versions
+        return found.reading == self._reading
 
     def _interrupted(self) -> FigError:
         return FigError(
@@ -254,3 +257,14 @@ class Relay(Relaying[postgres.Connection, Assembler]):
         if (durable, offset) == (self._kept.state.acknowledged, self._kept.state.raw):
             return
         await self._kept.become(lambda state: replace(state.acknowledging(durable, shapes), raw=offset))
+
+
+def _described(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[str, tuple[Shape, ...]], set[str]]:
+    """Shapes by table, and the tables with REPLICA IDENTITY FULL."""
+    shapes: dict[str, tuple[Shape, ...]] = {}
+    whole = set()
+    for table, shape, full in shapes_of(rows):
+        shapes[table] = (*shapes.get(table, ()), shape)
+        if full:
+            whole.add(table)
+    return shapes, whole

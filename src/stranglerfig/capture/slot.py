@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql as statements
@@ -91,6 +91,35 @@ async def claim(conn: postgres.Connection, name: str) -> bool:
 async def shapes(conn: postgres.Connection, tables: Sequence[str]) -> list[tuple[Any, ...]]:
     """The columns of ``tables`` as the query ``shapes`` lists them."""
     return await postgres.fetch(conn, _queries.shapes, {"tables": list(tables)})
+
+
+class DescribedBy(NamedTuple):
+    """Object ids of the catalogue's rows that describe tables."""
+
+    classes: list[int]
+    types: list[int]
+    namespaces: list[int]
+
+
+class Stamp(NamedTuple):
+    """Who reads a slot (:func:`reading`), and which versions of the rows that describe its tables there are."""
+
+    reading: tuple[int, str] | None
+    versions: str | None
+
+
+async def described_by(conn: postgres.Connection, tables: Sequence[str]) -> DescribedBy:
+    """The rows that say what :func:`shapes` says of ``tables``."""
+    row = await postgres.one(conn, _queries.described_by, {"tables": list(tables)})
+    assert row is not None
+    return DescribedBy(*row)
+
+
+async def stamp(conn: postgres.Connection, name: str, rows: DescribedBy) -> Stamp:
+    """The slot's reader and the versions of ``rows``: while they are equal, so are the shapes."""
+    row = await postgres.one(conn, _queries.stamp, {"slot": name, **rows._asdict()})
+    assert row is not None
+    return Stamp(None if row[0] is None else (row[0], row[1]), row[2])
 
 
 async def foreign_origins(conn: postgres.Connection) -> list[str]:

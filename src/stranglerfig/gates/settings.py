@@ -140,7 +140,7 @@ class SyncGate(Gate):
 
     cdc_latency: LatencyShare = Field(
         default=LatencyShare(below="1s", samples=2_000),  # type: ignore[arg-type]
-        description="From commit in the monolith to commit in the service.",
+        description="From commit in the monolith to commit in the service, once caught up with the copy.",
     )
     row_equality: Fact = Field(
         default_factory=Fact, description="The whole-table comparison at a marker finds both equal."

@@ -182,7 +182,7 @@ async def _reading(
 
 
 async def _follow(job: SyncJob, log: EventLog, target: Target, progress: Progress) -> None:
-    progress.applied, progress.target = target.applied, target
+    progress.begin(target)
     batch = _Batch(target, progress)
     assembler = frames.Assembler()
     try:

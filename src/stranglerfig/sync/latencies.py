@@ -1,4 +1,4 @@
-"""Latencies counted, in bounded memory. Pure."""
+"""Latencies counted, in bounded memory, from when on they say something. Pure."""
 
 from __future__ import annotations
 
@@ -85,3 +85,49 @@ class Window:
             if at > second - self.seconds:
                 total.merge(part)
         return total
+
+
+CAUGHT_UP = 1.0
+"""Seconds behind which a stream counts as caught up."""
+STANDSTILL = 60.0
+"""Seconds without coming nearer after which a stream is judged as late as it is."""
+
+
+@dataclass(slots=True)
+class Since:
+    """From when on latencies count.
+
+    What was written while the copy was made arrives late by its nature, and so does what was written until the stream
+    has caught up with it for the first time; neither says anything about the stream. It has the time that this takes,
+    as long as it comes nearer: one that stands still, or falls behind, is late, and so is all that comes after.
+
+    Times are seconds since 1970.
+    """
+
+    copied: float = 0.0
+    counts: float = 0.0
+    _nearest: float = math.inf
+    _nearer_at: float = 0.0
+
+    def begin(self, copied: float | None, applied: float | None) -> None:
+        """Take up a stream whose copy ended at ``copied`` and that is in up to ``applied``.
+
+        Whatever was in after the copy's time was left by a stream that is through with it: that it was down counts.
+        """
+        if copied is not None and copied != self.copied and applied is not None and applied > copied:
+            self.copied = self.counts = copied
+
+    def see(self, copied: float | None, newest: float, now: float) -> float:
+        """At ``now`` something committed at ``newest`` is in; commits after what is returned count."""
+        if copied is None or self.counts >= copied:
+            return self.counts
+        if self.copied != copied:
+            self.copied, self._nearest, self._nearer_at = copied, math.inf, now
+        late = now - newest
+        if newest > copied and late < CAUGHT_UP:
+            self.counts = max(copied, now - CAUGHT_UP)
+        elif late <= self._nearest - CAUGHT_UP:
+            self._nearest, self._nearer_at = late, now
+        elif now - self._nearer_at > STANDSTILL:
+            self.counts = max(copied, self._nearer_at + STANDSTILL)
+        return now if self.counts < copied else self.counts

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from stranglerfig.changes.model import Transaction, lsn_text
@@ -14,14 +15,10 @@ from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync.applied import Applied, Unit
 from stranglerfig.sync.ends import Target
-from stranglerfig.sync.latencies import Histogram, Window
+from stranglerfig.sync.latencies import Histogram, Since, Window
 from stranglerfig.sync.target import SyncJob
 from stranglerfig.telemetry import traces
 
-CATCHING_UP = 60.0
-"""Seconds after a copy within which the stream may catch up with what was written meanwhile."""
-CAUGHT_UP = 1.0
-"""Seconds behind which a stream counts as caught up."""
 _WIDEST = 2**53 - 1
 
 
@@ -41,22 +38,29 @@ class Progress:
     conflicts: int = 0
     target: Target | None = None
     waits_for: list[dict[str, Any]] = field(default_factory=list)
-    live: float = 0.0
+    since: Since = field(default_factory=Since)
     latencies: Histogram = field(default_factory=Histogram)
     window: Window = field(default_factory=Window)
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
+
+    def begin(self, target: Target) -> None:
+        """Take up ``target`` where it stands."""
+        self.target, self.applied = target, target.applied
+        at = self.applied.source_committed_at
+        self.since.begin(_epoch(self.applied.snapshot_ended_at), None if at is None else at / 1e6)
 
     def committed(self, units: Sequence[Unit], applied: Applied, rows: int) -> None:
         """Count what one commit brought."""
         self.applied = applied
         now = clock.epoch()
         here = Histogram()
-        live = self._live_from(units, now) * 1e6
+        newest = max((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
+        counts = self.since.see(_epoch(applied.snapshot_ended_at), newest, now) * 1e6
         for unit in units:
             item = unit.item
             if isinstance(item, Transaction) and item.end:
                 self.transactions += 1
-                if item.committed_at > live:
+                if item.committed_at > counts:
                     here.add(max(0.0, now * 1000 - item.committed_at / 1000))
                 if item.trace is not None:
                     name = f"apply {self.job.context} {self.job.direction}"
@@ -65,26 +69,6 @@ class Progress:
             self.latencies.merge(here)
             self.window.merge(int(now), here)
         self.rows += rows
-
-    def _live_from(self, units: Sequence[Unit], now: float) -> float:
-        """From when on latencies count, in seconds since 1970.
-
-        What was written while the copy was made arrives late by its nature, and so does what was written until the
-        stream has caught up with it for the first time; neither says anything about the stream. It has a minute.
-        """
-        ended = self.applied.snapshot_ended_at
-        if ended is None:
-            return self.live
-        copied = ended.timestamp()
-        if self.live < copied:
-            newest = max((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
-            if now - copied > CATCHING_UP:
-                self.live = copied + CATCHING_UP
-            elif newest > copied and now - newest < CAUGHT_UP:
-                self.live = max(copied, now - CAUGHT_UP)
-            else:
-                return now
-        return self.live
 
     @property
     def behind(self) -> int:
@@ -130,3 +114,7 @@ class Progress:
             "waits_for": self.waits_for,
             "last_source_committed_at": committed / 1e6 if committed is not None else None,
         }
+
+
+def _epoch(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

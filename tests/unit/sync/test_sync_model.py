@@ -22,7 +22,7 @@ from stranglerfig.changes.model import (
 )
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync import statements
-from stranglerfig.sync.latencies import BOUNDS, Histogram, Window
+from stranglerfig.sync.latencies import BOUNDS, STANDSTILL, Histogram, Since, Window
 from stranglerfig.sync.model import (
     NeedsOrder,
     Rows,
@@ -213,3 +213,54 @@ def test_which_part_of_a_transaction_comes_next() -> None:
     assert follows(Transaction(10, 1, 5, 5, (change,)), begun)
     assert not follows(Transaction(10, 1, 5, 6, (change,)), begun)
     assert not follows(Transaction(20, 1, 5, 5, (change,)), begun)
+
+
+# -- from when on latencies count
+
+
+def test_what_was_written_during_the_copy_counts_once_it_is_caught_up_with() -> None:
+    """However long it takes, as long as it comes nearer: a commit before that is late by its nature."""
+    since, copied = Since(), 1_000.0
+    since.begin(None, None)
+    assert since.see(None, 0.0, 900.0) == 0.0, "without a copy all counts"
+    for waited in range(0, 300, 10):
+        now = copied + 20 + waited
+        late = 200 - waited / 2
+        assert since.see(copied, now - late, now) == now, "still catching up: nothing counts"
+    now = copied + 500
+    assert since.see(copied, now - 0.5, now) == now - 1, "caught up: what was committed from here on counts"
+    assert since.see(copied, now - 400, now + 30) == now - 1, "for good"
+
+
+@pytest.mark.parametrize("grows", [0.0, 0.5])
+def test_a_stream_that_comes_no_nearer_is_late(grows: float) -> None:
+    since, copied = Since(), 1_000.0
+    for waited in range(int(STANDSTILL) + 1):
+        now = copied + waited
+        assert since.see(copied, now - 30 - grows * waited, now) == now
+    now = copied + STANDSTILL + 1
+    assert since.see(copied, now - 30 - grows, now) == copied + STANDSTILL
+
+
+def test_an_idle_source_is_caught_up_with_only_by_what_came_after_the_copy() -> None:
+    since, copied = Since(), 1_000.0
+    assert since.see(copied, copied - 0.1, copied + 0.2) == copied + 0.2
+    assert since.see(copied, copied + 5.0, copied + 5.1) == copied + 4.1
+
+
+def test_who_was_down_after_it_had_caught_up_is_late() -> None:
+    since, copied = Since(), 1_000.0
+    since.begin(copied, copied - 5)
+    assert since.see(copied, copied + 10, copied + 100) == copied + 100, "killed while it caught up: it may"
+    again = Since()
+    again.begin(copied, copied + 50)
+    assert again.see(copied, copied + 60, copied + 600) == copied
+    again.begin(copied, copied + 70)
+    assert again.see(copied, copied + 70, copied + 600) == copied, "a session taken up anew changes nothing"
+
+
+def test_a_copy_anew_is_caught_up_with_anew() -> None:
+    since = Since()
+    assert since.see(1_000.0, 1_004.5, 1_005.0) == 1_004.0
+    assert since.see(2_000.0, 2_001.0, 2_030.0) == 2_030.0
+    assert since.see(2_000.0, 2_039.5, 2_040.0) == 2_039.0
