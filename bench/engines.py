@@ -179,7 +179,7 @@ class Debezium(Engine):
 def compared(context: Context) -> list[Result]:
     """``capture_p50``, ``_p99``, ``_rate``, ``_cpu``, ``_memory``: beside Debezium, tuned and as it comes."""
     with context.servers("source") as (source,), context.folder("kafka") as folder:
-        kafka = Kafka(folder / "kafka")
+        kafka = Kafka(folder / "kafka", java=())
         kafka.start()
         try:
             ours = _native(context, source.create_database("ours"), kafka, folder)
@@ -221,7 +221,7 @@ def _native(context: Context, source: str, kafka: Kafka, folder: Path) -> Seen:
 
 
 def _debezium(context: Context, source: str, kafka: Kafka, folder: Path, name: str, settings: dict[str, str]) -> Seen:
-    worker = Worker(folder / name, kafka.servers, group=f"connect-{name}", plugin_discovery="service_load")
+    worker = Worker(folder / name, kafka.servers, group=f"connect-{name}", java=())
     worker.start()
     try:
         return _measured(context, Debezium(worker, name, source, settings), source, kafka, SLOT)

@@ -66,7 +66,7 @@ def postgres(context: Context) -> list[Result]:
 def kafka(context: Context) -> list[Result]:
     """``kafka_append`` and ``kafka_read``: the log on Kafka, beside ``confluent-kafka`` alone."""
     with context.folder("kafka") as folder:
-        server = Kafka(folder)
+        server = Kafka(folder, java=())
         server.start()
         try:
             spent = Spent({})

@@ -48,7 +48,7 @@ def postgres(context: Context) -> list[Result]:
 def kafka(context: Context) -> list[Result]:
     """``sync_kafka``: changes a second of one worker from Kafka; ``sync_kafka_workers``: those of two."""
     with context.folder("kafka") as folder:
-        server = Kafka(folder)
+        server = Kafka(folder, java=())
         server.start()
         try:
             one, two = _scaled(context, "sync_kafka_workers", server.url)

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from examples.servers import fetch
@@ -24,6 +25,8 @@ _JARS = [
     f"org.apache.kafka:connect-runtime:{KAFKA}",
     f"org.apache.kafka:connect-json:{KAFKA}",
 ]
+BRIEF = ("-XX:TieredStopAtLevel=1",)
+"""For Java that lives for minutes: what compiling all of it a second time costs, it never gets back."""
 _QUIET = """log4j.rootLogger=WARN, out
 log4j.appender.out=org.apache.log4j.ConsoleAppender
 log4j.appender.out.layout=org.apache.log4j.PatternLayout
@@ -40,14 +43,23 @@ class Kafka:
 
     Args:
         directory: where its data and its log are; kept over a restart.
+        java: options of the Java machine; none for one that is measured.
         settings: entries of ``server.properties`` beyond ours.
     """
 
-    def __init__(self, directory: Path, *, port: int = 0, memory: str = "512m", **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        memory: str = "512m",
+        java: Sequence[str] = BRIEF,
+        **settings: str,
+    ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self._controller = free_port()
-        self._memory = memory
+        self._java = [f"-Xmx{memory}", f"-Xms{memory}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *java]
         self._settings = settings
         self._child = Child("Kafka", directory / "kafka.log")
 
@@ -90,17 +102,18 @@ class Kafka:
         }
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self.directory / "log4j.properties").write_text(_QUIET)
-        java = ["java", f"-Dlog4j.configuration=file:{self.directory}/log4j.properties", "-cp", f"{jars}/*"]
+        program = [f"-Dlog4j.configuration=file:{self.directory}/log4j.properties", "-cp", f"{jars}/*"]
         if not (self.directory / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                ["java", *BRIEF, *program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode:
                 raise fetch.Missing(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
-        heap = [f"-Xmx{self._memory}", f"-Xms{self._memory}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
-        self._child.start([java[0], *heap, *java[1:], "kafka.Kafka", str(properties)], lambda: listens(self.port))
+        self._child.start(["java", *self._java, *program, "kafka.Kafka", str(properties)], lambda: listens(self.port))
 
     def stop(self) -> None:
         """Shut the broker down."""
@@ -116,16 +129,25 @@ class Connect:
 
     Args:
         servers: Kafka's ``bootstrap.servers``.
+        java: options of the Java machine; none for one that is measured.
         settings: entries of the worker's properties beyond ours.
     """
 
     def __init__(
-        self, directory: Path, servers: str, *, port: int = 0, group: str = "connect", **settings: str
+        self,
+        directory: Path,
+        servers: str,
+        *,
+        port: int = 0,
+        group: str = "connect",
+        java: Sequence[str] = BRIEF,
+        **settings: str,
     ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self._servers = servers
         self._group = group
+        self._java = ["-Xmx768m", *java]
         self._settings = settings
         self._child = Child("Kafka Connect", directory / "connect.log")
 
@@ -160,7 +182,7 @@ class Connect:
             "key.converter": "org.apache.kafka.connect.json.JsonConverter",
             "value.converter": "org.apache.kafka.connect.json.JsonConverter",
             "plugin.path": str(plugins),
-            "plugin.discovery": "hybrid_warn",
+            "plugin.discovery": "service_load",
             **topics,
             "status.storage.topic": f"{self._group}-status",
             "config.storage.replication.factor": "1",
@@ -179,7 +201,7 @@ class Connect:
         self._child.start(
             [
                 "java",
-                "-Xmx768m",
+                *self._java,
                 f"-Dlog4j.configuration=file:{self.directory}/log4j.properties",
                 "-cp",
                 f"{jars}/*",

@@ -73,7 +73,7 @@ def shop_on_mariadb(begin: Callable[[Callable[[], None]], None]) -> Iterator[Sho
         kafka = Kafka(root / "kafka")
         begin(kafka.start)
         stack.callback(kafka.stop)
-        worker = Connect(root / "connect", kafka.servers, plugin_discovery="service_load")
+        worker = Connect(root / "connect", kafka.servers)
         begin(worker.start)
         stack.callback(worker.stop)
         estate = EstateOnMariaDB(root, items=600, settings={"fsync": "off"}, connect=Cluster(worker.url, kafka.servers))

@@ -39,7 +39,7 @@ def running_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
             kafka = Kafka(directory / "kafka")
             kafka.start()
             stack.callback(kafka.stop)
-            connect = Connect(directory / "connect", kafka.servers, plugin_discovery="service_load")
+            connect = Connect(directory / "connect", kafka.servers)
             connect.start()
             stack.callback(connect.stop)
         except Missing as error:
