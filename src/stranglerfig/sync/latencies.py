@@ -88,7 +88,9 @@ class Window:
 
 
 CAUGHT_UP = 1.0
-"""Seconds behind which a stream counts as caught up."""
+"""Seconds behind which a stream counts as caught up …"""
+SETTLED = 10.0
+"""… when it was late and has stayed so for so long: one that has just caught up still swings."""
 STANDSTILL = 60.0
 """Seconds without coming nearer after which a stream is judged as late as it is."""
 
@@ -108,6 +110,8 @@ class Since:
     counts: float = 0.0
     _nearest: float = math.inf
     _nearer_at: float = 0.0
+    _near_since: float = math.inf
+    _settles: float = 0.0
 
     def begin(self, copied: float | None, applied: float | None) -> None:
         """Take up a stream whose copy ended at ``copied`` and that is in up to ``applied``.
@@ -117,14 +121,19 @@ class Since:
         if copied is not None and copied != self.copied and applied is not None and applied > copied:
             self.copied = self.counts = copied
 
-    def see(self, copied: float | None, newest: float, now: float) -> float:
-        """At ``now`` something committed at ``newest`` is in; commits after what is returned count."""
+    def see(self, copied: float | None, oldest: float, now: float) -> float:
+        """At ``now`` what was committed at ``oldest`` and later is in; commits after what is returned count."""
         if copied is None or self.counts >= copied:
             return self.counts
         if self.copied != copied:
             self.copied, self._nearest, self._nearer_at = copied, math.inf, now
-        late = now - newest
-        if newest > copied and late < CAUGHT_UP:
+            self._near_since, self._settles = math.inf, 0.0
+        late = now - oldest
+        if late >= CAUGHT_UP:
+            self._near_since, self._settles = math.inf, SETTLED
+        elif oldest > copied:
+            self._near_since = min(self._near_since, now)
+        if now - self._near_since >= self._settles:
             self.counts = max(copied, now - CAUGHT_UP)
         elif late <= self._nearest - CAUGHT_UP:
             self._nearest, self._nearer_at = late, now

@@ -54,8 +54,8 @@ class Progress:
         self.applied = applied
         now = clock.epoch()
         here = Histogram()
-        newest = max((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
-        counts = self.since.see(_epoch(applied.snapshot_ended_at), newest, now) * 1e6
+        oldest = min((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
+        counts = self.since.see(_epoch(applied.snapshot_ended_at), oldest, now) * 1e6
         for unit in units:
             item = unit.item
             if isinstance(item, Transaction) and item.end:

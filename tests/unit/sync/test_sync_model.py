@@ -217,50 +217,70 @@ def test_which_part_of_a_transaction_comes_next() -> None:
 
 # -- from when on latencies count
 
+COPIED = 1_000.0
+
 
 def test_what_was_written_during_the_copy_counts_once_it_is_caught_up_with() -> None:
     """However long it takes, as long as it comes nearer: a commit before that is late by its nature."""
-    since, copied = Since(), 1_000.0
+    since = Since()
     since.begin(None, None)
     assert since.see(None, 0.0, 900.0) == 0.0, "without a copy all counts"
     for waited in range(0, 300, 10):
-        now = copied + 20 + waited
+        now = COPIED + 20 + waited
         late = 200 - waited / 2
-        assert since.see(copied, now - late, now) == now, "still catching up: nothing counts"
-    now = copied + 500
-    assert since.see(copied, now - 0.5, now) == now - 1, "caught up: what was committed from here on counts"
-    assert since.see(copied, now - 400, now + 30) == now - 1, "for good"
+        assert since.see(COPIED, now - late, now) == now, "still catching up: nothing counts"
+    assert since.see(COPIED, 1_499.5, 1_500.0) == 1_500.0, "near, but for how long?"
+    assert since.see(COPIED, 1_503.0, 1_505.0) == 1_505.0, "it still swings"
+    assert since.see(COPIED, 1_505.9, 1_506.0) == 1_506.0
+    assert since.see(COPIED, 1_515.9, 1_516.0) == 1_515.0, "settled: what was committed from here on counts"
+    assert since.see(COPIED, 1_100.0, 1_600.0) == 1_515.0, "for good"
 
 
 @pytest.mark.parametrize("grows", [0.0, 0.5])
 def test_a_stream_that_comes_no_nearer_is_late(grows: float) -> None:
-    since, copied = Since(), 1_000.0
+    since = Since()
     for waited in range(int(STANDSTILL) + 1):
-        now = copied + waited
-        assert since.see(copied, now - 30 - grows * waited, now) == now
-    now = copied + STANDSTILL + 1
-    assert since.see(copied, now - 30 - grows, now) == copied + STANDSTILL
+        now = COPIED + waited
+        assert since.see(COPIED, now - 30 - grows * waited, now) == now
+    now = COPIED + STANDSTILL + 1
+    assert since.see(COPIED, now - 30 - grows, now) == COPIED + STANDSTILL
 
 
-def test_an_idle_source_is_caught_up_with_only_by_what_came_after_the_copy() -> None:
-    since, copied = Since(), 1_000.0
-    assert since.see(copied, copied - 0.1, copied + 0.2) == copied + 0.2
-    assert since.see(copied, copied + 5.0, copied + 5.1) == copied + 4.1
+def test_a_stream_that_never_settles_is_late() -> None:
+    since, began = Since(), COPIED + 100
+    seen = [since.see(COPIED, began + at - (2.0 if at % 9 == 0 else 0.1), began + at) for at in range(90)]
+    assert seen[:60] == [began + at for at in range(60)]
+    assert seen[-1] < began + STANDSTILL + 10
+
+
+def test_what_was_committed_before_the_copy_ended_tells_nothing() -> None:
+    since = Since()
+    assert since.see(COPIED, COPIED - 0.1, COPIED + 0.2) == COPIED + 0.2
+    assert since.see(COPIED, COPIED - 0.1, COPIED + 10.5) == COPIED + 10.5
+    assert since.see(COPIED, COPIED + 10.6, COPIED + 10.7) == COPIED + 10.7
+    assert since.see(COPIED, COPIED + 29.0, COPIED + 29.1) == COPIED + 28.1
+
+
+def test_a_stream_that_was_never_behind_counts_at_once() -> None:
+    since = Since()
+    assert since.see(COPIED, COPIED - 0.1, COPIED + 0.2) == COPIED + 0.2, "of the copy's time, and near"
+    assert since.see(COPIED, COPIED + 0.3, COPIED + 0.4) == COPIED
 
 
 def test_who_was_down_after_it_had_caught_up_is_late() -> None:
-    since, copied = Since(), 1_000.0
-    since.begin(copied, copied - 5)
-    assert since.see(copied, copied + 10, copied + 100) == copied + 100, "killed while it caught up: it may"
+    since = Since()
+    since.begin(COPIED, COPIED - 5)
+    assert since.see(COPIED, COPIED + 10, COPIED + 100) == COPIED + 100, "killed while it caught up: it may"
     again = Since()
-    again.begin(copied, copied + 50)
-    assert again.see(copied, copied + 60, copied + 600) == copied
-    again.begin(copied, copied + 70)
-    assert again.see(copied, copied + 70, copied + 600) == copied, "a session taken up anew changes nothing"
+    again.begin(COPIED, COPIED + 50)
+    assert again.see(COPIED, COPIED + 60, COPIED + 600) == COPIED
+    again.begin(COPIED, COPIED + 70)
+    assert again.see(COPIED, COPIED + 70, COPIED + 600) == COPIED, "a session taken up anew changes nothing"
 
 
 def test_a_copy_anew_is_caught_up_with_anew() -> None:
     since = Since()
-    assert since.see(1_000.0, 1_004.5, 1_005.0) == 1_004.0
+    assert since.see(COPIED, 1_019.9, 1_020.0) == 1_019.0
     assert since.see(2_000.0, 2_001.0, 2_030.0) == 2_030.0
-    assert since.see(2_000.0, 2_039.5, 2_040.0) == 2_039.0
+    since.see(2_000.0, 2_030.9, 2_031.0)
+    assert since.see(2_000.0, 2_041.9, 2_042.0) == 2_041.0
