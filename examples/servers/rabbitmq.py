@@ -24,17 +24,25 @@ class RabbitMQ:
     Args:
         directory: where its data, its log and its cookie are; kept over a restart.
         plugins: what is enabled from its first start on.
+        advanced: Erlang's terms, for what ``rabbitmq.conf`` cannot say.
         settings: entries of ``rabbitmq.conf`` beyond ours (with ``__`` for a dot).
     """
 
     def __init__(
-        self, directory: Path, *, port: int = 0, plugins: tuple[str, ...] = ("rabbitmq_stream",), **settings: str
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        plugins: tuple[str, ...] = ("rabbitmq_stream",),
+        advanced: str = "[].",
+        **settings: str,
     ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self.stream_port = free_port()
         self._metrics_port = free_port()
         self._plugins = plugins
+        self._advanced = advanced
         self._settings = settings
         self._epmd_port = free_port()
         self._distribution = free_port()
@@ -76,6 +84,7 @@ class RabbitMQ:
             **{name.replace("__", "."): value for name, value in self._settings.items()},
         }
         (data / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in conf.items()))
+        (data / "advanced.config").write_text(self._advanced)
         (data / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         if not self._epmd.alive():
             # Started by us and not by erl, whose epmd would outlive it.
@@ -92,6 +101,7 @@ class RabbitMQ:
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(data / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(data / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(data / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(data / "data"),
             "RABBITMQ_LOG_BASE": str(data / "log"),

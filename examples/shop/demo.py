@@ -628,7 +628,9 @@ def main() -> int:
     parser.add_argument(
         "--bidirectional", action="store_true", help="the monolith's orders never stop writing the inventory's tables"
     )
-    parser.add_argument("--rate", type=float, default=None, help="requests a second (240; quick: 160)")
+    parser.add_argument(
+        "--rate", type=float, default=None, help="requests a second (240; quick: 160; with Debezium two thirds of it)"
+    )
     parser.add_argument("--items", type=int, default=None, help="items in the catalogue (100,000; quick: 20,000)")
     parser.add_argument("--seed", type=int, default=1, help="what everything random follows from")
     parser.add_argument(
@@ -645,7 +647,8 @@ def main() -> int:
     parser.add_argument("--report", default="demo-report", help="folder of report.json and report.html")
     parser.add_argument("--keep", action="store_true", help="keep the data directory for a look afterwards")
     options = parser.parse_args()
-    options.rate = options.rate or (160 if options.quick else 240)
+    # Kafka, Connect and Debezium need as much of a small machine as all the rest.
+    options.rate = options.rate or (160 if options.quick else 240) * (2 / 3 if options.capture == "debezium" else 1)
     options.items = options.items or (20_000 if options.quick else 100_000)
     # Below /tmp, which the account that runs PostgreSQL may pass; a checkout below /root it may not.
     root = Path(tempfile.mkdtemp(prefix="stranglerfig-demo-"))
