@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from stranglerfig.capture.decode import Drifted, Outcome, Part
 from stranglerfig.capture.model import compare
 from stranglerfig.changes.model import TRACE, Change, Message, Relation, Row, SourcePosition, Transaction
 from stranglerfig.foundation.errors import FigError
 
+LIFE: Final = "fig.life"
+"""Header by which a record says in which of a flow's lives its connector was told to send it."""
 _LEAST = 40
 """Bytes that a change counts for at least."""
 

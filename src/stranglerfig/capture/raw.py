@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stranglerfig.capture.assemble import NEW_KEY
-from stranglerfig.capture.assembling import Raw
+from stranglerfig.capture.assembling import LIFE, Raw
 from stranglerfig.capture.debezium import MOST_RECORD_BYTES
 from stranglerfig.capture.model import AGAIN
 from stranglerfig.foundation.errors import FigError
@@ -53,11 +53,14 @@ def _lost(name: str, why: str) -> FigError:
 class RawTopic:
     """One partition, read from where :meth:`seek` says. One user at a time.
 
+    With a ``life``, only the records are read that name it: what a worker sends late of an earlier one is passed over.
+
     Every method raises ``FigError``: ``kafka_unreachable``, ``raw_topic_lost``, ``backend_not_installed``.
     """
 
-    def __init__(self, name: str, servers: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, name: str, servers: str, settings: Mapping[str, str], *, life: str | None = None) -> None:
         self.name = name
+        self._life = None if life is None else life.encode()
         self._servers = servers
         # What it says on the terminal it says to us as errors as well.
         self._settings = {"bootstrap.servers": servers, "log_level": "2", **settings}
@@ -165,10 +168,11 @@ class RawTopic:
                 return None  # the client goes on by itself
             raise self._kafka.KafkaException(error)
         offset, value = found.offset(), found.value()
-        headers = found.headers()
+        headers = dict(found.headers() or ())
         assert offset is not None
-        moved = headers is not None and NEW_KEY in dict(headers)
-        return Raw(offset, value or b"", moved)
+        if self._life is not None and headers.get(LIFE) != self._life:
+            return None
+        return Raw(offset, value or b"", NEW_KEY in headers)
 
     async def trim(self, before: int) -> None:
         """Remove the records before ``before``: the log has what they say."""

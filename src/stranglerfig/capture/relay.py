@@ -19,7 +19,7 @@ from stranglerfig.capture.connect import Connect, failed
 from stranglerfig.capture.debezium import Through
 from stranglerfig.capture.decode import Outcome
 from stranglerfig.capture.raw import RawTopic
-from stranglerfig.capture.relaying import PATIENT_LOOKS, START_SECONDS, Relaying
+from stranglerfig.capture.relaying import PATIENT_LOOKS, START_SECONDS, Relaying, stop
 from stranglerfig.capture.texts import Shape
 from stranglerfig.capture.writing import Life, ours
 from stranglerfig.changes.model import Direction, names
@@ -32,7 +32,7 @@ async def retire(through: Through, context: str, direction: Direction) -> None:
     """Remove a flow's connector with where it stood, and its raw topics; what is not there is no error."""
     name = debezium.connector_name(context, direction)
     async with Connect(through.url) as connect:
-        if await _stop(connect, name):
+        if await stop(connect, name):
             await connect.forget_offsets(name)
             await connect.delete(name)
     prefix = debezium.raw_prefix(context, direction)
@@ -43,16 +43,7 @@ async def retire(through: Through, context: str, direction: Direction) -> None:
 async def pause(through: Through, context: str, direction: Direction) -> None:
     """Let a flow's connector go of its slot; the next relay begins it anew. None is no error."""
     async with Connect(through.url) as connect:
-        await _stop(connect, debezium.connector_name(context, direction))
-
-
-async def _stop(connect: Connect, name: str) -> bool:
-    """End a connector's tasks; whether there is such a connector."""
-    if await connect.status(name) is None:
-        return False
-    await connect.stop(name)
-    await connect.until_stopped(name, timeout=START_SECONDS)
-    return True
+        await stop(connect, debezium.connector_name(context, direction))
 
 
 async def check(conn: postgres.Connection, published: Sequence[str]) -> None:
@@ -128,7 +119,7 @@ class Relay(Relaying[postgres.Connection, Assembler]):
             name,
             debezium.configuration(job.context, job.direction, job.dsn, job.published, state.generation, self._through),
         )
-        await _stop(connect, name)
+        await stop(connect, name)
         await connect.forget_offsets(name)
         self._confirmed = await self._free(conn)
         first, self._begins = await raw.edges()

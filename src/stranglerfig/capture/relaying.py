@@ -32,6 +32,15 @@ Session = TypeVar("Session")
 Assembler = TypeVar("Assembler", bound=Assembling)
 
 
+async def stop(connect: Connect, name: str) -> bool:
+    """End a connector's tasks; whether there is such a connector."""
+    if await connect.status(name) is None:
+        return False
+    await connect.stop(name)
+    await connect.until_stopped(name, timeout=START_SECONDS)
+    return True
+
+
 class Relaying(ABC, Generic[Session, Assembler]):
     """One life of a flow through Debezium, on the cluster ``through``; ends by failing or by being cancelled."""
 
@@ -51,10 +60,10 @@ class Relaying(ABC, Generic[Session, Assembler]):
         self._oldest = 0
         self._heard = 0.0
 
-    def _raw(self) -> RawTopic:
+    def _raw(self, life: str | None = None) -> RawTopic:
         job = self._life.job
         topic = debezium.raw_topic(job.context, job.direction, self._life.state.generation)
-        return RawTopic(topic, self._through.servers, self._through.client)
+        return RawTopic(topic, self._through.servers, self._through.client, life=life)
 
     async def _make(self, raw: RawTopic) -> None:
         """Make the raw topic where the flow has none yet."""

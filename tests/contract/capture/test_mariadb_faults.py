@@ -15,10 +15,11 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from examples.servers.mariadb import MariaDB
 from stranglerfig.capture.capture import remove
-from stranglerfig.capture.debezium import connector_name
+from stranglerfig.capture.debezium import connector_name, raw_topic
 from stranglerfig.capture.mariadb import relay
 from stranglerfig.capture.mariadb.relay import Relay
 from stranglerfig.changes import frames
@@ -178,3 +179,58 @@ async def test_a_table_that_changes_between_the_snapshot_and_the_connector_is_re
         chunks = [item for item in await running.items() if isinstance(item, SnapshotChunk)]
         assert chunks[-1].copy == b"\\N\t1\t1\n\\N\t2\t20\n"
         assert [change.after for change in await running.changes()] == [(None, "3", "30")]
+
+
+async def test_what_a_paused_worker_sends_late_of_an_earlier_life_is_passed_over(
+    mariadb: MonolithOnMariaDB, farm: Farm
+) -> None:
+    """A whole transaction from further on than the log is: taken for the next one, all between would be lost."""
+    async with captured(mariadb, farm.through, ("item",), *ITEM) as (running, conn):
+        await running.streaming()
+        await conn.execute("INSERT INTO item VALUES (2, 2)")
+        await running.caught_up_with(conn)
+        await running.stop()
+        topic = raw_topic(running.job.context, Direction.FORWARD, 1)
+        late = [ahead(value, headers) for value, headers in await asyncio.to_thread(sent, farm, topic)]
+        assert any(b'"id":77' in value for value, _ in late)
+        running.start()
+        await running.streaming()
+        producer = Producer({"bootstrap.servers": farm.kafka.servers})
+        for value, headers in late:
+            producer.produce(topic, value, headers=headers)
+        assert await asyncio.to_thread(producer.flush, 30) == 0
+        await conn.execute("INSERT INTO item VALUES (3, 3)")
+        await running.caught_up_with(conn)
+        assert [change.after for change in await running.changes()] == [("2", "2"), ("3", "3")]
+
+
+Headers = list[tuple[str, bytes]]
+
+
+def sent(farm: Farm, topic: str) -> list[tuple[bytes, Headers]]:
+    """What the connector sent of the transaction that inserted item 2."""
+    consumer = Consumer({"bootstrap.servers": farm.kafka.servers, "group.id": "test", "auto.offset.reset": "earliest"})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found: list[tuple[bytes, Headers]] = []
+    try:
+        while (message := consumer.poll(3.0)) is not None:
+            assert message.error() is None
+            found.append((message.value() or b"", list(message.headers() or ())))
+    finally:
+        consumer.close()
+    assert all(dict(headers)["fig.life"].startswith(b"life-") for _, headers in found)
+    changes = [orjson.loads(value) for value, _ in found if b'"after":{"id":2,' in value]
+    gtid = changes[0]["transaction"]["id"].encode()
+    return [(value, headers) for value, headers in found if gtid in value]
+
+
+def ahead(value: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """The same of a later transaction, and of item 77."""
+    record = orjson.loads(value)
+    whose = record.get("transaction", record)
+    domain, server, number = whose["id"].split("-")
+    whose["id"] = f"{domain}-{server}-{int(number) + 1000}"
+    if "transaction" in record:
+        record["source"]["pos"] += 1_000_000
+        record["after"]["id"] = 77
+    return orjson.dumps(record), headers

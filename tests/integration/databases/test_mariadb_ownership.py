@@ -115,6 +115,24 @@ async def test_the_fence_waits_for_who_has_written_and_lets_nobody_in_behind_it(
     assert await place.ours.fetch("SELECT id, n FROM item") == [("1", "3")]
 
 
+async def test_the_fence_waits_for_what_is_prepared(place: Place) -> None:
+    """Preparing lets go of the guard's lock and keeps the row: it would be committed behind the cut-over."""
+    await place.install()
+    app = await place.app()
+    await ownership.intend(place.ours, place.context, epoch=1)
+    for statement in ("XA START 'x1'", "INSERT INTO item VALUES (1, 1)", "XA END 'x1'", "XA PREPARE 'x1'"):
+        await app.execute(statement)
+    with pytest.raises(FigError) as busy:
+        await ownership.fence(place.ours, place.context, epoch=1, nonce="n", lock_timeout=1)
+    assert (busy.value.code, busy.value.context["prepared"]) == ("fence_not_drained", ["x1"])
+    fencing = tasks.spawn(
+        ownership.fence(place.ours, place.context, epoch=1, nonce="n", lock_timeout=20), name="the fence"
+    )
+    await app.execute("XA COMMIT 'x1'")
+    assert (await fencing).state == "fenced"
+    assert await place.ours.fetch("SELECT id, n FROM item") == [("1", "1")]
+
+
 async def test_an_old_snapshot_does_not_let_a_writer_through(place: Place) -> None:
     await place.install()
     app = await place.app()

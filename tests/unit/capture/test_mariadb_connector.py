@@ -11,7 +11,7 @@ DSN = "mysql://fig:secret@db:3307/shop"
 
 def told(*, first: bool = True, passwords: dict[Direction, str] | None = None) -> dict[str, str]:
     through = Through("http://connect:8083", "kafka:9092", {}, passwords or {})
-    return configuration("inventory", Direction.FORWARD, DSN, ("shop.a.b",), 3, through, first=first)
+    return configuration("inventory", Direction.FORWARD, DSN, ("shop.a.b",), 3, through, first=first, life="life-1")
 
 
 def test_it_reads_the_tables_and_ours_and_bears_what_it_cannot_parse() -> None:
@@ -20,6 +20,12 @@ def test_it_reads_the_tables_and_ours_and_bears_what_it_cannot_parse() -> None:
     assert found["schema.history.internal.skip.unparseable.ddl"] == "true"
     assert found["inconsistent.schema.handling.mode"] == "fail"
     assert (found["database.hostname"], found["database.port"]) == ("db", "3307")
+
+
+def test_every_record_names_the_life_in_which_it_was_sent() -> None:
+    found = told()
+    assert found["transforms"] == "raw,life"
+    assert (found["transforms.life.header"], found["transforms.life.value.literal"]) == ("fig.life", "life-1")
 
 
 def test_only_the_first_life_learns_the_tables_from_the_source() -> None:

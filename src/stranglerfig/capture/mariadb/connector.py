@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from stranglerfig.capture.assembling import LIFE
 from stranglerfig.capture.debezium import Through, connector_name, raw_settings, raw_topic
 from stranglerfig.changes.model import Direction
 from stranglerfig.databases.mariadb.messages import APPLIED, MESSAGES
@@ -28,8 +29,12 @@ def configuration(
     through: Through,
     *,
     first: bool,
+    life: str,
 ) -> dict[str, str]:
     """The connector's configuration.
+
+    Each record names in a header the ``life`` in which it was sent: a worker that was paused may send later what it had
+    read in an earlier one, before what the present one begins with.
 
     ``first`` says that it never read anything: it then learns the tables' definitions from the source as they are now.
     Later it must know those of the place it reads from, which it wrote down in a topic of its own.
@@ -37,9 +42,14 @@ def configuration(
     raw = raw_topic(context, direction, generation)
     address = mysql.parse(dsn)
     reference = through.passwords.get(direction)
+    settings = raw_settings(raw)
     return {
-        **raw_settings(raw),
+        **settings,
         "connector.class": CONNECTOR,
+        "transforms": f"{settings['transforms']},life",
+        "transforms.life.type": "org.apache.kafka.connect.transforms.InsertHeader",
+        "transforms.life.header": LIFE,
+        "transforms.life.value.literal": life,
         "database.hostname": address.host,
         "database.port": str(address.port),
         "database.user": address.user,

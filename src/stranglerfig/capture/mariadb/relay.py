@@ -7,6 +7,7 @@ it is stopped, told that place as its offset, and started. What the raw topic he
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import replace
 
 from stranglerfig.capture.assembling import Raw
@@ -17,7 +18,7 @@ from stranglerfig.capture.mariadb import connector
 from stranglerfig.capture.mariadb.assemble import Assembler, Shapes
 from stranglerfig.capture.model import AGAIN
 from stranglerfig.capture.raw import RawTopic
-from stranglerfig.capture.relaying import PATIENT_LOOKS, START_SECONDS, Relaying
+from stranglerfig.capture.relaying import PATIENT_LOOKS, Relaying, stop
 from stranglerfig.capture.writing import Life, ours
 from stranglerfig.changes.model import HEARTBEAT, Column, lsn_text
 from stranglerfig.databases.mariadb import binlog, catalogue, messages
@@ -46,6 +47,7 @@ class Relay(Relaying[Connection, Assembler]):
         )
         super().__init__(life, through, assembler)
         self._gtid = life.state.gtid
+        self._nonce = f"life-{secrets.token_hex(8)}"
         self._first = False
         self._unanswered = 0.0
         """When the oldest heartbeat was written behind which nothing was heard."""
@@ -63,7 +65,7 @@ class Relay(Relaying[Connection, Assembler]):
         async with (
             mysql.session(self._life.job.dsn, what=self._what) as conn,
             Connect(self._through.url) as connect,
-            self._raw() as raw,
+            self._raw(self._nonce) as raw,
         ):
             await self._claim(conn)
             await self._begin(conn, connect, raw)
@@ -87,11 +89,11 @@ class Relay(Relaying[Connection, Assembler]):
         self._first = self._kept.state.raw == 0
         told = connector.configuration(
             job.context, job.direction, job.dsn, job.tables, state.generation, self._through,
-            first=self._first,
+            first=self._first, life=self._nonce,
         )  # fmt: skip
+        await stop(connect, name)  # before it is told another life: what it read in this one may be too far ahead
         await connect.configure(name, told)
-        await connect.stop(name)
-        await connect.until_stopped(name, timeout=START_SECONDS)
+        await stop(connect, name)
         place = connector.offsets(job.context, job.direction, state.generation, self._gtid, clock.epoch())
         await connect.place_offsets(name, place)
         _, self._offset = await raw.edges()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, LiteralString
 
@@ -26,6 +26,8 @@ _LOCKED: Final = (1205, _DEADLOCK)
 _EVENTS: Final = ("INSERT", "UPDATE", "DELETE")
 _PAUSE: Final = 0.005
 """Seconds before a table, or the row of who owns, is asked for again."""
+Step = LiteralString | Callable[[Connection], Awaitable[None]]
+"""Of a change: a statement, or something that must hold before the next one."""
 REFUSED: Final = 1644
 """Number of the error that a guard refuses with."""
 
@@ -203,14 +205,20 @@ async def intend(conn: Connection, context: str, *, epoch: int, lock_timeout: in
 async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_timeout: int) -> Ownership:
     """L: wait until every transaction that has written has ended, then ``intent(epoch) → fenced(epoch, nonce)``.
 
-    While it waits, new direct writers wait behind it. ``lock_timeout``, whole seconds from 1 on, is all it waits.
+    While it waits, new direct writers wait behind it. ``lock_timeout``, whole seconds from 1 on, is all it waits. XA
+    transactions that are prepared by then must end as well, on whichever tables.
 
     Raises:
         FigError: ``fence_not_drained`` when transactions were still open then (nothing has happened),
             ``ownership_changed``, ``ownership_unknown``.
     """
+    deadline = clock.monotonic() + lock_timeout
+
+    async def prepared(conn: Connection) -> None:
+        await _until_ended(conn, context, await _prepared(conn), deadline)
+
     try:
-        steps = (_sql.close, _sql.fence)
+        steps = (_sql.close, prepared, _sql.fence)
         return await _transition(conn, context, steps, {"epoch": epoch, "nonce": nonce}, lock_timeout)
     except FigError as error:
         if error.code != "ownership_busy":
@@ -221,6 +229,29 @@ async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_
             "Find them in information_schema.innodb_trx, let them end or end them, and try again.",
             context=context,
         ) from error
+
+
+async def _prepared(conn: Connection) -> set[str]:
+    """XA transactions that are prepared: they keep the rows that they changed, and no longer the guards' lock."""
+    return {str(row[-1]) for row in await conn.fetch("XA RECOVER")}
+
+
+async def _until_ended(conn: Connection, context: str, prepared: set[str], deadline: float) -> None:
+    """Wait for those of ``prepared``; which tables they changed nobody says.
+
+    Raises:
+        FigError: ``fence_not_drained``.
+    """
+    while prepared := prepared & await _prepared(conn):
+        if clock.monotonic() >= deadline:
+            raise FigError(
+                "fence_not_drained",
+                f"prepared XA transactions may have written tables of '{context}': {', '.join(sorted(prepared))}",
+                "XA RECOVER lists them; commit them or roll them back, and try again.",
+                context=context,
+                prepared=sorted(prepared),
+            )
+        await asyncio.sleep(_PAUSE)
 
 
 async def cede(conn: Connection, context: str, *, epoch: int, nonce: str, lock_timeout: int = 2) -> Ownership:
@@ -277,7 +308,7 @@ async def emit_fence_marker(conn: Connection, context: str, direction: str, *, e
 
 
 async def _transition(
-    conn: Connection, context: str, steps: Sequence[LiteralString], params: dict[str, Any], lock_timeout: int
+    conn: Connection, context: str, steps: Sequence[Step], params: dict[str, Any], lock_timeout: int
 ) -> Ownership:
     changed = await _change(conn, context, steps, params, lock_timeout)
     found = await read(conn, context)
@@ -291,7 +322,7 @@ class _Unchanged(Exception):
 
 
 async def _change(
-    conn: Connection, context: str, steps: Sequence[LiteralString], params: dict[str, Any], lock_timeout: int
+    conn: Connection, context: str, steps: Sequence[Step], params: dict[str, Any], lock_timeout: int
 ) -> int:
     """A compare-and-set, the last of ``steps``; how many rows it changed, and where none, nothing is changed.
 
@@ -313,18 +344,25 @@ async def _change(
         await asyncio.sleep(_PAUSE)
 
 
-async def _together(conn: Connection, steps: Sequence[LiteralString], asked: dict[str, Any]) -> int:
-    changed = 0
+async def _together(conn: Connection, steps: Sequence[Step], asked: dict[str, Any]) -> int:
     if conn.in_transaction:
-        for step in steps:
-            changed = await conn.execute(step, asked)
-        return changed
+        return await _taken(conn, steps, asked)
+    changed = 0
     with suppress(_Unchanged):
         async with conn.transaction():
-            for step in steps:
-                changed = await conn.execute(step, asked)
+            changed = await _taken(conn, steps, asked)
             if not changed:
                 raise _Unchanged
+    return changed
+
+
+async def _taken(conn: Connection, steps: Sequence[Step], asked: dict[str, Any]) -> int:
+    changed = 0
+    for step in steps:
+        if isinstance(step, str):
+            changed = await conn.execute(step, asked)
+        else:
+            await step(conn)
     return changed
 
 
