@@ -18,7 +18,7 @@ def routing(settings: ExtractionSettings, standing: Standing, *, fenced: bool = 
         routes=settings.routes,
         service_url=settings.service.url,
         # Who owns the data answers all reads, wherever the stage's row stands after a crash.
-        reads=100.0 if owner == "service" else place.share if place.stage is Stage.READS else 0.0,
+        reads=100.0 if owner == "service" else place.share,
         shadow=place.stage is Stage.READS and owner == "monolith",
         writes="fenced" if fenced else owner,  # type: ignore[arg-type]  # mypy loses the literal in the conditional
         gone=gone,

@@ -50,6 +50,17 @@ async def apply_routes(parts: Parts, store: Store, *, fenced: str | None = None,
     await messages.apply_tables(parts, store, fenced=fenced, timeout=timeout)
 
 
+async def lead(parts: Parts, store: Store) -> None:
+    """As :func:`apply_routes` where ownership has changed: that the router is away stops nothing."""
+    try:
+        await apply_routes(parts, store)
+    except FigError as error:
+        if error.code != "router_unreachable":
+            raise
+        # Requests are led; commands too, once the router is back: it goes by the rows, then by its file.
+        log.warning("%s", error, extra={"action": "router_away"})
+
+
 class Switch:
     """Ownership of one context's writes, forward and back."""
 
@@ -99,8 +110,9 @@ class Switch:
         """The monolith takes the writes back; reads stay with the service."""
         await self._cut("back", standing)
         # A person's way back says nothing against the reads: their evidence stands. A breach's way back does.
-        reached = await self._store.enter(standing, place, by=by, gate=gate, resume=by != "fig")
-        return await self._owned(reached)
+        reached = await self._owned(await self._store.enter(standing, place, by=by, gate=gate, resume=by != "fig"))
+        await lead(self._parts, self._store)  # with the shadow of these reads, or none of them where ``place`` says so
+        return reached
 
     async def _cut(self, direction: CutoverDirection, standing: Standing) -> None:
         plan = await self._plan(direction, standing)
@@ -243,13 +255,7 @@ class _Facade:
         """See ``FacadePort``."""
         standing = await self._store.standing(context)
         await self._store.owns(context, owner, standing.epoch)
-        try:
-            await apply_routes(self._parts, self._store)
-        except FigError as error:
-            if error.code != "router_unreachable":
-                raise
-            # Requests are led; commands too, once the router is back: it goes by the rows, then by its file.
-            log.warning("%s", error, extra={"action": "router_away"})
+        await lead(self._parts, self._store)
 
     async def holds(self, context: str, epoch: int) -> HoldStats:
         """See ``FacadePort``; the fence server reports a hold once the last request of it is let go."""

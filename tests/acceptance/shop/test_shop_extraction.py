@@ -70,6 +70,11 @@ def test_from_the_first_plan_to_the_writes_and_back(untouched_shop: Shop) -> Non
     assert dry["effects"] and shop.owner() == "service"
     shop.rollback("--reason", "to show the way back")
     assert shop.place() == READS and shop.owner() == "monolith"
+    until(
+        lambda: (now := shop.status()["now"]) and now["service"]["reads"] and not now["monolith"]["reads"],
+        "the service to answer the reads still",
+        every=0.5,
+    )
     shop.sound("monolith")
     shop.advance()
     shop.sound("service")

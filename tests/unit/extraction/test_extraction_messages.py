@@ -43,6 +43,8 @@ def standing(stage: Stage, step: str = "", owner: str = "monolith") -> Standing:
         (standing(Stage.READS, "100"), True, ContextTable("inventory", "fenced", 100.0)),
         (standing(Stage.WRITES, owner="service"), False, ContextTable("inventory", "service", 100.0)),
         (standing(Stage.WRITES, owner="service"), True, ContextTable("inventory", "fenced", 100.0)),
+        # The way back, before the stage's row has followed the data: the reads stay where they were.
+        (standing(Stage.WRITES), False, ContextTable("inventory", "monolith", 100.0)),
     ],
 )
 def test_messages_go_where_requests_go(found: Standing, fenced: bool, table: ContextTable) -> None:
