@@ -106,7 +106,16 @@ class Kafka:
         if not (self.directory / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             done = subprocess.run(
-                ["java", *BRIEF, *program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+                [
+                    "java",
+                    *BRIEF,
+                    *program,
+                    "kafka.tools.StorageTool",
+                    "format",
+                    f"--cluster-id={cluster}",
+                    "-c",
+                    str(properties),
+                ],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -158,9 +158,11 @@ class Connect:
         """Let a stopped one go on."""
         await self._do("PUT", name, "/resume")
 
-    async def stop(self, name: str) -> None:
-        """End its tasks; the slot becomes free. (Kafka 3.5 or later.)"""
-        await self._do("PUT", name, "/stop")
+    async def stop(self, name: str) -> bool:
+        """End its tasks; the slot becomes free. Whether there is such a connector. (Kafka 3.5 or later.)"""
+        code, said = await self._call("PUT", f"/connectors/{quote(name)}/stop")
+        self._expect(code, said, 200, 202, 204, 404)
+        return code != 404
 
     async def place_offsets(self, name: str, offsets: list[dict[str, Any]]) -> None:
         """Tell a stopped one where it stands: ``partition`` and ``offset`` each. (Kafka 3.6 or later.)"""

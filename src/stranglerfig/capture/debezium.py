@@ -113,12 +113,15 @@ def raw_settings(raw: str) -> dict[str, str]:
         "key.converter.schemas.enable": "false",
         "value.converter": _JSON,
         "value.converter.schemas.enable": "false",
+        # As it comes, whatever the workers have by default: ours and Debezium's headers are read.
+        "header.converter": "org.apache.kafka.connect.storage.SimpleHeaderConverter",
         "transforms": "raw",
         "transforms.raw.type": "org.apache.kafka.connect.transforms.RegexRouter",
         "transforms.raw.regex": ".*",
         "transforms.raw.replacement": raw,
-        # Measured: with the defaults half of all changes are seen 0.3 s after their commit, with these after 8 ms.
-        "poll.interval.ms": "5",
+        # Measured: with the defaults half of all changes are seen 0.3 s after their commit, with these after 17 ms. With
+        # polls every 5 ms it is 8 ms, but a connector that has nothing to do then takes a fifth of a core, not 7 %.
+        "poll.interval.ms": "20",
         "max.batch.size": "8192",
         "max.queue.size": "32768",
         "producer.override.linger.ms": "5",

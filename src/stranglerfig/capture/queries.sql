@@ -139,7 +139,7 @@ SELECT %(tables)s::regclass[]::oid[],
 -- name: stamp
 -- Who reads a slot, and the versions of the rows named by `described_by`: each change brings a transaction's number that
 -- was not among them, or leaves fewer of them.
-SELECT s.active_pid, coalesce(r.backend_start::text, ''), (SELECT string_agg(version::text, ',') FROM (
+SELECT s.active_pid, coalesce(r.backend_start::text, ''), (SELECT coalesce(string_agg(version::text, ','), '') FROM (
     SELECT xmin FROM pg_class WHERE oid = ANY (%(classes)s::oid[])
     UNION ALL SELECT xmin FROM pg_attribute WHERE attrelid = ANY (%(classes)s::oid[]) AND attnum > 0
     UNION ALL SELECT xmin FROM pg_index WHERE indrelid = ANY (%(classes)s::oid[])

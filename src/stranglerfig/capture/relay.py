@@ -179,7 +179,7 @@ class Relay(Relaying[postgres.Connection, Assembler]):
             Whether the slot is still read by whom we had begin: then all that came since is whole.
         """
         found = await slot.stamp(conn, self._slot, self._described_by)
-        while found.versions is None or found.versions != self._versions:
+        while found.versions != self._versions:
             self._described_by = rows = await slot.described_by(conn, self._life.job.published)
             found = await slot.stamp(conn, self._slot, rows)
             self._assembler.learn(*_described(await slot.shapes(conn, self._life.job.published)))

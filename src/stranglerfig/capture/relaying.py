@@ -34,9 +34,8 @@ Assembler = TypeVar("Assembler", bound=Assembling)
 
 async def stop(connect: Connect, name: str) -> bool:
     """End a connector's tasks; whether there is such a connector."""
-    if await connect.status(name) is None:
+    if not await connect.stop(name):
         return False
-    await connect.stop(name)
     await connect.until_stopped(name, timeout=START_SECONDS)
     return True
 

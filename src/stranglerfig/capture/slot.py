@@ -105,7 +105,7 @@ class Stamp(NamedTuple):
     """Who reads a slot (:func:`reading`), and which versions of the rows that describe its tables there are."""
 
     reading: tuple[int, str] | None
-    versions: str | None
+    versions: str
 
 
 async def described_by(conn: postgres.Connection, tables: Sequence[str]) -> DescribedBy:

@@ -15,7 +15,10 @@ from stranglerfig.sync.model import position_of
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The row of ``fig.applied``: how far this direction is in, and where the log is read next."""
+    """The row of ``fig.applied``: how far this direction is in, and where the log is read next.
+
+    ``updated_at`` is of the row as it was found, on a PostgreSQL.
+    """
 
     generation: int = 0
     lsn: int = 0
@@ -27,6 +30,7 @@ class Applied:
     snapshot_total: int = 0
     snapshot_began_at: datetime | None = None
     snapshot_ended_at: datetime | None = None
+    updated_at: datetime | None = None
 
     @property
     def position(self) -> SourcePosition:

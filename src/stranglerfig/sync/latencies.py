@@ -92,7 +92,9 @@ CAUGHT_UP = 1.0
 SETTLED = 10.0
 """… when it was late and has stayed so for so long: one that has just caught up still swings."""
 STANDSTILL = 60.0
-"""Seconds without coming nearer after which a stream is judged as late as it is."""
+"""Seconds without coming nearer after which a stream is judged as late as it is …"""
+_LOOK = 5.0
+"""… of which so many at most lie between two commits."""
 
 
 @dataclass(slots=True)
@@ -109,16 +111,19 @@ class Since:
     copied: float = 0.0
     counts: float = 0.0
     _nearest: float = math.inf
-    _nearer_at: float = 0.0
+    _stood: float = 0.0
+    _seen: float = 0.0
     _near_since: float = math.inf
     _settles: float = 0.0
 
-    def begin(self, copied: float | None, applied: float | None) -> None:
-        """Take up a stream whose copy ended at ``copied`` and that is in up to ``applied``.
+    def begin(self, copied: float | None, applied: float | None, at: float | None) -> None:
+        """Take up a stream whose copy ended at ``copied``, and which was in up to ``applied`` by ``at``.
 
-        Whatever was in after the copy's time was left by a stream that is through with it: that it was down counts.
+        One that was near then is through with its copy: that it was down counts.
         """
-        if copied is not None and copied != self.copied and applied is not None and applied > copied:
+        if copied is None or applied is None or at is None or copied == self.copied:
+            return
+        if applied > copied and at - applied < CAUGHT_UP:
             self.copied = self.counts = copied
 
     def see(self, copied: float | None, oldest: float, now: float) -> float:
@@ -126,9 +131,12 @@ class Since:
         if copied is None or self.counts >= copied:
             return self.counts
         if self.copied != copied:
-            self.copied, self._nearest, self._nearer_at = copied, math.inf, now
+            self.copied, self._nearest, self._stood, self._seen = copied, math.inf, 0.0, now
             self._near_since, self._settles = math.inf, 0.0
         late = now - oldest
+        # A transaction that takes long by itself says nothing about the way to the next one.
+        self._stood += min(now - self._seen, _LOOK)
+        self._seen = now
         if late >= CAUGHT_UP:
             self._near_since, self._settles = math.inf, SETTLED
         elif oldest > copied:
@@ -136,7 +144,7 @@ class Since:
         if now - self._near_since >= self._settles:
             self.counts = max(copied, now - CAUGHT_UP)
         elif late <= self._nearest - CAUGHT_UP:
-            self._nearest, self._nearer_at = late, now
-        elif now - self._nearer_at > STANDSTILL:
-            self.counts = max(copied, self._nearer_at + STANDSTILL)
+            self._nearest, self._stood = late, 0.0
+        elif self._stood > STANDSTILL:
+            self.counts = now
         return now if self.counts < copied else self.counts

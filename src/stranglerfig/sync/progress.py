@@ -47,15 +47,16 @@ class Progress:
         """Take up ``target`` where it stands."""
         self.target, self.applied = target, target.applied
         at = self.applied.source_committed_at
-        self.since.begin(_epoch(self.applied.snapshot_ended_at), None if at is None else at / 1e6)
+        applied = None if at is None else _latest(at)
+        self.since.begin(_epoch(self.applied.snapshot_ended_at), applied, _epoch(self.applied.updated_at))
 
     def committed(self, units: Sequence[Unit], applied: Applied, rows: int) -> None:
         """Count what one commit brought."""
         self.applied = applied
         now = clock.epoch()
         here = Histogram()
-        oldest = min((u.item.committed_at / 1e6 for u in units if isinstance(u.item, Transaction)), default=0.0)
-        counts = self.since.see(_epoch(applied.snapshot_ended_at), oldest, now) * 1e6
+        times = [_latest(unit.item.committed_at) for unit in units if isinstance(unit.item, Transaction)]
+        counts = self.since.see(_epoch(applied.snapshot_ended_at), min(times), now) * 1e6 if times else 0.0
         for unit in units:
             item = unit.item
             if isinstance(item, Transaction) and item.end:
@@ -118,3 +119,8 @@ class Progress:
 
 def _epoch(at: datetime | None) -> float | None:
     return None if at is None else at.timestamp()
+
+
+def _latest(committed_at: int) -> float:
+    """When a commit was at the latest, in seconds: one that has no fraction (MariaDB's) may have had any."""
+    return committed_at / 1e6 + (0.0 if committed_at % 1_000_000 else 1.0)

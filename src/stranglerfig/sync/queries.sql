@@ -11,7 +11,7 @@ INSERT INTO fig.applied (context, direction, partition) VALUES (%s, %s, %s) ON C
 
 -- name: read_applied
 SELECT generation, lsn, ordinal, log_position, activated, source_committed_at,
-       snapshot_rows, snapshot_total, snapshot_began_at, snapshot_ended_at
+       snapshot_rows, snapshot_total, snapshot_began_at, snapshot_ended_at, updated_at
 FROM fig.applied WHERE (context, direction, partition) = (%s, %s, %s)
 
 -- name: places

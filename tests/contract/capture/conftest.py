@@ -49,7 +49,7 @@ def running_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 @pytest.fixture
 def farm(running_farm: Farm) -> Iterator[Farm]:
-    """Kafka and Kafka Connect; the test's connectors end with it, for each asks its source 200 times a second."""
+    """Kafka and Kafka Connect; the test's connectors end with it, for each asks its source 50 times a second."""
     yield running_farm
     for name in _asked(f"{running_farm.connect.url}/connectors"):
         _asked(f"{running_farm.connect.url}/connectors/{name}", "DELETE")

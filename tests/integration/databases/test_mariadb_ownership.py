@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from stranglerfig.databases.mariadb import catalogue, ownership
+from stranglerfig.databases.mariadb.side import MariaDBSide
 from stranglerfig.foundation import clock, mysql, tasks
 from stranglerfig.foundation.errors import FigError
 from tests.conftest import MonolithOnMariaDB
@@ -124,7 +125,9 @@ async def test_the_fence_waits_for_what_is_prepared(place: Place) -> None:
         await app.execute(statement)
     with pytest.raises(FigError) as busy:
         await ownership.fence(place.ours, place.context, epoch=1, nonce="n", lock_timeout=1)
-    assert (busy.value.code, busy.value.context["prepared"]) == ("fence_not_drained", ["x1"])
+    assert (busy.value.code, busy.value.context["prepared"]) == ("fence_not_drained", ["'x1'"])
+    found = await MariaDBSide(place.ours).old_writers(place.context, [place.table], 0.2)
+    assert [writer.application for writer in found] == ["XA RECOVER ('x1')"], "said before anything is held"
     fencing = tasks.spawn(
         ownership.fence(place.ours, place.context, epoch=1, nonce="n", lock_timeout=20), name="the fence"
     )

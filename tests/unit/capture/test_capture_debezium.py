@@ -32,7 +32,7 @@ def test_the_connector_reads_our_slot_into_one_topic() -> None:
     assert found["snapshot.mode"] == "no_data" and found["publication.autocreate.mode"] == "disabled"
     assert found["table.include.list"] == r"public\.item,public\.odd\.name"
     assert found["slot.stream.params"] == config(REVERSE)["slot.stream.params"] == "origin=none"
-    assert (found["poll.interval.ms"], found["max.batch.size"], found["max.queue.size"]) == ("5", "8192", "32768")
+    assert (found["poll.interval.ms"], found["max.batch.size"], found["max.queue.size"]) == ("20", "8192", "32768")
 
 
 def test_the_address_is_javas_and_the_password_a_reference_where_one_is_given() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stranglerfig.changes.mapping import Assignment, Entry
+from stranglerfig.changes.mapping import Assignment, Entry, Mapping
 from stranglerfig.changes.model import (
     UNCHANGED,
     Change,
     Column,
+    Direction,
     Item,
     Message,
     Relation,
@@ -20,8 +24,10 @@ from stranglerfig.changes.model import (
     SourcePosition,
     Transaction,
 )
+from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync import statements
+from stranglerfig.sync.applied import Applied, Unit
 from stranglerfig.sync.latencies import BOUNDS, STANDSTILL, Histogram, Since, Window
 from stranglerfig.sync.model import (
     NeedsOrder,
@@ -36,6 +42,8 @@ from stranglerfig.sync.model import (
     remaining,
     whole,
 )
+from stranglerfig.sync.progress import Progress
+from stranglerfig.sync.target import SyncJob
 
 R = Relation("public", "r", (Column("id", "int", True), Column("a", "text"), Column("b", "text")))
 KEYS: dict[str, tuple[str, ...]] = {"public.r": ("id",)}
@@ -223,7 +231,7 @@ COPIED = 1_000.0
 def test_what_was_written_during_the_copy_counts_once_it_is_caught_up_with() -> None:
     """However long it takes, as long as it comes nearer: a commit before that is late by its nature."""
     since = Since()
-    since.begin(None, None)
+    since.begin(None, None, None)
     assert since.see(None, 0.0, 900.0) == 0.0, "without a copy all counts"
     for waited in range(0, 300, 10):
         now = COPIED + 20 + waited
@@ -243,7 +251,15 @@ def test_a_stream_that_comes_no_nearer_is_late(grows: float) -> None:
         now = COPIED + waited
         assert since.see(COPIED, now - 30 - grows * waited, now) == now
     now = COPIED + STANDSTILL + 1
-    assert since.see(COPIED, now - 30 - grows, now) == COPIED + STANDSTILL
+    assert since.see(COPIED, now - 30 - grows * 61, now) == now
+    assert since.see(COPIED, now - 20, now + 10) == now, "counted from then on, and found late"
+
+
+def test_one_long_transaction_is_no_standstill() -> None:
+    since = Since()
+    since.see(COPIED, COPIED - 400, COPIED + 1)
+    assert since.see(COPIED, COPIED - 398, COPIED + 90) == COPIED + 90
+    assert since.see(COPIED, COPIED + 10, COPIED + 95) == COPIED + 95
 
 
 def test_a_stream_that_never_settles_is_late() -> None:
@@ -269,13 +285,19 @@ def test_a_stream_that_was_never_behind_counts_at_once() -> None:
 
 def test_who_was_down_after_it_had_caught_up_is_late() -> None:
     since = Since()
-    since.begin(COPIED, COPIED - 5)
-    assert since.see(COPIED, COPIED + 10, COPIED + 100) == COPIED + 100, "killed while it caught up: it may"
-    again = Since()
-    again.begin(COPIED, COPIED + 50)
-    assert again.see(COPIED, COPIED + 60, COPIED + 600) == COPIED
-    again.begin(COPIED, COPIED + 70)
-    assert again.see(COPIED, COPIED + 70, COPIED + 600) == COPIED, "a session taken up anew changes nothing"
+    since.begin(COPIED, COPIED + 50, COPIED + 50.2)
+    assert since.see(COPIED, COPIED + 60, COPIED + 600) == COPIED
+    since.begin(COPIED, COPIED + 70, COPIED + 90)
+    assert since.see(COPIED, COPIED + 70, COPIED + 600) == COPIED, "a session taken up anew changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("applied", "at"), [(COPIED - 5, COPIED + 0.5), (COPIED + 10, COPIED + 300), (None, None), (COPIED + 10, None)]
+)
+def test_who_was_killed_while_it_caught_up_goes_on_with_that(applied: float | None, at: float | None) -> None:
+    since = Since()
+    since.begin(COPIED, applied, at)
+    assert since.see(COPIED, COPIED + 20, COPIED + 400) == COPIED + 400
 
 
 def test_a_copy_anew_is_caught_up_with_anew() -> None:
@@ -284,3 +306,26 @@ def test_a_copy_anew_is_caught_up_with_anew() -> None:
     assert since.see(2_000.0, 2_001.0, 2_030.0) == 2_030.0
     since.see(2_000.0, 2_030.9, 2_031.0)
     assert since.see(2_000.0, 2_041.9, 2_042.0) == 2_041.0
+
+
+def _progress() -> Progress:
+    job = SyncJob("c", Direction.FORWARD, "postgresql://x/y", "t", "fig_c", Mapping((), (), {}, {}, {}))
+    return Progress(job, asyncio.Event())
+
+
+def _copied(seconds_ago: float) -> Applied:
+    return Applied(snapshot_ended_at=clock.now() - timedelta(seconds=seconds_ago))
+
+
+def test_the_edge_of_the_copy_is_no_late_commit() -> None:
+    progress, copied = _progress(), _copied(0.5)
+    progress.committed([Unit(SnapshotEdge(1, 1, 1, begins=False), 1)], copied, 0)
+    progress.committed([Unit(Transaction(2, 1, int(clock.epoch() * 1e6) - 100_000, 1, ()), 2)], copied, 1)
+    assert progress.latencies.count == 1
+    assert 50 < (progress.latencies.quantile(1.0) or 0) < 5000
+
+
+def test_a_time_without_a_fraction_may_have_had_any() -> None:
+    progress, copied = _progress(), _copied(90)
+    progress.committed([Unit(Transaction(2, 1, int(clock.epoch() - 0.9) * 1_000_000, 1, ()), 2)], copied, 1)
+    assert progress.since.counts > 0, "it may have been just now: not behind"

@@ -214,11 +214,11 @@ async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_
     """
     deadline = clock.monotonic() + lock_timeout
 
-    async def prepared(conn: Connection) -> None:
-        await _until_ended(conn, context, await _prepared(conn), deadline)
+    async def none_prepared(conn: Connection) -> None:
+        await _until_ended(conn, context, await prepared(conn), deadline)
 
     try:
-        steps = (_sql.close, prepared, _sql.fence)
+        steps = (_sql.close, none_prepared, _sql.fence)
         return await _transition(conn, context, steps, {"epoch": epoch, "nonce": nonce}, lock_timeout)
     except FigError as error:
         if error.code != "ownership_busy":
@@ -231,25 +231,28 @@ async def fence(conn: Connection, context: str, *, epoch: int, nonce: str, lock_
         ) from error
 
 
-async def _prepared(conn: Connection) -> set[str]:
-    """XA transactions that are prepared: they keep the rows that they changed, and no longer the guards' lock."""
-    return {str(row[-1]) for row in await conn.fetch("XA RECOVER")}
+async def prepared(conn: Connection) -> set[str]:
+    """XA transactions that are prepared, as XA COMMIT names them; which tables they changed nobody says.
+
+    They keep the rows that they changed, and no longer the guards' lock.
+    """
+    return {str(row[-1]) for row in await conn.fetch("XA RECOVER FORMAT='SQL'")}
 
 
-async def _until_ended(conn: Connection, context: str, prepared: set[str], deadline: float) -> None:
-    """Wait for those of ``prepared``; which tables they changed nobody says.
+async def _until_ended(conn: Connection, context: str, those: set[str], deadline: float) -> None:
+    """Wait for ``those`` that are prepared.
 
     Raises:
         FigError: ``fence_not_drained``.
     """
-    while prepared := prepared & await _prepared(conn):
+    while those := those & await prepared(conn):
         if clock.monotonic() >= deadline:
             raise FigError(
                 "fence_not_drained",
-                f"prepared XA transactions may have written tables of '{context}': {', '.join(sorted(prepared))}",
+                f"prepared XA transactions may have written tables of '{context}': {', '.join(sorted(those))}",
                 "XA RECOVER lists them; commit them or roll them back, and try again.",
                 context=context,
-                prepared=sorted(prepared),
+                prepared=sorted(those),
             )
         await asyncio.sleep(_PAUSE)
 

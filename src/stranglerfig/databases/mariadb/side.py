@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -85,12 +86,13 @@ class MariaDBSide:
         return {}
 
     async def old_writers(self, context: str, tables: Sequence[str], seconds: float) -> list[Writer]:
-        """Who writes holds the ownership row: whoever can have it for a moment knows that nobody does.
+        """Who writes holds the ownership row: whoever can have it for a moment knows that nobody does, but for XA.
 
         Only where nobody could for ``seconds`` are open transactions looked at, which takes the right ``PROCESS``;
         without it the fence itself will say that it was not drained.
         """
         deadline = clock.monotonic() + seconds
+        prepared = await ownership.prepared(self._conn)
 
         async def free() -> bool:
             try:
@@ -103,7 +105,12 @@ class MariaDBSide:
             return True
 
         await clock.until(free, timeout=seconds + 5, what="the ownership row", every=_LOOK, at_most=_LOOK)
-        if clock.monotonic() < deadline:
+        freed = clock.monotonic() < deadline
+        if prepared:
+            await asyncio.sleep(max(0.0, deadline - clock.monotonic()))
+        if stays := prepared & await ownership.prepared(self._conn):
+            return [Writer(0, f"XA RECOVER ({xid})", seconds) for xid in sorted(stays)]
+        if freed:
             return []
         try:
             rows = await self._conn.fetch(_sql.old_writers, (seconds,))
