@@ -334,6 +334,8 @@ PERMANENT = frozenset(
         "tables_changed",
         "debezium_needed",
         "partitions_unsupported",
+        "schema_missing",
+        "schema_violation",
     }
 )
 """Codes that trying again does not mend by itself: reported as ``failed``, looked at again now and then."""

@@ -59,8 +59,8 @@ class KinesisLog(LeasedGroups):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this backend can do: an append that is repeated may be there twice."""
-        lacks = {Capability.IDEMPOTENT_APPEND, Capability.TRANSACTIONS, Capability.COMPACTION, Capability.GROWTH}
+        """What this backend can do: an append that is repeated may be there twice, and a stream's shards are split."""
+        lacks = {Capability.IDEMPOTENT_APPEND, Capability.GROWTH}
         return Capabilities(frozenset(Capability) - lacks, MAX_EVENT_BYTES)
 
     async def migrate(self) -> None:

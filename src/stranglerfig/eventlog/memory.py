@@ -50,9 +50,7 @@ class MemoryLog:
     @property
     def capabilities(self) -> Capabilities:
         """The same as the embedded default's."""
-        return Capabilities(
-            frozenset(Capability) - {Capability.COMPACTION, Capability.TRANSACTIONS}, model.MAX_EVENT_BYTES
-        )
+        return Capabilities(frozenset(Capability), model.MAX_EVENT_BYTES)
 
     async def migrate(self) -> None:
         """Nothing to do."""

@@ -81,10 +81,8 @@ class Capability(StrEnum):
     REPLAY_FROM_POSITION = "replay from position"
     REPLAY_FROM_TIME = "replay from time"
     CONSUMER_GROUPS = "consumer groups"
-    TRANSACTIONS = "transactions"
     IDEMPOTENT_APPEND = "idempotent append"
     RETENTION = "retention"
-    COMPACTION = "compaction"
     GROWTH = "partitions added"
 
 

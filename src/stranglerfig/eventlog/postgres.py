@@ -63,10 +63,8 @@ class PostgresLog(LeasedGroups):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this backend can do: everything but compaction."""
-        return Capabilities(
-            frozenset(Capability) - {Capability.COMPACTION, Capability.TRANSACTIONS}, model.MAX_EVENT_BYTES
-        )
+        """What this backend can do: everything."""
+        return Capabilities(frozenset(Capability), model.MAX_EVENT_BYTES)
 
     async def migrate(self) -> None:
         """Create or bring forward the tables."""

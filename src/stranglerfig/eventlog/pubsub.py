@@ -71,8 +71,7 @@ class PubSubLog(LeasedGroups):
     @property
     def capabilities(self) -> Capabilities:
         """What this backend can do: an append that is repeated may be there twice."""
-        lacks = {Capability.IDEMPOTENT_APPEND, Capability.TRANSACTIONS, Capability.COMPACTION}
-        return Capabilities(frozenset(Capability) - lacks, MAX_EVENT_BYTES)
+        return Capabilities(frozenset(Capability) - {Capability.IDEMPOTENT_APPEND}, MAX_EVENT_BYTES)
 
     async def migrate(self) -> None:
         """Create or bring forward the tables of positions and of groups."""

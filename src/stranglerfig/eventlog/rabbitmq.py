@@ -39,7 +39,6 @@ _READERS: Final = 64
 _APPENDERS: Final = 256
 _AT_ONCE: Final = 1000
 _PAGE_BYTES: Final = 8_000_000
-_LACKS: Final = {Capability.IDEMPOTENT_APPEND, Capability.TRANSACTIONS, Capability.COMPACTION}
 
 
 class RabbitLog(LeasedGroups):
@@ -63,7 +62,7 @@ class RabbitLog(LeasedGroups):
     @property
     def capabilities(self) -> Capabilities:
         """What this backend can do: an append that is repeated may be there twice."""
-        return Capabilities(frozenset(Capability) - _LACKS, MAX_EVENT_BYTES)
+        return Capabilities(frozenset(Capability) - {Capability.IDEMPOTENT_APPEND}, MAX_EVENT_BYTES)
 
     async def migrate(self) -> None:
         """Create the tables of the groups."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from stranglerfig.foundation.errors import FigError
 from tests.contract.eventlog.backends import Backend
 
 Name = Callable[[str], str]
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "logs.md"
+UNITS = {"MiB": 2**20, "MB": 10**6}
 
 
 def event(data: bytes = b"{}", **attributes: Any) -> Event:
@@ -367,12 +370,23 @@ async def test_a_thousand_topics(backend: Backend, serve: Callable[..., Backend]
         await alone.close()
 
 
-def test_what_is_declared() -> None:
-    capabilities = open_log("memory://").capabilities
-    assert {Capability.IDEMPOTENT_APPEND, Capability.ORDERED_PER_KEY, Capability.CONSUMER_GROUPS} <= capabilities.has
-    require(capabilities, Capability.RETENTION, log="memory", what="a test")
-    with pytest.raises(FigError, match="needs 'compaction'") as error:
-        require(Capabilities(frozenset(), 1), Capability.COMPACTION, log="x", what="the topic 'y'")
+def test_what_is_declared_is_what_the_page_says(backend: Backend, log: EventLog) -> None:
+    lacks = set(Capability) - log.capabilities.has
+    if backend.name == "memory":
+        assert not lacks
+        return
+    [row] = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{backend.name}` |")]
+    *_, idempotent, _, added, largest = (cell.strip() for cell in row.strip("|").split("|"))
+    says = {Capability.IDEMPOTENT_APPEND: idempotent, Capability.GROWTH: added}
+    assert lacks == {capability for capability, word in says.items() if word == "no"}
+    amount, unit = largest.split()
+    assert log.capabilities.max_event_bytes == pytest.approx(float(amount) * UNITS[unit], rel=0.01)
+
+
+def test_what_a_log_lacks_is_refused() -> None:
+    require(open_log("memory://").capabilities, Capability.RETENTION, log="memory", what="a test")
+    with pytest.raises(FigError, match="needs 'retention'") as error:
+        require(Capabilities(frozenset(), 1), Capability.RETENTION, log="x", what="the topic 'y'")
     assert error.value.code == "log_lacks"
     with pytest.raises(FigError, match="unknown_log_backend"):
         open_log("carrier-pigeon://x")

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from stranglerfig.changes.model import Direction
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.eventlog.model import Event
+from stranglerfig.foundation import clock
+from stranglerfig.foundation import postgres as sessions
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime.wiring import is_governed
 from stranglerfig.schemas import payloads
 from stranglerfig.schemas.checked import CheckedLog, EventCheck
 from stranglerfig.schemas.formats import Format, Level
 from stranglerfig.schemas.subjects import Given, uri
+from tests.captures import Running
+from tests.conftest import Server
 from tests.integration.schemas.conftest import avro
 
 if TYPE_CHECKING:
@@ -134,3 +140,42 @@ async def test_the_checked_log_takes_only_what_is_registered(store: SchemaStore)
     assert await log.committed("events.inventory", "alerts") == (1,)
     await log.delete_topic("events.inventory")
     await log.close()
+
+
+async def test_an_outbox_row_that_is_not_as_its_schema_says_holds_the_stream_until_one_allows_it(
+    store: SchemaStore, postgres: Server
+) -> None:
+    await store.register(SUBJECT, given(FIRST), by="Ann", level=Level.NONE)
+    dsn = postgres.database()
+    running = Running(dsn, direction=Direction.REVERSE, tables=(), outbox="public.outbox", snapshot=False)
+    topic = f"events.{running.job.context}"
+    kept = MemoryLog()
+    running.log = CheckedLog(kept, store, governed=is_governed)
+    async with sessions.session(dsn, what="test") as conn:
+        await conn.execute(
+            "CREATE TABLE outbox (id uuid PRIMARY KEY, topic text, type text, key text, data jsonb,"
+            " occurred_at timestamptz DEFAULT now(), traceparent text, correlationid text, causationid text)"
+        )
+        running.start()
+        try:
+            await running.streaming()
+            for data in ({"item_id": 1, "delta": 1}, {"item_id": 2, "delta": "many"}, {"item_id": 3, "delta": 1}):
+                await conn.execute(
+                    "INSERT INTO outbox VALUES (gen_random_uuid(), %s, %s, 'k', %s)",
+                    (topic, SUBJECT, orjson.dumps(data).decode()),
+                )
+            report = await running.failed("schema_violation")
+            assert report["state"] == "failed" and "$.delta" in report["error"]["message"]
+            taken = await kept.read(topic, 0, 0) if await kept.topic(topic) else []
+            assert [orjson.loads(record.event.data)["item_id"] for record in taken] in ([], [1]), "in order, or not yet"
+            loose = FIRST | {"properties": {"item_id": {"type": "integer"}, "delta": {}}}
+            await store.register(SUBJECT, given(loose), by="Ann")
+
+            async def all_there() -> bool:
+                return bool(await kept.topic(topic)) and len(await kept.read(topic, 0, 0)) >= 3
+
+            await clock.until(all_there, timeout=30, what="the events")
+            found = [orjson.loads(record.event.data)["item_id"] for record in await kept.read(topic, 0, 0)]
+            assert found == [1, 2, 3]
+        finally:
+            await running.stop()
