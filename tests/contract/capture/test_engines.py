@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stranglerfig.changes.envelope import expand
-from stranglerfig.changes.model import Barrier, Change, SnapshotChunk, Transaction
+from stranglerfig.changes.model import UNCHANGED, Barrier, Change, SnapshotChunk, Transaction
 from stranglerfig.changes.spread import Spread
 from stranglerfig.foundation import postgres as sessions
 from tests.captures import Running
@@ -152,3 +152,26 @@ async def test_both_divide_over_partitions_alike(source: Any, farm: Farm) -> Non
 
         assert fences(ours) == fences(theirs)
         assert fences(ours)
+
+
+async def test_what_differs_by_value_is_what_the_page_says(postgres: Server, farm: Farm) -> None:
+    """docs/explanation/capture-and-sync.md; what differs by type is refused beforehand (test_capture_debezium.py)."""
+    dsn = postgres.database()
+    statements = (
+        "INSERT INTO odd VALUES (1, 1234.5, NULL, '{{1,2},{3,4}}', NULL, NULL)",
+        "INSERT INTO odd VALUES (2, NULL, NULL, NULL, '{0044-03-15 BC}', NULL)",
+        "INSERT INTO odd VALUES (3, NULL, NULL, NULL, NULL, '294300-01-01')",
+        "INSERT INTO odd SELECT 4, NULL, string_agg(i::text, '')::numeric FROM generate_series(1, 5000) i",
+        "UPDATE odd SET m = 1 WHERE id = 4",
+    )
+    async with sessions.session(dsn, what="test") as conn:
+        await conn.execute("CREATE TABLE odd (id int PRIMARY KEY, m money, n numeric, a int[], d date[], ts timestamp)")
+        native, debezium = await both(dsn, farm, conn, statements, ("public.odd",))
+    ours, theirs = ([change.after or () for change in await engine.changes()] for engine in (native, debezium))
+    assert [row[1] for row in ours] == ["$1,234.50", None, None, None, "$1.00"]
+    assert [row[1] for row in theirs] == ["1234.50", None, None, None, "1.00"]
+    assert (ours[0][3], theirs[0][3]) == ("{{1,2},{3,4}}", None)
+    assert (ours[1][4], theirs[1][4]) == ('{"0044-03-15 BC"}', "{0044-03-15}")
+    assert ours[2][5] == "294300-01-01 00:00:00" != theirs[2][5]
+    assert ours[3] == theirs[3] and len(str(ours[3][2])) > 10_000
+    assert (ours[4][2], theirs[4][2]) == (UNCHANGED, None)

@@ -22,7 +22,8 @@ CREATE TABLE texts (id bigint PRIMARY KEY, t text, v varchar(20), c char(5), b b
     u uuid, j json, jb jsonb, jp jsonpath, b1 bit(1), b5 bit(5), b16 bit(16), inet_ inet, cidr_ cidr, mac macaddr,
     mac8 macaddr8, tv tsvector, tq tsquery, pr pair, lsn pg_lsn, rc regclass, x8 xid8, sn pg_snapshot);
 CREATE TABLE shapes (id bigint PRIMARY KEY, i4r int4range, i8r int8range, tsr tsrange, tzr tstzrange, dr daterange,
-    imr int4multirange, tzmr tstzmultirange, pt point, ln line, ls lseg, bx box, pa path, pg polygon, ci circle,
+    nr numrange, imr int4multirange, i8mr int8multirange, nmr nummultirange, tmr tsmultirange, tzmr tstzmultirange,
+    dmr datemultirange, pt point, ln line, ls lseg, bx box, pa path, pg polygon, ci circle,
     v vector(3), h halfvec(3), s sparsevec(5));
 ALTER TABLE shapes REPLICA IDENTITY FULL;
 CREATE TABLE arrays (id bigint PRIMARY KEY, i2 smallint[], i4 int[], i8 bigint[], t text[], v varchar(9)[], c char(3)[],
@@ -133,7 +134,12 @@ _VALUES: dict[str, dict[str, list[str]]] = {
         "tsr": ["[2024-01-01 00:00, 2024-01-02 00:00)"],
         "tzr": ["[2024-01-01 00:00+05, 2024-01-02 00:00+00)", "[0044-01-01 00:00+00 BC, infinity)"],
         "dr": ["[2024-01-01,2024-02-01)"],
+        "nr": ["[1.50,5)", "(,2]", "empty"],
         "imr": ["{[1,3),[5,8)}"],
+        "i8mr": ["{[1,3),[9223372036854775800,)}"],
+        "nmr": ["{[1.5,3),(5,8.25]}", "{}"],
+        "tmr": ["{[2024-01-01 00:00, 2024-01-02 00:00)}"],
+        "dmr": ["{[2024-01-01,2024-02-01)}"],
         "tzmr": ["{[2024-01-01 00:00+00, 2024-01-02 00:00+03)}"],
         "pt": ["(1.5,2)", "(1e20,-0)", "(NaN,Infinity)"],
         "ln": ["{1,2,3}"],
