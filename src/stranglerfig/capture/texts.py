@@ -62,8 +62,10 @@ class Shape:
 # Numbers
 
 
-def numeric(found: str) -> str:
-    """``decimal.handling.mode=string``: digits, or one of three words."""
+def numeric(found: str) -> Value:
+    """``decimal.handling.mode=string``: digits, or one of three words. Thousands of digits may be outside the row."""
+    if found == PLACEHOLDER:
+        return UNCHANGED
     if found in _NUMERIC_WORDS:
         return _NUMERIC_WORDS[found]
     return format(Decimal(found), "f") if "E" in found else found

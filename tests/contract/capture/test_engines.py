@@ -160,18 +160,18 @@ async def test_what_differs_by_value_is_what_the_page_says(postgres: Server, far
     statements = (
         "INSERT INTO odd VALUES (1, 1234.5, NULL, '{{1,2},{3,4}}', NULL, NULL)",
         "INSERT INTO odd VALUES (2, NULL, NULL, NULL, '{0044-03-15 BC}', NULL)",
-        "INSERT INTO odd VALUES (3, NULL, NULL, NULL, NULL, '294300-01-01')",
+        "INSERT INTO odd VALUES (3, NULL, NULL, NULL, NULL, '294250-01-01')",
         "INSERT INTO odd SELECT 4, NULL, string_agg(i::text, '')::numeric FROM generate_series(1, 5000) i",
         "UPDATE odd SET m = 1 WHERE id = 4",
     )
     async with sessions.session(dsn, what="test") as conn:
         await conn.execute("CREATE TABLE odd (id int PRIMARY KEY, m money, n numeric, a int[], d date[], ts timestamp)")
         native, debezium = await both(dsn, farm, conn, statements, ("public.odd",))
-    ours, theirs = ([change.after or () for change in await engine.changes()] for engine in (native, debezium))
+    ours, theirs = [[change.after or () for change in await engine.changes()] for engine in (native, debezium)]
     assert [row[1] for row in ours] == ["$1,234.50", None, None, None, "$1.00"]
     assert [row[1] for row in theirs] == ["1234.50", None, None, None, "1.00"]
-    assert (ours[0][3], theirs[0][3]) == ("{{1,2},{3,4}}", None)
+    assert (ours[0][3], theirs[0][3]) == ("{{1,2},{3,4}}", "{NULL,NULL}")
     assert (ours[1][4], theirs[1][4]) == ('{"0044-03-15 BC"}', "{0044-03-15}")
-    assert ours[2][5] == "294300-01-01 00:00:00" != theirs[2][5]
+    assert ours[2][5] == "294250-01-01 00:00:00" != theirs[2][5]
     assert ours[3] == theirs[3] and len(str(ours[3][2])) > 10_000
-    assert (ours[4][2], theirs[4][2]) == (UNCHANGED, None)
+    assert ours[4][2] is theirs[4][2] is UNCHANGED

@@ -349,8 +349,9 @@ async def test_connects_answers_are_said_in_our_words(postgres: Server, farm: Fa
             await connect.configure("missing", {**config, "connector.class": "no.such.Connector"})
         assert missing.value.code == "connector_invalid" and "plugin.path" in missing.value.remedy
         assert await connect.status("invalid") is None
+        assert not await connect.stop("invalid")
         with pytest.raises(FigError) as refused:
-            await connect.stop("invalid")
+            await connect.resume("invalid")
         assert refused.value.code == "connect_refused"
         await connect.delete("invalid")
     with pytest.raises(FigError) as away:

@@ -32,6 +32,7 @@ def shape(base: str, **more: Any) -> Shape:
         (shape("numeric"), "NEGATIVE_INFINITY", "-Infinity"),
         (shape("numeric"), "1.50E-8", "0.0000000150"),
         (shape("numeric"), "-0.50", "-0.50"),
+        (shape("numeric"), PLACEHOLDER, UNCHANGED),
         (shape("float8"), 0.1, "0.1"),
         (shape("float8"), 5, "5"),
         (shape("float8"), "NaN", "NaN"),

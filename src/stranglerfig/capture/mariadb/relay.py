@@ -69,7 +69,12 @@ class Relay(Relaying[Connection, Assembler]):
         ):
             await self._claim(conn)
             await self._begin(conn, connect, raw)
-            await self._go_on(conn, connect, raw)
+            try:
+                await self._go_on(conn, connect, raw)
+            except FigError as error:
+                if error.code == "connector_failed" and self._first:
+                    await self._learn(conn)  # it may have failed at a row that is older than the definition it learned
+                raise
 
     async def _claim(self, conn: Connection) -> None:
         """Be the only one, until ``conn`` ends, who directs the connector."""
