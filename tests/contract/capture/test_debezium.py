@@ -252,7 +252,7 @@ async def test_a_marker_is_applied_with_kafka_between(postgres: Server, postgres
         try:
             for number in range(20):
                 await source.execute(
-                    "INSERT INTO item SELECT i, 'x', 1 FROM generate_series(%s, %s) i",
+                    "INSERT INTO item SELECT i, 'x', 1 FROM generate_series(%s::int, %s::int) i",
                     (number * 100, number * 100 + 99),
                 )
                 nonce = await markers.emit_marker(source, context, "forward")
