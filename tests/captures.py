@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from stranglerfig.capture.capture import CaptureJob, remove, run
 from stranglerfig.capture.job import Pace
 from stranglerfig.changes import frames
-from stranglerfig.changes.model import Change, Direction, Item, Message, Transaction, lsn_number
+from stranglerfig.changes.envelope import copy_rows
+from stranglerfig.changes.model import (
+    Change,
+    Direction,
+    Item,
+    Message,
+    SnapshotChunk,
+    SourcePosition,
+    Transaction,
+    Value,
+    lsn_number,
+)
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.foundation import postgres as sessions
 
-FORWARD = Direction.FORWARD
+FORWARD, REVERSE = Direction.FORWARD, Direction.REVERSE
+ITEM = "CREATE TABLE item (id int PRIMARY KEY, sku text, n int DEFAULT 0)"
+OUTBOX = (
+    "CREATE TABLE outbox (id uuid PRIMARY KEY, topic text, type text, key text, data jsonb,"
+    " occurred_at timestamptz DEFAULT now(), traceparent text, correlationid text, causationid text)"
+)
 QUICK = Pace(look=0.05, heartbeat=0.1, acknowledge=0.05)
 
 
@@ -106,3 +122,34 @@ async def captured(dsn: str, *statements: str, **options: Any) -> AsyncIterator[
         finally:
             await running.stop()
             await remove(dsn, running.job.context, running.job.direction, running.job.through)
+
+
+def replayed(items: Iterable[Item]) -> dict[str, tuple[Value, ...]]:
+    """The table as whoever reads the log has it, who passes over positions that it knows; it must never be told
+    of a row what cannot be true of it."""
+    rows: dict[str, tuple[Value, ...]] = {}
+    reached = SourcePosition(0, 0)
+    for item in items:
+        if isinstance(item, SnapshotChunk):
+            rows.update({str(row[0]): row for row in copy_rows(item.copy)})
+        if not isinstance(item, Transaction):
+            continue
+        for number, change in enumerate(item.items, item.first):
+            if SourcePosition(item.lsn, number) <= reached or not isinstance(change, Change):
+                continue
+            reached = SourcePosition(item.lsn, number)
+            if change.op == "c":
+                assert change.after is not None and change.after[0] not in rows, f"doubled: {change}"
+            if change.op in "ud":
+                old = change.before or change.after
+                assert old is not None and str(old[0]) in rows, f"of a row that was lost: {change}"
+                del rows[str(old[0])]
+            if change.after is not None:
+                rows[str(change.after[0])] = change.after
+    return rows
+
+
+async def held(conn: sessions.Connection) -> dict[str, tuple[Value, ...]]:
+    """The table as the source has it."""
+    rows = await sessions.fetch(conn, "SELECT id::text, sku, n::text FROM item")
+    return {row[0]: tuple(row) for row in rows}

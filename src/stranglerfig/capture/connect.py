@@ -160,9 +160,7 @@ class Connect:
 
     async def stop(self, name: str) -> bool:
         """End its tasks; the slot becomes free. Whether there is such a connector. (Kafka 3.5 or later.)"""
-        code, said = await self._call("PUT", f"/connectors/{quote(name)}/stop")
-        self._expect(code, said, 200, 202, 204, 404)
-        return code != 404
+        return await self._do("PUT", name, "/stop", 404) != 404
 
     async def place_offsets(self, name: str, offsets: list[dict[str, Any]]) -> None:
         """Tell a stopped one where it stands: ``partition`` and ``offset`` each. (Kafka 3.6 or later.)"""
@@ -187,9 +185,10 @@ class Connect:
 
         await clock.until(stopped, timeout=timeout, what=f"the connector {name} to stop", at_most=0.2)
 
-    async def _do(self, method: str, name: str, path: str) -> None:
+    async def _do(self, method: str, name: str, path: str, *borne: int) -> int:
         code, said = await self._call(method, f"/connectors/{quote(name)}{path}")
-        self._expect(code, said, 200, 202, 204)
+        self._expect(code, said, 200, 202, 204, *borne)
+        return code
 
     async def _call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request; a rebalance (409) is waited out."""

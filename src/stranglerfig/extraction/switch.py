@@ -287,10 +287,11 @@ class _Flows:
             return None
         silent = (clock.now() - flow.sync_at).total_seconds() if flow.sync_at is not None else 0.0
         behind = int(flow.sync.get("behind") or 0)
-        late = (flow.sync.get("latency_ms") or {}).get("p99") if behind > CAUGHT_UP else flow.capture.get("lag_ms")
-        committed = flow.sync.get("last_source_committed_at")
-        if behind > CAUGHT_UP and late is None and committed is not None:  # still catching up with its copy
-            late = (clock.epoch() - float(committed)) * 1000
+        if behind <= CAUGHT_UP:
+            late = flow.capture.get("lag_ms")
+        elif (late := (flow.sync.get("latency_ms") or {}).get("p99")) is None:  # still catching up with its copy
+            committed = flow.sync.get("last_source_committed_at")
+            late = None if committed is None else (clock.epoch() - float(committed)) * 1000
         return max(float(late or 0.0) / 1000, silent - REPORTED)
 
     async def connected(self, direction: str) -> bool:

@@ -21,10 +21,9 @@ from stranglerfig.foundation import postgres as sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sync import apply
 from stranglerfig.sync.target import SyncJob, prepare
-from tests.captures import captured
+from tests.captures import FORWARD, ITEM, OUTBOX, REVERSE, captured, held, replayed
 from tests.conftest import Server
 from tests.contract.capture.conftest import Farm
-from tests.contract.capture.test_faults import FORWARD, ITEM, REVERSE, held, replayed
 
 pytestmark = pytest.mark.timeout(600)  # the first one starts the servers
 
@@ -107,12 +106,8 @@ async def test_what_changes_shape_is_held_or_passes(postgres: Server, farm: Farm
 
 
 async def test_markers_refusals_and_the_outbox_go_their_own_ways(postgres: Server, farm: Farm) -> None:
-    outbox = (
-        "CREATE TABLE outbox (id uuid PRIMARY KEY, topic text, type text, key text, data jsonb,"
-        " occurred_at timestamptz DEFAULT now(), traceparent text, correlationid text, causationid text)"
-    )
     options = {"direction": REVERSE, "outbox": "public.outbox", "snapshot": False, "through": farm.through}
-    async with captured(postgres.database(), ITEM, outbox, **options) as (running, conn):
+    async with captured(postgres.database(), ITEM, OUTBOX, **options) as (running, conn):
         await running.streaming()
         context = running.job.context
         say = "SELECT pg_logical_emit_message(%s, %s, %s)"

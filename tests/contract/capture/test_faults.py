@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,58 +18,16 @@ import pytest
 
 from stranglerfig.capture.capture import remove
 from stranglerfig.changes import frames
-from stranglerfig.changes.envelope import copy_rows
-from stranglerfig.changes.model import (
-    Change,
-    Direction,
-    Item,
-    SnapshotChunk,
-    SourcePosition,
-    Transaction,
-    Value,
-)
+from stranglerfig.changes.model import Item
 from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import postgres as sessions
 from stranglerfig.foundation import tasks
-from tests.captures import Running, captured
+from tests.captures import FORWARD, ITEM, Running, captured, held, replayed
 from tests.conftest import Server
 from tests.contract.capture.conftest import Farm
 
-FORWARD, REVERSE = Direction.FORWARD, Direction.REVERSE
-ITEM = "CREATE TABLE item (id int PRIMARY KEY, sku text, n int DEFAULT 0)"
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.timeout(600)  # the first one starts the servers
-
-
-def replayed(items: Iterable[Item]) -> dict[str, tuple[Value, ...]]:
-    """The table as whoever reads the log has it, who passes over positions that it knows; it must never be told
-    of a row what cannot be true of it."""
-    rows: dict[str, tuple[Value, ...]] = {}
-    reached = SourcePosition(0, 0)
-    for item in items:
-        if isinstance(item, SnapshotChunk):
-            rows.update({str(row[0]): row for row in copy_rows(item.copy)})
-        if not isinstance(item, Transaction):
-            continue
-        for number, change in enumerate(item.items, item.first):
-            if SourcePosition(item.lsn, number) <= reached or not isinstance(change, Change):
-                continue
-            reached = SourcePosition(item.lsn, number)
-            if change.op == "c":
-                assert change.after is not None and change.after[0] not in rows, f"doubled: {change}"
-            if change.op in "ud":
-                old = change.before or change.after
-                assert old is not None and str(old[0]) in rows, f"of a row that was lost: {change}"
-                del rows[str(old[0])]
-            if change.after is not None:
-                rows[str(change.after[0])] = change.after
-    return rows
-
-
-async def held(conn: sessions.Connection) -> dict[str, tuple[Value, ...]]:
-    """The table as the source has it."""
-    rows = await sessions.fetch(conn, "SELECT id::text, sku, n::text FROM item")
-    return {row[0]: tuple(row) for row in rows}
 
 
 async def load(dsn: str, stop: asyncio.Event, seed: int) -> int:

@@ -27,10 +27,11 @@ from stranglerfig.changes.model import Direction, Item, SnapshotChunk, SnapshotE
 from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock, mysql, tasks
 from stranglerfig.foundation.errors import FigError
+from tests.captures import replayed
 from tests.conftest import MonolithOnMariaDB, Server
 from tests.contract.capture.conftest import Farm
 from tests.contract.capture.mariadb_source import OnMariaDB, captured
-from tests.contract.capture.test_faults import ROOT, everything, replayed
+from tests.contract.capture.test_faults import ROOT, everything
 
 pytestmark = pytest.mark.timeout(600)  # the first one starts the servers
 

@@ -14,7 +14,6 @@ from stranglerfig.capture.capture import CaptureJob, remove, resume
 from stranglerfig.changes.envelope import copy_rows
 from stranglerfig.changes.model import (
     UNCHANGED,
-    Direction,
     Item,
     Message,
     SnapshotChunk,
@@ -27,11 +26,8 @@ from stranglerfig.changes.model import (
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation import postgres as sessions
 from stranglerfig.runtime.embedded import EmbeddedPostgres
-from tests.captures import QUICK, Running, captured
+from tests.captures import FORWARD, ITEM, OUTBOX, QUICK, REVERSE, Running, captured
 from tests.conftest import passable
-
-FORWARD, REVERSE = Direction.FORWARD, Direction.REVERSE
-ITEM = "CREATE TABLE item (id int PRIMARY KEY, sku text, n int DEFAULT 0)"
 
 
 async def freed(conn: sessions.Connection, slot: str) -> None:
@@ -396,12 +392,8 @@ async def test_a_second_consumer_waits_and_takes_over(postgres: Any) -> None:
 
 
 async def test_markers_of_this_context_pass_refusals_and_outbox_go_their_own_ways(postgres: Any) -> None:
-    outbox = (
-        "CREATE TABLE outbox (id uuid PRIMARY KEY, topic text, type text, key text, data jsonb,"
-        " occurred_at timestamptz DEFAULT now(), traceparent text, correlationid text, causationid text)"
-    )
     options = {"direction": REVERSE, "outbox": "public.outbox", "snapshot": False}
-    async with captured(postgres.database(), ITEM, outbox, **options) as (running, conn):
+    async with captured(postgres.database(), ITEM, OUTBOX, **options) as (running, conn):
         await running.streaming()
         context = running.job.context
         say = "SELECT pg_logical_emit_message(%s, %s, %s)"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from stranglerfig.changes.model import Direction
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.eventlog.model import Event
 from stranglerfig.foundation import clock
@@ -19,7 +18,7 @@ from stranglerfig.schemas import payloads
 from stranglerfig.schemas.checked import CheckedLog, EventCheck
 from stranglerfig.schemas.formats import Format, Level
 from stranglerfig.schemas.subjects import Given, uri
-from tests.captures import Running
+from tests.captures import OUTBOX, REVERSE, Running
 from tests.conftest import Server
 from tests.integration.schemas.conftest import avro
 
@@ -147,15 +146,12 @@ async def test_an_outbox_row_that_is_not_as_its_schema_says_holds_the_stream_unt
 ) -> None:
     await store.register(SUBJECT, given(FIRST), by="Ann", level=Level.NONE)
     dsn = postgres.database()
-    running = Running(dsn, direction=Direction.REVERSE, tables=(), outbox="public.outbox", snapshot=False)
+    running = Running(dsn, direction=REVERSE, tables=(), outbox="public.outbox", snapshot=False)
     topic = f"events.{running.job.context}"
     kept = MemoryLog()
     running.log = CheckedLog(kept, store, governed=is_governed)
     async with sessions.session(dsn, what="test") as conn:
-        await conn.execute(
-            "CREATE TABLE outbox (id uuid PRIMARY KEY, topic text, type text, key text, data jsonb,"
-            " occurred_at timestamptz DEFAULT now(), traceparent text, correlationid text, causationid text)"
-        )
+        await conn.execute(OUTBOX)
         running.start()
         try:
             await running.streaming()

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +16,8 @@ from stranglerfig.runtime.embedded import EmbeddedPostgres
 from stranglerfig.schemas.formats import Format, Level
 from stranglerfig.schemas.store import BUSY, SchemaStore
 from stranglerfig.schemas.subjects import Given, Pointer, SubjectSettings, Version
+from tests.conftest import Server, passable
 from tests.integration.schemas.conftest import avro, record
-
-if TYPE_CHECKING:
-    from tests.conftest import Server
 
 ID = ("id", "long")
 
@@ -95,8 +92,7 @@ async def test_a_reference_and_the_deletion_of_what_it_refers_to_exclude_each_ot
 
 
 async def test_the_database_is_killed_during_registrations(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    server = EmbeddedPostgres(tmp_path / "pg")
+    server = EmbeddedPostgres(passable(tmp_path) / "pg")
     server.start()
     store = SchemaStore(server.create_database("fig"))
     acknowledged: dict[int, Version] = {}

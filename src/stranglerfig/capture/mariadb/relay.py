@@ -7,7 +7,6 @@ it is stopped, told that place as its offset, and started. What the raw topic he
 from __future__ import annotations
 
 import asyncio
-import secrets
 from dataclasses import replace
 
 from stranglerfig.capture.assembling import Raw
@@ -22,7 +21,7 @@ from stranglerfig.capture.relaying import PATIENT_LOOKS, Relaying, stop
 from stranglerfig.capture.writing import Life, ours
 from stranglerfig.changes.model import HEARTBEAT, Column, lsn_text
 from stranglerfig.databases.mariadb import binlog, catalogue, messages
-from stranglerfig.foundation import clock, mysql
+from stranglerfig.foundation import clock, ids, mysql
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.mysql import Connection
 
@@ -47,7 +46,7 @@ class Relay(Relaying[Connection, Assembler]):
         )
         super().__init__(life, through, assembler)
         self._gtid = life.state.gtid
-        self._nonce = f"life-{secrets.token_hex(8)}"
+        self._nonce = f"life-{ids.nonce()}"
         self._first = False
         self._unanswered = 0.0
         """When the oldest heartbeat was written behind which nothing was heard."""
