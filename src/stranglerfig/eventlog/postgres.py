@@ -49,16 +49,13 @@ class PostgresLog(LeasedGroups):
     """
 
     def __init__(self, dsn: str, *, connections: int = 4) -> None:
-        self._dsn = dsn
-        self._free: list[postgres.Connection] = []
-        self._slots = asyncio.Semaphore(connections)
+        self._sessions = postgres.Few(dsn, what="log", most=connections)
         self._known: dict[str, _Known] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         # How often each topic was said to have grown, and how often that was when a reader last had all of it.
         self._news: Counter[str] = Counter()
         self._ends: dict[tuple[str, int], tuple[int, int]] = {}
         self._listener: asyncio.Task[None] | None = None
-        self._closed = False
         self._leases = Leases(self._session)
 
     @property
@@ -77,42 +74,19 @@ class PostgresLog(LeasedGroups):
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[postgres.Connection]:
         """A session out of the few; driver errors leave as ``log_unreachable``."""
-        async with self._slots:
-            conn: postgres.Connection | None = None
-            try:
-                conn = self._free.pop() if self._free else await self._connect()
-                yield conn
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if isinstance(error, psycopg.errors.DeadlockDetected):
-                    raise
-                raise _unreachable(self._dsn, error) from error
-            finally:
-                if conn is not None:
-                    await self._give_back(conn)
-
-    async def _connect(self) -> postgres.Connection:
         try:
-            conn = await postgres.connect(self._dsn, what="log")
+            async with self._sessions.session() as conn:
+                yield conn
         except FigError as error:
-            raise FigError("log_unreachable", f"the log: {error.message}", error.remedy, **error.context) from error
-        # Repeated statements are few: prepared at their second use.
-        conn.prepare_threshold = 1
-        return conn
-
-    async def _give_back(self, conn: postgres.Connection) -> None:
-        idle = not conn.closed and conn.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
-        if idle and not self._closed:
-            self._free.append(conn)
-        else:
-            await conn.close()
+            if error.code != "database_unreachable":
+                raise
+            raise _unreachable(error) from error
 
     async def close(self) -> None:
         """Let go of the sessions."""
-        self._closed = True
         if self._listener is not None:
             await tasks.stop(self._listener)
-        while self._free:
-            await self._free.pop().close()
+        await self._sessions.close()
 
     # Topics
 
@@ -341,7 +315,7 @@ class PostgresLog(LeasedGroups):
             self._listener = tasks.spawn(tasks.supervise(self._notified, name="log listener"), name="log listener")
 
     async def _notified(self) -> None:
-        async with postgres.session(self._dsn, what="log listener") as conn:
+        async with postgres.session(self._sessions.dsn, what="log listener") as conn:
             await conn.execute(f"LISTEN {_CHANNEL}")
             for waiting in self._waiting.values():  # what was appended before we listened
                 for woken in waiting:
@@ -418,12 +392,12 @@ class _Gone(Exception):
     """The partition's row is not there."""
 
 
-def _unreachable(dsn: str, error: Exception) -> FigError:
+def _unreachable(error: FigError) -> FigError:
     return FigError(
         "log_unreachable",
-        f"the log in {postgres.describe(dsn)} does not answer: {str(error).strip() or type(error).__name__}",
+        f"the log: {error.message}",
         "Check that its PostgreSQL runs. An append whose answer was lost may be repeated: it is idempotent.",
-        database=postgres.describe(dsn),
+        **error.context,
     )
 
 

@@ -7,6 +7,7 @@ Every session of ours has ``application_name = fig:<what>``, so that an operator
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -19,6 +20,7 @@ from psycopg.rows import TupleRow
 from stranglerfig.foundation.errors import FigError
 
 Connection = psycopg.AsyncConnection[TupleRow]
+_ROLLED_BACK = "40"
 
 
 def describe(dsn: str) -> str:
@@ -109,6 +111,75 @@ class Kept:
         conn, self._conn = self._conn, None
         if conn is not None:
             await conn.close()
+
+
+class Few:
+    """A few sessions to one database, each lent to one user at a time; connected when they are needed.
+
+    Args:
+        most: how many there are at most; who asks for one more waits.
+    """
+
+    def __init__(self, dsn: str, *, what: str, most: int) -> None:
+        self.dsn = dsn
+        self._what = what
+        self._free: list[Connection] = []
+        self._slots = asyncio.Semaphore(most)
+        self._closed = False
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """One of them, in autocommit; one that is left inside a transaction is closed, not lent again.
+
+        A deadlock or another reason to do it again (SQLSTATE class 40) passes through as the driver says it.
+
+        Raises:
+            FigError: ``database_unreachable``, also when the server goes while the block runs.
+        """
+        async with self._slots:
+            conn: Connection | None = None
+            try:
+                conn = await self._lend()
+                yield conn
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if (error.sqlstate or "").startswith(_ROLLED_BACK):
+                    raise
+                raise unreachable(self.dsn, error) from error
+            finally:
+                if conn is not None:
+                    await self._give_back(conn)
+
+    async def _lend(self) -> Connection:
+        while self._free:
+            conn = self._free.pop()
+            if not _over(conn):
+                return conn
+            await conn.close()
+        conn = await connect(self.dsn, what=self._what)
+        # Repeated statements are few: prepared at their second use.
+        conn.prepare_threshold = 1
+        return conn
+
+    async def _give_back(self, conn: Connection) -> None:
+        if self._closed or conn.closed or conn.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
+            await conn.close()
+        else:
+            self._free.append(conn)
+
+    async def close(self) -> None:
+        """End those that are idle now, and the others when they are given back."""
+        self._closed = True
+        while self._free:
+            await self._free.pop().close()
+
+
+def _over(conn: Connection) -> bool:
+    """Whether an idle session has ended: its server has said something, and to an idle session that is goodbye."""
+    if conn.closed:
+        return True
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def fetch(conn: Connection, query: str, params: Any = None) -> list[TupleRow]:

@@ -1,1 +1,8 @@
-"""What extracted services are written with."""
+"""What extracted services are written with: events, aggregates, an outbox and an inbox, and what handles events."""
+
+from stranglerfig.kit.aggregates import Aggregate, Refused, evolves
+from stranglerfig.kit.messages import Command, Event
+from stranglerfig.kit.service import Service
+from stranglerfig.kit.transactions import Cause, Outbox, Transaction
+
+__all__ = ["Aggregate", "Cause", "Command", "Event", "Outbox", "Refused", "Service", "Transaction", "evolves"]

@@ -1,0 +1,195 @@
+"""Aggregates: what decides. State and rules together, no I/O, no clock; what was decided is an event.
+
+An aggregate is kept as a row of a table of the service's own (``table=``), or as the events that it recorded
+(``stream=``), with a snapshot now and then. Its rules are the same either way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit.messages import Event
+
+A = TypeVar("A", bound="Aggregate")
+E = TypeVar("E", bound=Event)
+_MARK = "__evolves__"
+
+
+class Refused(Exception):
+    """A business rule says no. Nothing of the transaction is kept.
+
+    Attributes:
+        code: the rule, in snake_case.
+        facts: what the answer may say beside it (JSON-able).
+    """
+
+    def __init__(self, code: str, **facts: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.facts = facts
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an aggregate's class is kept.
+
+    Attributes:
+        id: the field that tells its instances apart.
+        fields: all fields, in order; for a table its columns.
+        table: the table of its rows, or None.
+        stream: what its streams' names begin with, or None.
+        snapshot_every: how many events of a stream lie between snapshots.
+    """
+
+    id: str
+    fields: tuple[str, ...]
+    table: str | None
+    stream: str | None
+    snapshot_every: int
+
+
+def evolves(event: type[E]) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]:
+    """Declare how the state follows from an event: ``@evolves(StockAdjusted)`` above a method that takes it.
+
+    The method must not fail and must not decide: the event has happened.
+    """
+
+    def declare(method: Callable[[A, E], None]) -> Callable[[A, E], None]:
+        setattr(method, _MARK, event)
+        return method
+
+    return declare
+
+
+@dataclass_transform(eq_default=False)
+class Aggregate:
+    """The base of aggregates. Fields are declared as a dataclass does; methods decide and :meth:`record` events::
+
+        class StockLevel(Aggregate, table="stock_level", id="item_id"):
+            item_id: int
+            on_hand: int = 0
+
+            def adjust(self, delta: int) -> StockAdjusted:
+                if self.on_hand + delta < 0:
+                    raise Refused("insufficient_stock")
+                return self.record(StockAdjusted(self.item_id, delta, self.on_hand + delta))
+
+            @evolves(StockAdjusted)
+            def _adjusted(self, event: StockAdjusted) -> None:
+                self.on_hand = event.on_hand
+
+    Of an aggregate with ``stream=`` every field but the id needs a default: it begins with them.
+    """
+
+    __form__: ClassVar[Form]
+    __evolvers__: ClassVar[dict[type[Event], Callable[[Any, Any], None]]]
+    _news: list[tuple[Aggregate, Event]]
+    _version: int
+
+    def __init_subclass__(
+        cls, *, id: str, table: str | None = None, stream: str | None = None, snapshot_every: int = 100
+    ) -> None:
+        super().__init_subclass__()
+        for name in ("_news", "_version"):  # ours, not fields of the state
+            cls.__annotations__.pop(name, None)
+        dataclass(eq=False)(cls)
+        found = dataclasses.fields(cls)  # type: ignore[arg-type]
+        names = tuple(each.name for each in found)
+        if id not in names:
+            raise _misdeclared(cls, f"it has no field '{id}', which is to be its id", f"use one of {names}")
+        if (table is None) == (stream is None):
+            raise _misdeclared(cls, "it is kept nowhere, or twice", "give table= or stream=, one of them")
+        if stream is not None:
+            empty = [f.name for f in found if f.name != id and _lacks_default(f)]
+            if empty:
+                raise _misdeclared(cls, f"a stream begins with nothing, and {empty} have no default", "give them one")
+        cls.__form__ = Form(id, names, table, stream, snapshot_every)
+        cls.__evolvers__ = {
+            getattr(method, _MARK): method
+            for base in reversed(cls.__mro__)
+            for method in vars(base).values()
+            if hasattr(method, _MARK)
+        }
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
+        made = super().__new__(cls)
+        made._news = []
+        made._version = 0
+        return made
+
+    def record(self, event: E) -> E:
+        """Say that something happened: the state follows at once, the log when the transaction commits.
+
+        Raises:
+            FigError: ``message_misdeclared`` when the class does not say how its state follows from such an event.
+        """
+        self._evolve(event)
+        self._news.append((self, event))
+        return event
+
+    def _evolve(self, event: Event) -> None:
+        evolver = self.__evolvers__.get(type(event))
+        if evolver is None:
+            raise _misdeclared(
+                type(self),
+                f"it records {type(event).__name__} and does not say what becomes of its state",
+                f"add a method with @evolves({type(event).__name__})",
+            )
+        evolver(self, event)
+        self._version += 1
+
+
+def form_of(aggregate: Aggregate | type[Aggregate]) -> Form:
+    """How an aggregate's class is kept."""
+    return aggregate.__form__
+
+
+def id_of(aggregate: Aggregate) -> Any:
+    """What tells it apart from others of its class."""
+    return getattr(aggregate, aggregate.__form__.id)
+
+
+def state_of(aggregate: Aggregate) -> tuple[Any, ...]:
+    """Its fields' values, in order."""
+    return tuple(getattr(aggregate, name) for name in aggregate.__form__.fields)
+
+
+def version_of(aggregate: Aggregate) -> int:
+    """How many events it has come through (of a table's row: since it was loaded)."""
+    return aggregate._version
+
+
+def evolve(aggregate: A, events: Iterable[Event], *, version: int | None = None) -> A:
+    """The aggregate after events that have happened; none of them is news.
+
+    Args:
+        version: how many events its state contains already, where it comes from a snapshot.
+    """
+    if version is not None:
+        aggregate._version = version
+    for event in events:
+        aggregate._evolve(event)
+    return aggregate
+
+
+def report_to(aggregate: Aggregate, news: list[tuple[Aggregate, Event]]) -> None:
+    """Let ``news`` have what it records from now on, in order with what others record; and what it has recorded."""
+    news += aggregate._news
+    aggregate._news = news
+
+
+def news_of(aggregate: Aggregate) -> list[Event]:
+    """What it has recorded and nobody has taken."""
+    return [event for _, event in aggregate._news]
+
+
+def _lacks_default(f: dataclasses.Field[Any]) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _misdeclared(cls: type[Any], what: str, remedy: str) -> FigError:
+    return FigError("message_misdeclared", f"{cls.__qualname__}: {what}", f"Mend its declaration: {remedy}.")

@@ -1,0 +1,341 @@
+"""A subscription's consumer: each event handled once, its effects and the mark that it was handled in one transaction.
+
+Events come in batches, and a batch is one transaction: its handlers run in the order of the log, with what they want to
+load fetched together. When something fails the batch is done again event by event. An event that cannot be handled is
+parked, and the later ones of its key behind it; other keys go on. Attempts are counted, durably, before they are made:
+so an event that ends its process is parked as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg.types.json import Json
+
+from stranglerfig.eventlog import cloudevents
+from stranglerfig.eventlog.model import Event, Record, shown
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import clock, postgres, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit.aggregates import Refused
+from stranglerfig.kit.driving import Failed, in_turn
+from stranglerfig.kit.messages import Message, decode
+from stranglerfig.kit.states import Forms, queries
+from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, write
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS: Final = 3
+"""How often an event is tried before it is parked."""
+PAUSE: Final = 0.1
+"""Seconds between the first two attempts; four times as long between the next."""
+LOOK: Final = 0.5
+"""Seconds between looks for parked events that somebody wants tried again."""
+
+FAILURES: Final = (Failed, Changed, psycopg.Error)
+"""What may be an event's fault: its handler fails, others are always faster, the database refuses what it writes."""
+
+Handler = Callable[[Any, Transaction], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What handles a type of messages, and which messages it may send because of them (None: any)."""
+
+    message: type[Message]
+    handler: Handler
+    emits: frozenset[type[Message]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A record that is to be handled: the message that it holds, or why it cannot be read."""
+
+    record: Record
+    digest: uuid.UUID
+    message: Message | None
+    error: str | None
+
+    @property
+    def key(self) -> str:
+        return self.record.event.partitionkey or ""
+
+
+class Consumer:
+    """One member of a subscription.
+
+    Args:
+        name: of the subscription; the group in the log.
+        reactions: by the type of the events.
+        committed: told after each transaction that may have sent something.
+        lease: seconds for which a member that is not heard of keeps its partitions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reactions: dict[str, list[Reaction]],
+        sessions: postgres.Few,
+        log: EventLog,
+        forms: Forms,
+        outbox: Outbox,
+        committed: Callable[[], None] = lambda: None,
+        *,
+        lease: float = 5.0,
+    ) -> None:
+        self.name = name
+        self._reactions = reactions
+        self._sessions = sessions
+        self._log = log
+        self._forms = forms
+        self._outbox = outbox
+        self._committed = committed
+        self._lease = lease
+        self._number = 0
+        self.handled = 0
+
+    @property
+    def topics(self) -> list[str]:
+        """Where its events come from."""
+        return sorted({each.message.__kind__.topic for found in self._reactions.values() for each in found})
+
+    async def run(self) -> None:
+        """Consume until cancelled.
+
+        Raises:
+            FigError: ``database_unreachable``, ``unknown_topic``, what the log says when it cannot be reached.
+        """
+        await self.begin()
+        feed = await self._log.subscribe(self.topics, self.name, lease=self._lease)
+        again = tasks.spawn(tasks.supervise(self._retry, name=f"retry {self.name}"), name=f"retry {self.name}")
+        try:
+            async for batch in feed.batches():
+                await self.handle(batch, feed.commit)
+                await feed.commit(batch[-1])
+        finally:
+            await tasks.stop(again)
+            await feed.close()
+
+    async def begin(self) -> None:
+        """Find out the subscription's number."""
+        async with self._sessions.session() as conn:
+            while not self._number:  # two that begin at once: the second finds it at its second look
+                self._number = await postgres.value(conn, queries.subscription, {"name": self.name}) or 0
+
+    async def handle(self, batch: Sequence[Record], commit: Callable[[Record], Awaitable[None]] | None = None) -> None:
+        """Handle records of one partition, in order; when it returns each is handled or parked, once.
+
+        Args:
+            commit: told of each record up to which all is handled, while the batch takes long.
+        """
+        found = [self._task(record) for record in batch if record.event.type in self._reactions]
+        if not found:
+            return
+        count = await self._attempt(found[0].record)
+        if count == 1:
+            try:
+                return await self._together(found)
+            except FAILURES as error:
+                log.info("a batch of %s is done again singly: %r", self.name, error, extra={"action": "singly"})
+            count = await self._attempt(found[0].record)
+        for task in found:
+            await self._singly(task, count or await self._attempt(task.record))
+            count = 0
+            if commit is not None:
+                await commit(task.record)
+
+    def _task(self, record: Record) -> _Task:
+        event = record.event
+        message, error = None, None
+        try:
+            message = decode(self._reactions[event.type][0].message, event)
+        except FigError as caught:
+            error = str(caught)
+        return _Task(record, digest(event), message, error)
+
+    async def _attempt(self, record: Record) -> int:
+        """How often this record was begun with, this time included."""
+        async with self._sessions.session() as conn, conn.transaction():
+            await conn.execute("SET LOCAL synchronous_commit = off")  # a process may end, and that is what is counted
+            place = {"topic": record.topic, "partition": record.partition, "position": record.position}
+            return int(await postgres.value(conn, queries.attempt, {"subscription": self._number} | place))
+
+    async def _singly(self, task: _Task, count: int) -> None:
+        """Handle one, the ``count``-th time; park it when it has failed too often."""
+        said = f"its process ended {ATTEMPTS} times while it handled it"
+        while count <= ATTEMPTS:
+            try:
+                return await self._together([task])
+            except FAILURES as error:
+                said = told(error)
+                log.warning(
+                    "%s cannot handle %s (attempt %d): %s", self.name, task.record.event.id, count, said,
+                    extra={"action": "attempt_failed"},
+                )  # fmt: skip
+            if count < ATTEMPTS:
+                await asyncio.sleep(PAUSE * 4 ** (count - 1))
+            count = await self._attempt(task.record)
+        async with self._sessions.session() as conn, conn.transaction():
+            if await postgres.fetch(conn, queries.receive, {"subscription": self._number, "events": [task.digest]}):
+                await self._park(conn, task, said, ATTEMPTS)
+
+    async def _together(self, found: Sequence[_Task]) -> None:
+        """Handle tasks in one transaction.
+
+        Raises:
+            Failed: a handler did; nothing was done.
+            Changed: others were faster; nothing was done.
+        """
+        async with self._sessions.session() as conn, conn.transaction():
+            async with conn.pipeline():
+                fresh_ = await conn.execute(
+                    queries.receive, {"subscription": self._number, "events": [each.digest for each in found]}
+                )
+                waiting_ = await conn.execute(
+                    queries.waiting, {"subscription": self._number, "keys": list({each.key for each in found})}
+                )
+                fresh = {row[0] for row in await fresh_.fetchall()}
+                waiting = {row[0] for row in await waiting_.fetchall()}
+            ready: list[_Task] = []
+            for task in found:
+                if task.digest not in fresh:
+                    continue
+                fresh.discard(task.digest)  # the same event may be in the log twice
+                if task.error is not None or task.key in waiting:
+                    await self._park(conn, task, None if task.key in waiting else task.error, 0)
+                    waiting.add(task.key)
+                else:
+                    ready.append(task)
+            await self._effects(conn, ready)
+        self.handled += len(ready)
+        self._committed()
+
+    async def _effects(self, conn: postgres.Connection, found: Sequence[_Task]) -> None:
+        """Have all handled, and what they changed and said written."""
+        unit = Unit(conn, self._forms, self._outbox)
+        work: list[Coroutine[Any, Any, None]] = []
+        ends: list[Callable[[], None]] = []
+        for task in found:
+            cause = cause_of(task.record.event)
+            for reaction in self._reactions[task.record.event.type]:
+                tx = Transaction(unit, cause)
+                work.append(_run(reaction, task.message, tx))
+                ends.append(_end(reaction, tx))
+        try:
+            await in_turn(work, unit.load, lambda number: ends[number]())
+        except Failed as error:
+            if isinstance(error.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
+                raise error.__cause__ from None  # the database's failure, not the event's
+            raise
+        await write(unit)
+
+    async def _park(self, conn: postgres.Connection, task: _Task, error: str | None, attempts: int) -> None:
+        record = task.record
+        await conn.execute(
+            queries.park,
+            {
+                "subscription": self._number, "key": task.key, "topic": record.topic, "partition": record.partition,
+                "position": record.position, "event": Json(told_event(record.event)), "data": record.event.data,
+                "digest": task.digest, "error": error, "attempts": attempts,
+            },
+        )  # fmt: skip
+        if error is not None:
+            log.error(
+                "%s parks the event %s at %s/%d/%s and what follows of its key: %s", self.name, record.event.id,
+                record.topic, record.partition, shown(record.position), error, extra={"action": "parked"},
+            )  # fmt: skip
+
+    async def _retry(self) -> None:
+        """Handle parked events that somebody wants tried again, and what waited behind them."""
+        while True:
+            async with self._sessions.session() as conn:
+                due = await postgres.fetch(conn, queries.due, {"subscription": self._number, "most": 100})
+            for number, _key, topic, partition, position, event, data, digest_ in due:
+                record = Record(topic, partition, int(position), event_told(event, data), clock.now())
+                await self._again(number, _Task(record, digest_, *self._read(record.event)))
+            if not due:
+                await asyncio.sleep(LOOK)
+
+    def _read(self, event: Event) -> tuple[Message | None, str | None]:
+        if event.type not in self._reactions:
+            return None, f"nothing handles {event.type} any more"
+        task = self._task(Record("", 0, 0, event, event.time))
+        return task.message, task.error
+
+    async def _again(self, number: int, task: _Task) -> None:
+        error = task.error
+        async with self._sessions.session() as conn:
+            if error is None:
+                try:
+                    async with conn.transaction():
+                        if await postgres.one(conn, queries.take_letter, (number,)) is None:
+                            return
+                        await self._effects(conn, [task])
+                        await conn.execute(queries.remove_letter, (number,))
+                    return self._committed()
+                except FAILURES as caught:
+                    error = told(caught)
+            await conn.execute(queries.keep_letter, {"id": number, "error": error})
+
+
+async def _run(reaction: Reaction, message: Any, tx: Transaction) -> None:
+    await reaction.handler(message, tx)
+
+
+def _end(reaction: Reaction, tx: Transaction) -> Callable[[], None]:
+    """What is done once a handler has ended: what it said is what it may say."""
+
+    def end() -> None:
+        said = tx.settle()
+        if reaction.emits is None:
+            return
+        for message in said:
+            if type(message) not in reaction.emits:
+                raise FigError(
+                    "emit_undeclared",
+                    f"the handler of {reaction.message.__name__} sends {type(message).__name__}, "
+                    "which its declaration does not say",
+                    "Add it to emits=, so that the drawing of the flow stays true.",
+                    handler=reaction.message.__kind__.type,
+                    emits=type(message).__kind__.type,
+                )
+
+    return end
+
+
+def digest(event: Event) -> uuid.UUID:
+    """What tells an event apart from all others: its source and id, as sixteen bytes."""
+    return uuid.UUID(bytes=hashlib.blake2b(f"{event.source}\0{event.id}".encode(), digest_size=16).digest())
+
+
+def cause_of(event: Event) -> Cause:
+    """What follows from an event carries its flow on; an event of no flow begins one."""
+    return Cause(event.id, event.correlationid or event.id, event.traceparent)
+
+
+def told(error: BaseException) -> str:
+    """An error as an operator reads it."""
+    cause = error.__cause__ or error
+    if isinstance(cause, Refused):
+        return f"refused: {cause.code}"
+    return str(cause) if isinstance(cause, FigError) else f"{type(cause).__name__}: {cause}"
+
+
+def told_event(event: Event) -> dict[str, str]:
+    """An event's attributes, for keeping; :func:`event_told` reads them."""
+    return dict(cloudevents.attributes(event)) | {cloudevents.CONTENT_TYPE: event.datacontenttype}
+
+
+def event_told(attributes: dict[str, str], data: bytes) -> Event:
+    """The event of kept attributes and data."""
+    return cloudevents.event(
+        attributes, bytes(data), content_type=attributes.get(cloudevents.CONTENT_TYPE), key=None, otherwise=(),
+        at=clock.now(),
+    )  # fmt: skip

@@ -1,0 +1,86 @@
+-- name: columns
+-- A table's columns with the types that their values are sent as.
+SELECT a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_attribute AS a WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+
+-- name: snapshots
+SELECT stream, version, form, state::text FROM fig.snapshot WHERE stream = ANY (%s)
+
+-- name: events
+-- What streams have recorded behind the versions that are known of them.
+SELECT e.stream, e.version, e.type, e.dataschema, e.data::text
+FROM unnest(%(streams)s::text[], %(after)s::bigint[]) AS w (stream, after)
+JOIN fig.stream_event AS e ON e.stream = w.stream AND e.version > w.after
+ORDER BY e.stream, e.version
+
+-- name: append_events
+-- A version that is there already fails all of it: somebody was faster.
+INSERT INTO fig.stream_event (stream, version, type, dataschema, data)
+SELECT * FROM unnest(%(streams)b::text[], %(versions)b::bigint[], %(types)b::text[], %(schemas)b::text[], %(data)b::text[]::json[])
+
+-- name: put_snapshots
+INSERT INTO fig.snapshot (stream, version, form, state)
+SELECT * FROM unnest(%(streams)s::text[], %(versions)s::bigint[], %(forms)s::text[], %(states)s::json[])
+ON CONFLICT (stream) DO UPDATE SET version = excluded.version, form = excluded.form, state = excluded.state
+
+-- name: put_answer
+INSERT INTO fig.answer (key, answer) VALUES (%s, %s)
+
+-- name: answer
+SELECT answer::text FROM fig.answer WHERE key = %s
+
+-- name: subscription
+-- The number of a subscription; it is made when it is new.
+WITH made AS (INSERT INTO fig.subscription (name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING id)
+SELECT id FROM made UNION ALL SELECT id FROM fig.subscription WHERE name = %(name)s LIMIT 1
+
+-- name: attempt
+-- Counts, durable before it is handled, what begins at a position.
+INSERT INTO fig.attempt AS a (subscription, topic, partition, position, count)
+VALUES (%(subscription)s, %(topic)s, %(partition)s, %(position)s, 1)
+ON CONFLICT (subscription, topic, partition) DO UPDATE SET position = excluded.position,
+    count = CASE WHEN a.position = excluded.position THEN a.count + 1 ELSE 1 END
+RETURNING count
+
+-- name: receive
+-- Of these events those that were not handled before; a second member that has the same ones waits here for the first.
+INSERT INTO fig.inbox (subscription, event)
+SELECT %(subscription)s, e FROM unnest(%(events)b::uuid[]) AS e
+ON CONFLICT DO NOTHING RETURNING event
+
+-- name: waiting
+-- Of these keys those that have something parked.
+SELECT DISTINCT key FROM fig.dead_letter WHERE subscription = %(subscription)s AND key = ANY (%(keys)b::text[])
+
+-- name: park
+INSERT INTO fig.dead_letter (subscription, key, topic, partition, position, event, data, digest, error, attempts)
+VALUES (%(subscription)s, %(key)s, %(topic)s, %(partition)s, %(position)s, %(event)s, %(data)s, %(digest)s, %(error)s,
+    %(attempts)s)
+ON CONFLICT (subscription, digest) DO NOTHING
+
+-- name: due
+-- The first of each key that somebody wants tried again, or that waited behind others which are gone.
+SELECT id, key, topic, partition, position, event, data, digest
+FROM (
+    SELECT DISTINCT ON (key) * FROM fig.dead_letter WHERE subscription = %(subscription)s ORDER BY key, id
+) AS first
+WHERE retry OR error IS NULL ORDER BY id LIMIT %(most)s
+
+-- name: take_letter
+-- For whoever handles it now; nothing where another one does, or did.
+SELECT 1 FROM fig.dead_letter WHERE id = %s FOR UPDATE SKIP LOCKED
+
+-- name: remove_letter
+DELETE FROM fig.dead_letter WHERE id = %s
+
+-- name: keep_letter
+-- It failed once more: it waits for a person.
+UPDATE fig.dead_letter SET retry = false, attempts = attempts + 1, error = %(error)s WHERE id = %(id)s
+
+-- name: unpublished
+-- The oldest messages that are visible, but not those of topics that cannot take any now.
+SELECT seq, id::text, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid
+FROM fig.outbox WHERE topic <> ALL (%(without)s::text[]) ORDER BY seq LIMIT %(most)s
+
+-- name: published
+DELETE FROM fig.outbox WHERE seq = ANY (%b::bigint[])

@@ -1,0 +1,181 @@
+"""A service: what it reacts to, and the one way in which it changes its database.
+
+Declared at import, run by :meth:`Service.run`: the relay of its outbox and a consumer for each of its subscriptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, TypeVar
+
+import orjson
+
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import postgres, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit.aggregates import Refused
+from stranglerfig.kit.consumer import Consumer, Reaction
+from stranglerfig.kit.messages import Message
+from stranglerfig.kit.relay import Relay
+from stranglerfig.kit.states import Forms, Statement, queries
+from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+TABLES: Final = ("tables.sql",)
+ROUNDS: Final = 20
+"""How often work is done again because others were faster, before that is an error."""
+
+
+class Service:
+    """A service with its own database.
+
+    Args:
+        name: the context's, ``inventory``; its consumers' groups begin with it.
+        database: the DSN of its PostgreSQL database (15 or later).
+        log: where its messages go and its events come from; None for one that only answers requests while the
+            extraction's capture takes its outbox to the log.
+        source: what its events name as their source; ``/<name>`` by default.
+        outbox: the table that its messages are written to: the kit's own, which the relay empties, or one of the
+            service's, which capture does.
+        sessions: how many it has to its database at most.
+        lease: seconds after which a process that is not heard of loses its partitions to the others.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        database: str,
+        log: EventLog | None = None,
+        source: str | None = None,
+        outbox: Outbox | None = None,
+        sessions: int = 10,
+        lease: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.source = source or f"/{name}"
+        self._dsn = database
+        self._lease = lease
+        self._log = log
+        self._outbox = outbox or Outbox()
+        self._forms = Forms()
+        self._sessions = postgres.Few(database, what=name, most=sessions)
+        self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
+        self._relay = None if log is None else Relay(database, log, source=self.source)
+
+    def on(
+        self, *messages: type[M], subscription: str = "", emits: Iterable[type[Message]] | None = None
+    ) -> Callable[[Callable[[M, Transaction], Awaitable[None]]], Callable[[M, Transaction], Awaitable[None]]]:
+        """Declare what handles messages: ``@service.on(OrderPlaced)`` above ``async def reserve(event, tx)``.
+
+        A handler does its work through ``tx`` alone: it may be run again. What it changes and sends is kept together
+        with the mark that the message was handled.
+
+        Args:
+            subscription: handlers of one subscription share its progress; another name makes another group.
+            emits: the messages that it may send; anything else is refused. None allows all.
+        """
+        declared = None if emits is None else frozenset(emits)
+
+        def declare(
+            handler: Callable[[M, Transaction], Awaitable[None]],
+        ) -> Callable[[M, Transaction], Awaitable[None]]:
+            for message in messages:
+                self._reactions[subscription][message.__kind__.type].append(Reaction(message, handler, declared))
+            return handler
+
+        return declare
+
+    def consumers(self) -> list[Consumer]:
+        """One for each subscription.
+
+        Raises:
+            FigError: ``no_log``.
+        """
+        if self._log is None or self._relay is None:
+            if self._reactions:
+                raise FigError(
+                    "no_log", f"the service {self.name} reacts to events and has no log", "Give it one: Service(log=…)."
+                )
+            return []
+        poke = self._relay.poke
+        return [
+            Consumer(
+                f"{self.name}.{name}" if name else self.name,
+                reactions, self._sessions, self._log, self._forms, self._outbox, poke, lease=self._lease,
+            )
+            for name, reactions in self._reactions.items()
+        ]  # fmt: skip
+
+    async def migrate(self) -> None:
+        """Create or bring forward the kit's tables in the service's database (by a role that may)."""
+        async with postgres.session(self._dsn, what=f"{self.name} migrate") as conn:
+            await postgres.migrate(conn, "kit", __package__ or "", TABLES)
+
+    def session(self) -> AbstractAsyncContextManager[postgres.Connection]:
+        """A session for reading."""
+        return self._sessions.session()
+
+    async def execute(
+        self, work: Callable[[Transaction], Awaitable[T]], *, key: str | None = None, cause: Cause | None = None
+    ) -> T:
+        """Do work in one transaction; again, from the beginning, when others were faster.
+
+        Args:
+            work: through its transaction alone; returns the answer.
+            key: an idempotency key: who comes with it again gets the first answer again, and nothing is done. The
+                answer must be JSON then.
+            cause: what the messages say they follow from; of ``key``, where none is given.
+
+        Raises:
+            Refused: a rule says no; nothing is kept, and the key may be used again.
+            FigError: ``contended`` when others were faster twenty times; ``database_unreachable`` (whether it was done
+                is not known: with a key, ask again).
+        """
+        why = cause or Cause(key, key)
+        async with self._sessions.session() as conn:
+            for round_ in range(ROUNDS):
+                unit = Unit(conn, self._forms, self._outbox)
+                tx = Transaction(unit, why)
+                try:
+                    answer = await work(tx)
+                    tx.settle()
+                    first = (
+                        () if key is None else (Statement(queries.put_answer, (key, orjson.dumps(answer).decode())),)
+                    )
+                    await commit(unit, *first)
+                except (Refused, Changed) as error:
+                    if key is not None and (known := await postgres.value(conn, queries.answer, (key,))) is not None:
+                        return orjson.loads(known)  # type: ignore[no-any-return]
+                    if isinstance(error, Refused):
+                        raise
+                    last = error
+                    await asyncio.sleep(random.uniform(0, 0.002) * round_)  # noqa: S311  who meets again should not
+                    continue
+                if self._relay is not None:
+                    self._relay.poke()
+                return answer
+        raise FigError(
+            "contended",
+            f"others changed what {self.name} was about to change, {ROUNDS} times: {last}",
+            "Ask again. When it stays so: too much goes through one aggregate, or an id is made twice.",
+        ) from last
+
+    async def run(self) -> None:
+        """Relay and consume until cancelled; what fails is begun again."""
+        consumers = self.consumers()
+        async with asyncio.TaskGroup() as group:
+            works: list[tuple[str, Callable[[], Awaitable[None]]]] = [(each.name, each.run) for each in consumers]
+            if self._relay is not None:
+                works.append((f"{self.name} relay", self._relay.run))
+            for name, work in works:
+                group.create_task(tasks.supervise(work, name=name), name=name)
+
+    async def close(self) -> None:
+        """Let go of the sessions."""
+        await self._sessions.close()

@@ -1,0 +1,245 @@
+"""Aggregates in the service's database: rows of its own tables, or streams of events with snapshots.
+
+A row is written only while it is the one that was read (its ``xmin``, PostgreSQL's own version of a row, is the same):
+whoever else writes the table needs no column of ours, and is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString, NamedTuple
+
+import orjson
+from psycopg import sql as statements
+from pydantic import TypeAdapter
+
+from stranglerfig.eventlog import model as log
+from stranglerfig.foundation import postgres, sql
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit import aggregates
+from stranglerfig.kit.aggregates import Aggregate, form_of
+from stranglerfig.kit.messages import Event, data_of, decode, kind_of
+
+queries = sql.load(__package__ or "")
+
+Class = type[Aggregate]
+NEW: Any = object()
+"""The origin of what is not in the database yet."""
+
+
+class Statement(NamedTuple):
+    """One to be sent with others in a single round trip."""
+
+    text: LiteralString
+    params: Any
+
+
+@dataclass(slots=True)
+class Held:
+    """An aggregate in a transaction.
+
+    Attributes:
+        origin: the row's version when it was read, or the stream's; ``NEW`` for what is not there yet.
+        before: its state when it was read.
+    """
+
+    aggregate: Aggregate
+    origin: Any
+    before: tuple[Any, ...]
+
+
+class Rows:
+    """A class of aggregates as the rows of a table."""
+
+    def __init__(self, cls: Class, types: dict[str, str]) -> None:
+        form = form_of(cls)
+        name = _table(form.table)
+        columns = [statements.Identifier(each) for each in form.fields]
+        arrays = statements.SQL(", ").join(statements.SQL(_type(f"%b::{types[each]}[]")) for each in form.fields)
+        parts: dict[str, Any] = {
+            "table": name,
+            "id": statements.Identifier(form.id),
+            "type": statements.SQL(_type(types[form.id])),
+            "columns": statements.SQL(", ").join(columns),
+            "arrays": arrays,
+            "sets": statements.SQL(", ").join(statements.SQL("{0} = v.{0}").format(c) for c in columns),
+        }
+        self._json = [types[each] in ("json", "jsonb") for each in form.fields]
+        self._cls = cls
+        self.select = _text("SELECT xmin::text, {columns} FROM {table} WHERE {id} = ANY (%b::{type}[])", parts)
+        self.insert = _text("INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})", parts)
+        self.update = _text(
+            "WITH v AS (SELECT * FROM unnest(%b::text[]::xid[], {arrays}) AS v (fig_version, {columns})), done AS ("
+            "UPDATE {table} AS t SET {sets} FROM v WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1)"
+            " SELECT fig.expect((SELECT count(*) FROM done), (SELECT count(*) FROM v))",
+            parts,
+        )
+
+    async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
+        """Those of ``ids`` that there are."""
+        found = []
+        for version, *state in await postgres.fetch(conn, self.select, (list(ids),)):
+            made = self._cls(*state)
+            found.append(Held(made, version, self._sent(made)))
+        return found
+
+    def statements(self, held: Iterable[Held]) -> list[Statement]:
+        """What writes those that are new or have changed."""
+        new, changed, versions = [], [], []
+        for each in held:
+            state = self._sent(each.aggregate)
+            if each.origin is NEW:
+                new.append(state)
+            elif state != each.before:
+                changed.append(state)
+                versions.append(each.origin)
+        made = [Statement(self.insert, _columns(new))] if new else []
+        return made + ([Statement(self.update, [versions, *_columns(changed)])] if changed else [])
+
+    def _sent(self, aggregate: Aggregate) -> tuple[Any, ...]:
+        """Its state as it is sent: JSON as text."""
+        return tuple(
+            orjson.dumps(value).decode() if is_json and value is not None else value
+            for value, is_json in zip(aggregates.state_of(aggregate), self._json, strict=True)
+        )
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+class Streams:
+    """A class of aggregates as streams of the events that they recorded."""
+
+    def __init__(self, cls: Class) -> None:
+        self._cls = cls
+        self._form = form_of(cls)
+        self._events = {kind_of(event).type: event for event in cls.__evolvers__}
+        self._adapter: TypeAdapter[Any] = TypeAdapter(cls)
+        shape = orjson.dumps(self._adapter.json_schema(), option=orjson.OPT_SORT_KEYS)
+        self._fingerprint = hashlib.sha256(shape).hexdigest()[:16]
+
+    def name(self, id: Any) -> str:
+        """The stream's name."""
+        return f"{self._form.stream}-{id}"
+
+    async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
+        """Those of ``ids`` that have recorded anything, each from its last snapshot on."""
+        names = {self.name(id): id for id in ids}
+        start: dict[str, tuple[int, Aggregate]] = {}
+        for stream, version, form, state in await postgres.fetch(conn, queries.snapshots, (list(names),)):
+            if form == self._fingerprint:
+                start[stream] = (version, self._cls(*aggregates.state_of(self._adapter.validate_json(state))))
+        after = [start[stream][0] if stream in start else 0 for stream in names]
+        events: dict[str, list[Event]] = defaultdict(list)
+        params = {"streams": list(names), "after": after}
+        for stream, version, type_, schema, data in await postgres.fetch(conn, queries.events, params):
+            events[stream].append(self._event(stream, version, type_, schema, data))
+        found = []
+        for stream, id in names.items():
+            if stream in start or stream in events:
+                version, made = start.get(stream) or (0, self._cls(id))
+                aggregates.evolve(made, events[stream], version=version)
+                found.append(Held(made, aggregates.version_of(made), ()))
+        return found
+
+    def _event(self, stream: str, version: int, type_: str, schema: str, data: str) -> Event:
+        if type_ not in self._events:
+            raise FigError(
+                "message_unreadable",
+                f"the stream {stream} has recorded a {type_} (version {version}), and {self._cls.__name__} does not "
+                "say what becomes of its state",
+                f"Give {self._cls.__name__} back the method that evolves it.",
+                stream=stream,
+                version=version,
+                type=type_,
+            )
+        written = log.Event(f"{stream}/{version}", "/", type_, _NO_TIME, data.encode(), dataschema=schema)
+        return decode(self._events[type_], written)
+
+    def statements(self, held: Iterable[Held], news: dict[int, list[Event]]) -> list[Statement]:
+        """What appends the news of each (by its Python id), and a snapshot where one is due."""
+        streams, versions, types, schemas, data = [], [], [], [], []
+        snapshots: list[tuple[str, int, str]] = []
+        for each in held:
+            recorded = news.get(id(each.aggregate), ())
+            stream = self.name(aggregates.id_of(each.aggregate))
+            origin = 0 if each.origin is NEW else each.origin
+            for version, event in enumerate(recorded, origin + 1):
+                streams.append(stream)
+                versions.append(version)
+                types.append(kind_of(event).type)
+                schemas.append(kind_of(event).dataschema)
+                data.append(data_of(event).decode())
+            now = origin + len(recorded)
+            if now // self._form.snapshot_every > origin // self._form.snapshot_every:
+                snapshots.append((stream, now, self._adapter.dump_json(each.aggregate).decode()))
+        made = []
+        if streams:
+            params = {"streams": streams, "versions": versions, "types": types, "schemas": schemas, "data": data}
+            made.append(Statement(queries.append_events, params))
+        if snapshots:
+            names, at, states = map(list, zip(*snapshots, strict=True))
+            forms = [self._fingerprint] * len(names)
+            made.append(
+                Statement(queries.put_snapshots, {"streams": names, "versions": at, "forms": forms, "states": states})
+            )
+        return made
+
+
+_NO_TIME = datetime.fromtimestamp(0, UTC)
+
+
+class Forms:
+    """How each class of aggregates is kept, found out once."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Class, Rows] = {}
+        self._streams: dict[Class, Streams] = {}
+
+    async def of(self, conn: postgres.Connection, cls: Class) -> Rows | Streams:
+        """How the class is kept.
+
+        Raises:
+            FigError: ``table_differs`` when the table is not there, or lacks columns.
+        """
+        if (found := self._rows.get(cls) or self._streams.get(cls)) is not None:
+            return found
+        form = form_of(cls)
+        if form.table is None:
+            return self._streams.setdefault(cls, Streams(cls))
+        types = {
+            name: kind for name, kind in await postgres.fetch(conn, queries.columns, (_table(form.table).as_string(),))
+        }
+        if lacking := [each for each in form.fields if each not in types]:
+            raise FigError(
+                "table_differs",
+                f"{cls.__name__} is kept in the table {form.table}, which "
+                + (f"has no column {', '.join(lacking)}" if types else "is not there"),
+                "Create the table with a column for each field, or declare the class as the table is.",
+                table=form.table,
+                lacking=lacking,
+            )
+        return self._rows.setdefault(cls, Rows(cls, types))
+
+    def known(self, cls: Class) -> Rows | Streams:
+        """How a class is kept that was asked for before."""
+        return self._rows.get(cls) or self._streams[cls]
+
+
+def _table(name: str | None) -> statements.Identifier:
+    return statements.Identifier(*str(name).split("."))
+
+
+def _text(template: LiteralString, parts: dict[str, Any]) -> LiteralString:
+    # What is put in are identifiers, quoted, and types as the catalogue writes them.
+    return statements.SQL(template).format(**parts).as_string()
+
+
+def _type(name: str) -> LiteralString:
+    # From the catalogue.
+    return name

@@ -1,0 +1,277 @@
+"""One transaction of a service: what it loads, changes and says, written all together or not at all.
+
+Reading takes no transaction; what was read is checked when it is written. All writes, and the commit, are one round
+trip. When somebody else was faster nothing is written and the work is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from stranglerfig.foundation import ids, postgres
+from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
+from stranglerfig.kit.driving import is_early, turn
+from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
+from stranglerfig.kit.states import NEW, Class, Forms, Held, Rows, Statement
+
+A = TypeVar("A", bound=Aggregate)
+MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
+# Arrays in binary form: as text each of their strings would be searched for what has to be escaped.
+_OUTBOX: LiteralString = """INSERT INTO {}
+(id, topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid)
+SELECT id::uuid, topic, type, key, data::{}, key, dataschema, traceparent, correlationid, causationid
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+     AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something happens; what is said because of it carries it on.
+
+    Attributes:
+        id: of the event or command that is handled, or the request's idempotency key.
+        correlationid: what all messages of one business flow have in common.
+        traceparent: the trace that it is part of (W3C).
+    """
+
+    id: str | None = None
+    correlationid: str | None = None
+    traceparent: str | None = None
+
+
+class Changed(Exception):
+    """What a transaction rests on has changed meanwhile: nothing was written, the work is to be done again."""
+
+
+class Unit:
+    """What is loaded and said in one transaction of the database, by one handler or by many, one after the other."""
+
+    def __init__(self, conn: postgres.Connection, forms: Forms, outbox: Outbox) -> None:
+        self.conn = conn
+        self._forms = forms
+        self._outbox = outbox
+        self._held: dict[tuple[Class, Any], Held | None] = {}
+        self._news: list[tuple[Aggregate | None, Message]] = []
+        self._causes: list[Cause] = []
+        self._extra: list[Statement] = []
+
+    async def load(self, wanted: Iterable[tuple[Class, Any]]) -> None:
+        """Have these at hand: one query for those of a class."""
+        missing: dict[Class, list[Any]] = defaultdict(list)
+        for cls, id in wanted:
+            if (cls, id) not in self._held and id not in missing[cls]:
+                missing[cls].append(id)
+        for cls, ids_ in missing.items():
+            self._held |= dict.fromkeys(((cls, id) for id in ids_), None)
+            for each in await (await self._forms.of(self.conn, cls)).load(self.conn, ids_) if ids_ else ():
+                report_to(each.aggregate, self._news)  # type: ignore[arg-type]
+                self._held[cls, id_of(each.aggregate)] = each
+
+    def held(self, cls: type[A], id: Any) -> A | None:
+        """One that is at hand, or None where there is none."""
+        found = self._held[cls, id]
+        return None if found is None else found.aggregate  # type: ignore[return-value]
+
+    async def add(self, aggregate: Aggregate) -> None:
+        """One that is not in the database yet."""
+        await self._forms.of(self.conn, type(aggregate))
+        report_to(aggregate, self._news)  # type: ignore[arg-type]
+        self._held[type(aggregate), id_of(aggregate)] = Held(aggregate, NEW, ())
+
+    def write(self, what: Message | Statement) -> None:
+        """A message, or a statement that comes before all others."""
+        if isinstance(what, Statement):
+            self._extra.append(what)
+        else:
+            self._news.append((None, what))
+
+    def said_because(self, cause: Cause) -> list[Message]:
+        """What was said since this was last asked, all of it because of ``cause``."""
+        fresh = [message for _, message in self._news[len(self._causes) :]]
+        self._causes += [cause] * len(fresh)
+        return fresh
+
+    def statements(self) -> list[Statement]:
+        """All that is to be written, the messages last: they are numbered while the state's rows are locked."""
+        news: dict[int, list[Event]] = defaultdict(list)
+        for aggregate, message in self._news:
+            if aggregate is not None and isinstance(message, Event):
+                news[id(aggregate)].append(message)
+        by_class: dict[Class, list[Held]] = defaultdict(list)
+        for (cls, _), held in self._held.items():
+            if held is not None:
+                by_class[cls].append(held)
+        made = list(self._extra)
+        for cls, all_of_them in by_class.items():
+            form = self._forms.known(cls)
+            made += form.statements(all_of_them) if isinstance(form, Rows) else form.statements(all_of_them, news)
+        if self._news:
+            made.append(self._outbox.statement([message for _, message in self._news], self._causes))
+        return made
+
+
+class Outbox:
+    """The table that messages are written to. The service's own will do, if it has the columns of ``fig.outbox``."""
+
+    def __init__(self, table: str = "fig.outbox", data: LiteralString = "json") -> None:
+        name = sql.Identifier(*table.split("."))
+        self.table = table
+        self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(data)).as_string()
+
+    def statement(self, messages: Sequence[Message], causes: Sequence[Cause]) -> Statement:
+        """What writes messages, in order."""
+        kinds = [kind_of(message) for message in messages]
+        columns = [
+            [ids.new_id() for _ in messages],
+            [kind.topic for kind in kinds],
+            [kind.type for kind in kinds],
+            [key_of(message) for message in messages],
+            [data_of(message).decode() for message in messages],
+            [kind.dataschema for kind in kinds],
+            [cause.traceparent for cause in causes],
+            [cause.correlationid for cause in causes],
+            [cause.id for cause in causes],
+        ]
+        return Statement(self._text, columns)
+
+
+class Transaction:
+    """What a handler is given: the service's database, through one transaction.
+
+    Attributes:
+        cause: why the handler runs.
+    """
+
+    def __init__(self, unit: Unit, cause: Cause) -> None:
+        self._unit = unit
+        self._early: list[Message | Statement] = []
+        self.cause = cause
+
+    async def find(self, cls: type[A], id: Any) -> A | None:
+        """The aggregate of that id, or None; the same object whenever it is asked for."""
+        await self._turn((cls, id))
+        await self._unit.load([(cls, id)])
+        return self._unit.held(cls, id)
+
+    async def load(self, cls: type[A], id: Any) -> A:
+        """The aggregate of that id.
+
+        Raises:
+            Refused: ``unknown_<class>`` when there is none, such as ``unknown_stock_level``.
+        """
+        found = await self.find(cls, id)
+        if found is None:
+            raise Refused(f"unknown_{_snake(cls.__name__)}", id=id)
+        return found
+
+    async def open(self, cls: type[A], id: Any) -> A:
+        """The aggregate of that id; a stream that has recorded nothing yet begins."""
+        found = await self.find(cls, id)
+        return found if found is not None else await self.add(cls(id))
+
+    async def add(self, aggregate: A) -> A:
+        """Keep one that is new. When its id is there already, the work is done again (and finds it)."""
+        await self._turn(None)
+        await self._unit.add(aggregate)
+        return aggregate
+
+    def send(self, message: Message) -> None:
+        """Publish an event that no aggregate records, or a command to another context."""
+        self._write(message)
+
+    def execute(self, statement: LiteralString, params: Any = None) -> None:
+        """Have a statement run with the commit, before the aggregates are written."""
+        self._write(Statement(statement, params))
+
+    async def rows(self, query: LiteralString, params: Any = None) -> list[TupleRow]:
+        """The rows of a query, by SQL."""
+        await self._turn(None)
+        return await postgres.fetch(self._unit.conn, query, params)
+
+    async def value(self, query: LiteralString, params: Any = None) -> Any:
+        """The first column of the first row, or None."""
+        await self._turn(None)
+        return await postgres.value(self._unit.conn, query, params)
+
+    def settle(self) -> list[Message]:
+        """The handler has ended: returns what it said, which from now on says why."""
+        self._catch_up()
+        return self._unit.said_because(self.cause)
+
+    async def _turn(self, wanted: Any) -> None:
+        await turn(wanted)
+        self._catch_up()
+
+    def _write(self, what: Message | Statement) -> None:
+        if is_early():
+            self._early.append(what)  # others, whose turn is before ours, have not spoken yet
+        else:
+            self._catch_up()
+            self._unit.write(what)
+
+    def _catch_up(self) -> None:
+        for each in self._early:
+            self._unit.write(each)
+        self._early.clear()
+
+
+async def commit(unit: Unit, *first: Statement) -> None:
+    """Write all of a unit in a transaction of its own, in one round trip.
+
+    Raises:
+        Changed: something was not as it had been read; nothing is written.
+    """
+    if made := [*first, *unit.statements()]:
+        try:
+            await _send(unit.conn, [_BEGIN, *made, _COMMIT])
+        except BaseException:
+            await unit.conn.rollback()
+            raise
+
+
+async def write(unit: Unit) -> None:
+    """Write all of a unit in the transaction that is open on its session.
+
+    Raises:
+        Changed: something was not as it had been read; the transaction is to be rolled back.
+    """
+    await _send(unit.conn, unit.statements())
+
+
+async def _send(conn: postgres.Connection, made: Iterable[Statement]) -> None:
+    """All statements in one round trip; the first one's failure is raised."""
+    failure: psycopg.Error | None = None
+    async with conn.pipeline() as pipeline:
+        try:
+            for statement in made:
+                await conn.execute(*statement)
+            await pipeline.sync()
+        except psycopg.Error as error:
+            failure = error
+            with contextlib.suppress(psycopg.Error):
+                await pipeline.sync()  # what was behind it is said to be aborted, which is known
+    if isinstance(failure, _MEANWHILE):
+        raise Changed(str(failure)) from failure
+    if failure is not None:
+        raise failure
+
+
+_MEANWHILE = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+)
+_BEGIN, _COMMIT = Statement("BEGIN", None), Statement("COMMIT", None)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and n else c.lower() for n, c in enumerate(name))

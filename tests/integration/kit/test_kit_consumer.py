@@ -1,0 +1,298 @@
+"""Events handled once, whatever happens: batches, duplicates, poison, parked keys, members that were paused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from stranglerfig.foundation import clock, tasks
+from stranglerfig.kit import Refused, Transaction
+from stranglerfig.kit.consumer import ATTEMPTS, Consumer
+from stranglerfig.kit.messages import decode
+from tests.integration.kit.conftest import Stock
+from tests.kit_shop import OrderCancelled, OrderPlaced, Restock, StockAdjusted, StockLevel
+
+LEVEL = "SELECT on_hand FROM stock_level WHERE item_id = {}"
+PARKED = "SELECT key, error, attempts FROM fig.dead_letter ORDER BY id"
+
+
+def reacting(stock: Stock) -> None:
+    """Orders take stock."""
+
+    @stock.service.on(OrderPlaced)
+    async def reserve(event: OrderPlaced, tx: Transaction) -> None:
+        (await tx.load(StockLevel, event.item_id)).adjust(-event.quantity, "order")
+
+    @stock.service.on(OrderCancelled)
+    async def release(event: OrderCancelled, tx: Transaction) -> None:
+        (await tx.load(StockLevel, event.item_id)).adjust(event.quantity, "cancelled")
+
+
+async def test_a_batch_is_handled_in_order_and_once(stock: Stock) -> None:
+    reacting(stock)
+    await stock.placed(OrderPlaced(7, 100), OrderCancelled(7, 100), OrderPlaced(7, 100), OrderPlaced(8, 1))
+    consumer = await stock.consumed()
+    await stock.consumed(consumer)
+    await stock.consumed(stock.service.consumers()[0], from_=1)
+    assert stock.rows(LEVEL.format(7)) == [(0,)] and stock.rows(LEVEL.format(8)) == [(99,)]
+    said = stock.rows("SELECT data ->> 'item_id', data ->> 'on_hand' FROM fig.outbox ORDER BY seq")
+    assert said == [("7", "0"), ("7", "100"), ("7", "0"), ("8", "99")] and consumer.handled == 4
+    assert stock.rows(PARKED) == []
+
+
+async def test_the_same_event_twice_in_the_log_counts_once(stock: Stock) -> None:
+    reacting(stock)
+    (event,) = await stock.placed(OrderPlaced(7, 1))
+    await stock.log.create_topic("again")
+    records = await stock.log.read("events.orders", 0, 0)
+    consumer = stock.service.consumers()[0]
+    await consumer.begin()
+    await consumer.handle([*records, records[0]._replace(position=1)])
+    await consumer.handle([records[0]._replace(position=2)])
+    assert stock.rows(LEVEL.format(7)) == [(99,)] and event.id
+
+
+async def test_what_is_said_carries_the_flow_on(stock: Stock) -> None:
+    reacting(stock)
+    first, second = await stock.placed(OrderPlaced(7, 1), OrderPlaced(8, 1))
+    (third,) = await stock.placed(OrderPlaced(9, 1), correlationid="flow", traceparent="00-" + "1" * 55)
+    await stock.consumed()
+    said = stock.rows("SELECT causationid, correlationid, traceparent FROM fig.outbox ORDER BY seq")
+    assert said == [
+        (first.id, first.id, None), (second.id, second.id, None), (third.id, "flow", "00-" + "1" * 55),
+    ]  # fmt: skip
+
+
+async def test_several_handlers_of_one_event_are_one(stock: Stock) -> None:
+    seen: list[str] = []
+
+    @stock.service.on(OrderPlaced)
+    async def one(event: OrderPlaced, tx: Transaction) -> None:
+        seen.append("one")
+        tx.send(Restock(event.item_id))
+        (await tx.load(StockLevel, event.item_id)).adjust(-1)
+
+    @stock.service.on(OrderPlaced)
+    async def other(event: OrderPlaced, tx: Transaction) -> None:
+        tx.send(Restock(-event.item_id))  # before it loads anything: still behind what the first one says
+        seen.append("other")
+        (await tx.load(StockLevel, event.item_id)).adjust(-2)
+
+    await stock.placed(OrderPlaced(7, 1), OrderPlaced(7, 1))
+    await stock.consumed()
+    said = stock.rows("SELECT data ->> 'item_id', data ->> 'on_hand' FROM fig.outbox ORDER BY seq")
+    assert said == [
+        ("7", None), ("7", "99"), ("-7", None), ("7", "97"), ("7", None), ("7", "96"), ("-7", None), ("7", "94"),
+    ]  # fmt: skip
+    assert len(seen) == 4
+
+
+async def test_subscriptions_of_one_service_go_their_own_ways(stock: Stock) -> None:
+    reacting(stock)
+
+    @stock.service.on(OrderPlaced, subscription="audit")
+    async def audit(event: OrderPlaced, tx: Transaction) -> None:
+        tx.send(Restock(event.item_id))
+
+    await stock.placed(OrderPlaced(7, 1))
+    consumers = stock.service.consumers()
+    assert [each.name for each in consumers] == ["stock", "stock.audit"]
+    for each in consumers:
+        await stock.consumed(each)
+    assert stock.rows("SELECT type FROM fig.outbox ORDER BY seq") == [("stock.StockAdjusted",), ("warehouse.Restock",)]
+
+
+async def test_poison_is_parked_with_its_key_and_others_go_on(stock: Stock) -> None:
+    reacting(stock)
+    await stock.placed(
+        OrderPlaced(7, 500), OrderPlaced(8, 1), OrderCancelled(7, 1), OrderPlaced(9, 1), OrderPlaced(7, 2)
+    )
+    consumer = await stock.consumed()
+    assert stock.rows(PARKED) == [("7", "refused: insufficient_stock", ATTEMPTS), ("7", None, 0), ("7", None, 0)]
+    assert [stock.rows(LEVEL.format(item))[0][0] for item in (7, 8, 9)] == [100, 99, 99]
+    await stock.placed(OrderPlaced(7, 3), OrderPlaced(8, 3))
+    await stock.consumed(consumer, from_=5)
+    assert stock.rows(LEVEL.format(8)) == [(96,)] and len(stock.rows(PARKED)) == 4
+
+
+async def test_what_is_parked_is_tried_again_in_order_when_somebody_asks(stock: Stock) -> None:
+    reacting(stock)
+    await stock.placed(OrderPlaced(7, 500), OrderCancelled(7, 1), OrderPlaced(8, 500), OrderPlaced(7, 2))
+    consumer = await stock.consumed()
+    running = asyncio.create_task(consumer.run())
+    try:
+        stock.rows("UPDATE fig.dead_letter SET retry = true WHERE key = '7' AND error IS NOT NULL")
+
+        async def tried() -> bool:
+            return stock.rows("SELECT attempts, retry FROM fig.dead_letter WHERE key = '7' AND error IS NOT NULL") == [
+                (ATTEMPTS + 1, False)
+            ]
+
+        await clock.until(tried, timeout=20, what="the parked event to be tried")
+        assert len(stock.rows(PARKED)) == 4, "it failed again, and waits again with what is behind it"
+        stock.rows("UPDATE stock_level SET on_hand = 600 WHERE item_id = 7")
+        stock.rows("UPDATE fig.dead_letter SET retry = true WHERE key = '7' AND error IS NOT NULL")
+
+        async def through() -> bool:
+            return stock.rows("SELECT count(*) FROM fig.dead_letter WHERE key = '7'") == [(0,)]
+
+        await clock.until(through, timeout=20, what="the key to be free")
+    finally:
+        await tasks.stop(running)
+    assert stock.rows(LEVEL.format(7)) == [(99,)] and [row[0] for row in stock.rows(PARKED)] == ["8"]
+    said = stock.rows("SELECT data ->> 'delta' FROM fig.outbox ORDER BY seq")
+    assert said == [("-500",), ("1",), ("-2",)]
+
+
+async def test_what_is_discarded_lets_the_rest_of_its_key_follow(stock: Stock) -> None:
+    reacting(stock)
+    await stock.placed(OrderPlaced(7, 500), OrderPlaced(7, 2))
+    consumer = await stock.consumed()
+    stock.rows("DELETE FROM fig.dead_letter WHERE error IS NOT NULL")
+    running = asyncio.create_task(consumer.run())
+
+    async def through() -> bool:
+        return stock.rows(LEVEL.format(7)) == [(98,)]
+
+    await clock.until(through, timeout=20, what="the rest of the key")
+    await tasks.stop(running)
+    assert stock.rows(PARKED) == []
+
+
+async def test_what_cannot_be_read_is_parked_at_once(stock: Stock) -> None:
+    reacting(stock)
+    (event,) = await stock.placed(OrderPlaced(7, 1))
+    bad = event._replace(id="bad", data=b'{"item_id": 8}', partitionkey="8")
+    await stock.log.append("events.orders", [bad])
+    consumer = await stock.consumed()
+    ((key, error, attempts),) = stock.rows(PARKED)
+    assert (key, attempts) == ("8", 0) and "quantity: Field required" in error and consumer.handled == 1
+    assert stock.rows(LEVEL.format(7)) == [(99,)]
+
+
+async def test_what_the_database_refuses_is_its_events_fault(stock: Stock) -> None:
+    reacting(stock)
+    stock.rows("ALTER TABLE stock_level ADD CONSTRAINT lucky CHECK (on_hand <> 87)")
+    await stock.placed(OrderPlaced(7, 13), OrderPlaced(8, 1))
+    await stock.consumed()
+    ((key, error, _),) = stock.rows(PARKED)
+    assert key == "7" and "lucky" in error and stock.rows(LEVEL.format(8)) == [(99,)]
+
+
+async def test_an_undeclared_message_is_refused_and_leaves_nothing(stock: Stock) -> None:
+    @stock.service.on(OrderPlaced, emits=[StockAdjusted])
+    async def reserve(event: OrderPlaced, tx: Transaction) -> None:
+        (await tx.load(StockLevel, event.item_id)).adjust(-1)
+        if event.quantity > 1:
+            tx.send(Restock(event.item_id))
+
+    await stock.placed(OrderPlaced(7, 2), OrderPlaced(8, 1))
+    await stock.consumed()
+    ((key, error, _),) = stock.rows(PARKED)
+    assert key == "7" and "sends Restock" in error
+    assert stock.rows("SELECT key FROM fig.outbox") == [("8",)]
+
+
+async def test_others_that_are_faster_are_no_failure(stock: Stock) -> None:
+    rounds: list[int] = []
+
+    @stock.service.on(OrderPlaced)
+    async def reserve(event: OrderPlaced, tx: Transaction) -> None:
+        level = await tx.load(StockLevel, event.item_id)
+        rounds.append(level.on_hand)
+        if len(rounds) == 1:
+            stock.rows("UPDATE stock_level SET on_hand = 50 WHERE item_id = 7")
+        level.adjust(-1)
+
+    await stock.placed(OrderPlaced(7, 1))
+    await stock.consumed()
+    assert rounds == [100, 50] and stock.rows(LEVEL.format(7)) == [(49,)] and stock.rows(PARKED) == []
+
+
+async def test_two_members_with_the_same_events_handle_each_once(stock: Stock) -> None:
+    reacting(stock)
+    await stock.placed(*[OrderPlaced(item % 50 + 1, 1) for item in range(200)])
+    records = await stock.log.read("events.orders", 0, 0)
+    members = [stock.service.consumers()[0] for _ in range(2)]
+    for member in members:
+        await member.begin()
+
+    async def work(member: Consumer, size: int) -> None:
+        for start in range(0, len(records), size):
+            await member.handle(records[start : start + size])
+
+    await asyncio.gather(work(members[0], 7), work(members[1], 11))
+    assert stock.rows("SELECT sum(on_hand) FROM stock_level") == [(50 * 100 - 200,)]
+    assert stock.rows("SELECT count(*) FROM fig.outbox") == [(200,)] and stock.rows(PARKED) == []
+    assert sum(member.handled for member in members) == 200
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from stranglerfig.eventlog.postgres import PostgresLog
+from stranglerfig.kit import Service
+from tests.kit_shop import OrderPlaced, StockLevel
+
+async def main():
+    service = Service("stock", database=sys.argv[1], log=PostgresLog(sys.argv[1]), lease=0.5)
+
+    @service.on(OrderPlaced)
+    async def reserve(event, tx):
+        level = await tx.load(StockLevel, event.item_id)
+        if event.quantity == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        level.adjust(-event.quantity)
+
+    await service.run()
+
+asyncio.run(main())
+"""
+
+
+async def test_an_event_that_kills_its_process_is_parked(stock: Stock) -> None:
+    from stranglerfig.eventlog.postgres import PostgresLog
+
+    log = PostgresLog(stock.dsn)
+    await log.migrate()
+    for topic in ("events.orders", "events.stock"):
+        await log.create_topic(topic)
+    stock.log = log  # type: ignore[assignment]
+    await stock.placed(*[OrderPlaced(item, 13 if item == 7 else 1) for item in range(1, 21)], OrderPlaced(7, 1))
+
+    async def done() -> bool:
+        return stock.rows("SELECT count(*) FROM stock_level WHERE on_hand = 99") == [(19,)]
+
+    lives = 0
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[3]))
+    while not await done():
+        assert lives <= 2 * ATTEMPTS
+        lives += 1
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, stock.dsn, env=environment)
+        waiting = asyncio.create_task(process.wait())
+        while not waiting.done() and not await done():
+            await asyncio.sleep(0.02)
+        if not waiting.done():
+            process.kill()
+        await waiting
+    ((key, error, attempts), behind) = stock.rows(PARKED)
+    assert (key, attempts) == ("7", ATTEMPTS) and "its process ended" in error and behind == ("7", None, 0)
+    assert lives > ATTEMPTS
+    await log.close()
+
+
+async def test_the_parked_event_is_as_it_came(stock: Stock) -> None:
+    from stranglerfig.kit.consumer import event_told
+
+    @stock.service.on(OrderPlaced)
+    async def never(event: OrderPlaced, tx: Transaction) -> None:
+        raise Refused("never")
+
+    (event,) = await stock.placed(OrderPlaced(7, 1), correlationid="flow", subject="7")
+    await stock.consumed()
+    ((kept, data),) = stock.rows("SELECT event, data FROM fig.dead_letter")
+    assert event_told(kept, data) == event and decode(OrderPlaced, event) == OrderPlaced(7, 1)
+    assert pytest.approx(kept["time"][:10]) == event.time.isoformat()[:10]
