@@ -12,10 +12,13 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
+import orjson
 import psycopg
 from psycopg.types.json import Json
 
@@ -26,9 +29,9 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Refused
 from stranglerfig.kit.driving import Failed, in_turn
-from stranglerfig.kit.messages import Message, decode
-from stranglerfig.kit.states import Forms, queries
-from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, write
+from stranglerfig.kit.messages import Command, Message, decode, kind_of
+from stranglerfig.kit.states import Forms, Statement, queries
+from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, wire, write
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ ATTEMPTS: Final = 3
 """How often an event is tried before it is parked."""
 PAUSE: Final = 0.1
 """Seconds between the first two attempts; four times as long between the next."""
+ATTEMPT: Final = "#"
+"""What is between a command's id and the number of the attempt, from the second one on."""
 LOOK: Final = 0.5
 """Seconds between looks for parked events that somebody wants tried again."""
 
@@ -52,6 +57,23 @@ class Reaction:
     message: type[Message]
     handler: Handler
     emits: frozenset[type[Message]] | None = None
+
+    def check(self, said: Iterable[Message]) -> None:
+        """Refuse what the declaration does not say.
+
+        Raises:
+            FigError: ``emit_undeclared``.
+        """
+        for message in said if self.emits is not None else ():
+            if type(message) not in (self.emits or ()):
+                raise FigError(
+                    "emit_undeclared",
+                    f"the handler of {self.message.__name__} sends {type(message).__name__}, "
+                    "which its declaration does not say",
+                    "Add it to emits=, so that the drawing of the flow stays true.",
+                    handler=kind_of(self.message).type,
+                    emits=kind_of(message).type,
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +223,14 @@ class Consumer:
                 waiting_ = await conn.execute(
                     queries.waiting, {"subscription": self._number, "keys": list({each.key for each in found})}
                 )
+                now_ = await conn.execute(queries.now)
                 fresh = {row[0] for row in await fresh_.fetchall()}
                 waiting = {row[0] for row in await waiting_.fetchall()}
+                ((now,),) = await now_.fetchall()
             ready: list[_Task] = []
             for task in found:
                 if task.digest not in fresh:
+                    await self._tell_again(conn, task)
                     continue
                 fresh.discard(task.digest)  # the same event may be in the log twice
                 if task.error is not None or task.key in waiting:
@@ -213,27 +238,47 @@ class Consumer:
                     waiting.add(task.key)
                 else:
                     ready.append(task)
-            await self._effects(conn, ready)
+            await self._effects(conn, ready, now)
         self.handled += len(ready)
         self._committed()
 
-    async def _effects(self, conn: postgres.Connection, found: Sequence[_Task]) -> None:
+    async def _tell_again(self, conn: postgres.Connection, task: _Task) -> None:
+        """Somebody asks again for what was done: the answers may be lost, so they are given once more."""
+        event = task.record.event
+        if not isinstance(task.message, Command) or ATTEMPT not in event.id:
+            return
+        params = {"subscription": self._number, "command": task.digest}
+        if replies := await postgres.value(conn, queries.replies, params):
+            rows = [(None, *reply) for reply in replies]
+            await conn.execute(*self._outbox.rows(rows, [cause_of(event)] * len(rows)))
+
+    async def _effects(self, conn: postgres.Connection, found: Sequence[_Task], now: datetime | None = None) -> None:
         """Have all handled, and what they changed and said written."""
-        unit = Unit(conn, self._forms, self._outbox)
-        work: list[Coroutine[Any, Any, None]] = []
-        ends: list[Callable[[], None]] = []
-        for task in found:
-            cause = cause_of(task.record.event)
-            for reaction in self._reactions[task.record.event.type]:
-                tx = Transaction(unit, cause)
-                work.append(_run(reaction, task.message, tx))
-                ends.append(_end(reaction, tx))
+        unit = Unit(conn, self._forms, self._outbox, now=now)
+        work: list[tuple[_Task, Reaction, Transaction]] = [
+            (task, reaction, Transaction(unit, cause_of(task.record.event)))
+            for task in found
+            for reaction in self._reactions[task.record.event.type]
+        ]
+        replies: dict[uuid.UUID, list[tuple[str, ...]]] = defaultdict(list)
+
+        def done(number: int) -> None:
+            task, reaction, tx = work[number]
+            said = tx.settle()
+            reaction.check(said)
+            if isinstance(task.message, Command):
+                replies[task.digest] += [wire(message) for message in said]
+
         try:
-            await in_turn(work, unit.load, lambda number: ends[number]())
+            await in_turn([_run(reaction, task.message, tx) for task, reaction, tx in work], unit.load, done)
         except Failed as error:
             if isinstance(error.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
                 raise error.__cause__ from None  # the database's failure, not the event's
             raise
+        if replies:
+            texts = [orjson.dumps(said).decode() for said in replies.values()]
+            params = {"subscription": self._number, "commands": [*replies], "messages": texts}
+            unit.write(Statement(queries.put_replies, params))
         await write(unit)
 
     async def _park(self, conn: postgres.Connection, task: _Task, error: str | None, attempts: int) -> None:
@@ -289,35 +334,18 @@ async def _run(reaction: Reaction, message: Any, tx: Transaction) -> None:
     await reaction.handler(message, tx)
 
 
-def _end(reaction: Reaction, tx: Transaction) -> Callable[[], None]:
-    """What is done once a handler has ended: what it said is what it may say."""
-
-    def end() -> None:
-        said = tx.settle()
-        if reaction.emits is None:
-            return
-        for message in said:
-            if type(message) not in reaction.emits:
-                raise FigError(
-                    "emit_undeclared",
-                    f"the handler of {reaction.message.__name__} sends {type(message).__name__}, "
-                    "which its declaration does not say",
-                    "Add it to emits=, so that the drawing of the flow stays true.",
-                    handler=reaction.message.__kind__.type,
-                    emits=type(message).__kind__.type,
-                )
-
-    return end
-
-
 def digest(event: Event) -> uuid.UUID:
-    """What tells an event apart from all others: its source and id, as sixteen bytes."""
-    return uuid.UUID(bytes=hashlib.blake2b(f"{event.source}\0{event.id}".encode(), digest_size=16).digest())
+    """What tells an event apart from all others: its source and id, as sixteen bytes.
+
+    What is behind ``#`` counts attempts of the same command, and makes no other one of it.
+    """
+    told = f"{event.source}\0{event.id.partition(ATTEMPT)[0]}"
+    return uuid.UUID(bytes=hashlib.blake2b(told.encode(), digest_size=16).digest())
 
 
 def cause_of(event: Event) -> Cause:
     """What follows from an event carries its flow on; an event of no flow begins one."""
-    return Cause(event.id, event.correlationid or event.id, event.traceparent)
+    return Cause(event.id, event.correlationid or event.id, event.traceparent, event.causationid)
 
 
 def told(error: BaseException) -> str:

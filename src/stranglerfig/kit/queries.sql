@@ -48,6 +48,17 @@ INSERT INTO fig.inbox (subscription, event)
 SELECT %(subscription)s, e FROM unnest(%(events)b::uuid[]) AS e
 ON CONFLICT DO NOTHING RETURNING event
 
+-- name: put_replies
+INSERT INTO fig.reply (subscription, command, messages)
+SELECT %(subscription)s, * FROM unnest(%(commands)b::uuid[], %(messages)b::text[]::json[])
+ON CONFLICT DO NOTHING
+
+-- name: replies
+SELECT messages FROM fig.reply WHERE subscription = %(subscription)s AND command = %(command)s
+
+-- name: now
+SELECT clock_timestamp()
+
 -- name: waiting
 -- Of these keys those that have something parked.
 SELECT DISTINCT key FROM fig.dead_letter WHERE subscription = %(subscription)s AND key = ANY (%(keys)b::text[])
@@ -79,7 +90,7 @@ UPDATE fig.dead_letter SET retry = false, attempts = attempts + 1, error = %(err
 
 -- name: unpublished
 -- The oldest messages that are visible, but not those of topics that cannot take any now.
-SELECT seq, id::text, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid
+SELECT seq, id, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid
 FROM fig.outbox WHERE topic <> ALL (%(without)s::text[]) ORDER BY seq LIMIT %(most)s
 
 -- name: published

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
 
@@ -66,6 +66,8 @@ class Service:
         self._forms = Forms()
         self._sessions = postgres.Few(database, what=name, most=sessions)
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
+        self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
+        self._beside: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._relay = None if log is None else Relay(database, log, source=self.source)
 
     def on(
@@ -97,25 +99,42 @@ class Service:
         Raises:
             FigError: ``no_log``.
         """
-        if self._log is None or self._relay is None:
+        if self._log is None:
             if self._reactions:
                 raise FigError(
                     "no_log", f"the service {self.name} reacts to events and has no log", "Give it one: Service(log=…)."
                 )
             return []
-        poke = self._relay.poke
         return [
             Consumer(
                 f"{self.name}.{name}" if name else self.name,
-                reactions, self._sessions, self._log, self._forms, self._outbox, poke, lease=self._lease,
+                reactions, self._sessions, self._log, self._forms, self._outbox, self.wrote, lease=self._lease,
             )
             for name, reactions in self._reactions.items()
         ]  # fmt: skip
 
+    def keeps(self, room: str, package: str, tables: Sequence[str]) -> None:
+        """Have :meth:`migrate` make tables of a part that comes on top."""
+        self._tables[room] = (package, tables)
+
     async def migrate(self) -> None:
         """Create or bring forward the kit's tables in the service's database (by a role that may)."""
         async with postgres.session(self._dsn, what=f"{self.name} migrate") as conn:
-            await postgres.migrate(conn, "kit", __package__ or "", TABLES)
+            for room, (package, tables) in self._tables.items():
+                await postgres.migrate(conn, room, package, tables)
+
+    def unit(self, conn: postgres.Connection) -> Unit:
+        """One transaction's work, for who opens and writes it: a worker of the service's own."""
+        return Unit(conn, self._forms, self._outbox)
+
+    def wrote(self) -> None:
+        """Something may be in the outbox."""
+        if self._relay is not None:
+            self._relay.poke()
+
+    def beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Have :meth:`run` run this as well."""
+        self._beside.append((f"{self.name} {name}", work))
 
     def session(self) -> AbstractAsyncContextManager[postgres.Connection]:
         """A session for reading."""
@@ -157,8 +176,7 @@ class Service:
                     last = error
                     await asyncio.sleep(random.uniform(0, 0.002) * round_)  # noqa: S311  who meets again should not
                     continue
-                if self._relay is not None:
-                    self._relay.poke()
+                self.wrote()
                 return answer
         raise FigError(
             "contended",
@@ -170,7 +188,7 @@ class Service:
         """Relay and consume until cancelled; what fails is begun again."""
         consumers = self.consumers()
         async with asyncio.TaskGroup() as group:
-            works: list[tuple[str, Callable[[], Awaitable[None]]]] = [(each.name, each.run) for each in consumers]
+            works = [*((each.name, each.run) for each in consumers), *self._beside]
             if self._relay is not None:
                 works.append((f"{self.name} relay", self._relay.run))
             for name, work in works:

@@ -45,11 +45,13 @@ class Held:
     Attributes:
         origin: the row's version when it was read, or the stream's; ``NEW`` for what is not there yet.
         before: its state when it was read.
+        is_removed: whether it is to be there no more.
     """
 
     aggregate: Aggregate
     origin: Any
     before: tuple[Any, ...]
+    is_removed: bool = False
 
 
 class Rows:
@@ -78,6 +80,12 @@ class Rows:
             " SELECT fig.expect((SELECT count(*) FROM done), (SELECT count(*) FROM v))",
             parts,
         )
+        self.delete = _text(
+            "WITH v AS (SELECT * FROM unnest(%b::text[]::xid[], %b::{type}[]) AS v (fig_version, {id})), done AS ("
+            "DELETE FROM {table} AS t USING v WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1)"
+            " SELECT fig.expect((SELECT count(*) FROM done), (SELECT count(*) FROM v))",
+            parts,
+        )
 
     async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
         """Those of ``ids`` that there are."""
@@ -90,15 +98,23 @@ class Rows:
     def statements(self, held: Iterable[Held]) -> list[Statement]:
         """What writes those that are new or have changed."""
         new, changed, versions = [], [], []
+        gone: list[Held] = []
         for each in held:
             state = self._sent(each.aggregate)
-            if each.origin is NEW:
+            if each.is_removed:
+                gone += [each] if each.origin is not NEW else []
+            elif each.origin is NEW:
                 new.append(state)
             elif state != each.before:
                 changed.append(state)
                 versions.append(each.origin)
         made = [Statement(self.insert, _columns(new))] if new else []
-        return made + ([Statement(self.update, [versions, *_columns(changed)])] if changed else [])
+        if changed:
+            made.append(Statement(self.update, [versions, *_columns(changed)]))
+        if gone:
+            ids = [aggregates.id_of(each.aggregate) for each in gone]
+            made.append(Statement(self.delete, [[each.origin for each in gone], ids]))
+        return made
 
     def _sent(self, aggregate: Aggregate) -> tuple[Any, ...]:
         """Its state as it is sent: JSON as text."""

@@ -4,7 +4,7 @@
 -- state's rows are locked, so that messages of one aggregate have it in the order of their commits.
 CREATE TABLE fig.outbox (
     seq           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id            uuid NOT NULL,
+    id            text NOT NULL,
     topic         text NOT NULL,
     type          text NOT NULL,
     key           text NOT NULL,
@@ -30,6 +30,16 @@ CREATE TABLE fig.inbox (
     PRIMARY KEY (subscription, event)
 );
 CREATE INDEX inbox_by_time ON fig.inbox USING brin (handled_at);
+
+-- What was said in answer to commands: who asks again with another attempt of the same command is told again.
+CREATE TABLE fig.reply (
+    subscription integer NOT NULL,
+    command      uuid NOT NULL,
+    messages     json NOT NULL,
+    said_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (subscription, command)
+);
+CREATE INDEX reply_by_time ON fig.reply USING brin (said_at);
 
 -- What is being handled, committed before it is: an event that kills its process is counted.
 CREATE TABLE fig.attempt (

@@ -11,7 +11,8 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, TypeVar
+from datetime import datetime
+from typing import Any, LiteralString, NamedTuple, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -21,14 +22,14 @@ from stranglerfig.foundation import ids, postgres
 from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
-from stranglerfig.kit.states import NEW, Class, Forms, Held, Rows, Statement
+from stranglerfig.kit.states import NEW, Class, Forms, Held, Rows, Statement, queries
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
 # Arrays in binary form: as text each of their strings would be searched for what has to be escaped.
 _OUTBOX: LiteralString = """INSERT INTO {}
 (id, topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid)
-SELECT id::uuid, topic, type, key, data::{}, key, dataschema, traceparent, correlationid, causationid
+SELECT id::{}, topic, type, key, data::{}, key, dataschema, traceparent, correlationid, causationid
 FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
      AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
 
@@ -41,11 +42,21 @@ class Cause:
         id: of the event or command that is handled, or the request's idempotency key.
         correlationid: what all messages of one business flow have in common.
         traceparent: the trace that it is part of (W3C).
+        answers: what the event that is handled followed from: a command's id, where it is the answer to one.
     """
 
     id: str | None = None
     correlationid: str | None = None
     traceparent: str | None = None
+    answers: str | None = None
+
+
+class Said(NamedTuple):
+    """A message on its way to the outbox: who recorded it (None: sent), and its id where that is not left to us."""
+
+    by: Aggregate | None
+    message: Message
+    id: str | None = None
 
 
 class Changed(Exception):
@@ -55,12 +66,14 @@ class Changed(Exception):
 class Unit:
     """What is loaded and said in one transaction of the database, by one handler or by many, one after the other."""
 
-    def __init__(self, conn: postgres.Connection, forms: Forms, outbox: Outbox) -> None:
+    def __init__(self, conn: postgres.Connection, forms: Forms, outbox: Outbox, *, now: datetime | None = None) -> None:
         self.conn = conn
+        self.now = now
         self._forms = forms
         self._outbox = outbox
         self._held: dict[tuple[Class, Any], Held | None] = {}
-        self._news: list[tuple[Aggregate | None, Message]] = []
+        self._news: list[tuple[Any, ...]] = []
+        """What aggregates report, and what was sent: see :class:`Said`, whose first two an aggregate gives."""
         self._causes: list[Cause] = []
         self._extra: list[Statement] = []
 
@@ -73,39 +86,48 @@ class Unit:
         for cls, ids_ in missing.items():
             self._held |= dict.fromkeys(((cls, id) for id in ids_), None)
             for each in await (await self._forms.of(self.conn, cls)).load(self.conn, ids_) if ids_ else ():
-                report_to(each.aggregate, self._news)  # type: ignore[arg-type]
+                report_to(each.aggregate, cast(list[tuple[Aggregate, Event]], self._news))
                 self._held[cls, id_of(each.aggregate)] = each
 
     def held(self, cls: type[A], id: Any) -> A | None:
         """One that is at hand, or None where there is none."""
         found = self._held[cls, id]
-        return None if found is None else found.aggregate  # type: ignore[return-value]
+        return None if found is None or found.is_removed else cast(A, found.aggregate)
 
     async def add(self, aggregate: Aggregate) -> None:
         """One that is not in the database yet."""
         await self._forms.of(self.conn, type(aggregate))
-        report_to(aggregate, self._news)  # type: ignore[arg-type]
-        self._held[type(aggregate), id_of(aggregate)] = Held(aggregate, NEW, ())
+        report_to(aggregate, cast(list[tuple[Aggregate, Event]], self._news))
+        before = self._held.get((type(aggregate), id_of(aggregate)))
+        # One that takes the place of another, which was removed a moment ago, is its successor.
+        origin = before.origin if before is not None and before.is_removed else NEW
+        self._held[type(aggregate), id_of(aggregate)] = Held(aggregate, origin, ())
 
-    def write(self, what: Message | Statement) -> None:
+    def remove(self, aggregate: Aggregate) -> None:
+        """One that is to be there no more."""
+        held = self._held[type(aggregate), id_of(aggregate)]
+        assert held is not None
+        held.is_removed = True
+
+    def write(self, what: Said | Statement) -> None:
         """A message, or a statement that comes before all others."""
         if isinstance(what, Statement):
             self._extra.append(what)
         else:
-            self._news.append((None, what))
+            self._news.append(what)
 
     def said_because(self, cause: Cause) -> list[Message]:
         """What was said since this was last asked, all of it because of ``cause``."""
-        fresh = [message for _, message in self._news[len(self._causes) :]]
+        fresh = [each[1] for each in self._news[len(self._causes) :]]
         self._causes += [cause] * len(fresh)
         return fresh
 
     def statements(self) -> list[Statement]:
         """All that is to be written, the messages last: they are numbered while the state's rows are locked."""
         news: dict[int, list[Event]] = defaultdict(list)
-        for aggregate, message in self._news:
-            if aggregate is not None and isinstance(message, Event):
-                news[id(aggregate)].append(message)
+        for each in self._news:
+            if each[0] is not None:
+                news[id(each[0])].append(each[1])
         by_class: dict[Class, list[Held]] = defaultdict(list)
         for (cls, _), held in self._held.items():
             if held is not None:
@@ -115,33 +137,40 @@ class Unit:
             form = self._forms.known(cls)
             made += form.statements(all_of_them) if isinstance(form, Rows) else form.statements(all_of_them, news)
         if self._news:
-            made.append(self._outbox.statement([message for _, message in self._news], self._causes))
+            made.append(self._outbox.statement([Said(*each) for each in self._news], self._causes))
         return made
 
 
 class Outbox:
-    """The table that messages are written to. The service's own will do, if it has the columns of ``fig.outbox``."""
+    """The table that messages are written to. The service's own will do, if it has the columns of ``fig.outbox``.
 
-    def __init__(self, table: str = "fig.outbox", data: LiteralString = "json") -> None:
+    Args:
+        data, id: the types of these columns.
+    """
+
+    def __init__(self, table: str = "fig.outbox", *, data: LiteralString = "json", id: LiteralString = "text") -> None:
         name = sql.Identifier(*table.split("."))
-        self.table = table
-        self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(data)).as_string()
+        self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(id), sql.SQL(data)).as_string()
 
-    def statement(self, messages: Sequence[Message], causes: Sequence[Cause]) -> Statement:
+    def statement(self, said: Sequence[Said], causes: Sequence[Cause]) -> Statement:
         """What writes messages, in order."""
-        kinds = [kind_of(message) for message in messages]
-        columns = [
-            [ids.new_id() for _ in messages],
-            [kind.topic for kind in kinds],
-            [kind.type for kind in kinds],
-            [key_of(message) for message in messages],
-            [data_of(message).decode() for message in messages],
-            [kind.dataschema for kind in kinds],
+        return self.rows([(each.id, *wire(each.message)) for each in said], causes)
+
+    def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Statement:
+        """The same, of their ids (None: a new one) and what :func:`wire` makes of them."""
+        known, *columns = (list(column) for column in zip(*rows, strict=True))
+        told = [
             [cause.traceparent for cause in causes],
             [cause.correlationid for cause in causes],
             [cause.id for cause in causes],
         ]
-        return Statement(self._text, columns)
+        return Statement(self._text, [[id or ids.new_id() for id in known], *columns, *told])
+
+
+def wire(message: Message) -> tuple[str, ...]:
+    """A message as the outbox has it: topic, type, key, data, dataschema."""
+    kind = kind_of(message)
+    return kind.topic, kind.type, key_of(message), data_of(message).decode(), kind.dataschema
 
 
 class Transaction:
@@ -153,7 +182,7 @@ class Transaction:
 
     def __init__(self, unit: Unit, cause: Cause) -> None:
         self._unit = unit
-        self._early: list[Message | Statement] = []
+        self._early: list[Said | Statement] = []
         self.cause = cause
 
     async def find(self, cls: type[A], id: Any) -> A | None:
@@ -184,9 +213,25 @@ class Transaction:
         await self._unit.add(aggregate)
         return aggregate
 
-    def send(self, message: Message) -> None:
-        """Publish an event that no aggregate records, or a command to another context."""
-        self._write(message)
+    async def remove(self, aggregate: Aggregate) -> None:
+        """Have a row's aggregate be there no more; its table's row is deleted."""
+        await self._turn(None)
+        self._unit.remove(aggregate)
+
+    async def now(self) -> datetime:
+        """The database's time: the same for all that is handled together."""
+        await self._turn(None)
+        if self._unit.now is None:
+            self._unit.now = await postgres.value(self._unit.conn, queries.now)
+        return cast(datetime, self._unit.now)
+
+    def send(self, message: Message, *, id: str | None = None) -> None:
+        """Publish an event that no aggregate records, or a command to another context.
+
+        Args:
+            id: the message's own, where it must be the same however often it is sent.
+        """
+        self._write(Said(None, message, id))
 
     def execute(self, statement: LiteralString, params: Any = None) -> None:
         """Have a statement run with the commit, before the aggregates are written."""
@@ -211,7 +256,7 @@ class Transaction:
         await turn(wanted)
         self._catch_up()
 
-    def _write(self, what: Message | Statement) -> None:
+    def _write(self, what: Said | Statement) -> None:
         if is_early():
             self._early.append(what)  # others, whose turn is before ours, have not spoken yet
         else:

@@ -12,9 +12,9 @@ import pytest
 from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.foundation import clock, ids
-from stranglerfig.kit import Event, Service
+from stranglerfig.kit import Service
 from stranglerfig.kit.consumer import Consumer
-from stranglerfig.kit.messages import data_of, key_of, kind_of
+from stranglerfig.kit.messages import Message, data_of, key_of, kind_of
 from tests.conftest import Server
 from tests.kit_shop import TABLES
 
@@ -37,7 +37,7 @@ class Stock:
             done = conn.execute(query.encode())
             return done.fetchall() if done.description else []
 
-    async def placed(self, *events: Event, topic: str | None = None, **attributes: Any) -> list[log.Event]:
+    async def placed(self, *events: Message, topic: str | None = None, **attributes: Any) -> list[log.Event]:
         """Events of somebody else, put on the log."""
         made = [
             log.Event(

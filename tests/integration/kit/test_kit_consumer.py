@@ -296,3 +296,24 @@ async def test_the_parked_event_is_as_it_came(stock: Stock) -> None:
     ((kept, data),) = stock.rows("SELECT event, data FROM fig.dead_letter")
     assert event_told(kept, data) == event and decode(OrderPlaced, event) == OrderPlaced(7, 1)
     assert pytest.approx(kept["time"][:10]) == event.time.isoformat()[:10]
+
+
+async def test_a_command_that_is_asked_again_is_done_once_and_answered_again(stock: Stock) -> None:
+    @stock.service.on(Restock, emits=[StockAdjusted])
+    async def restock(command: Restock, tx: Transaction) -> None:
+        (await tx.load(StockLevel, command.item_id)).adjust(5)
+
+    await stock.log.create_topic("commands.warehouse")
+    (first,) = await stock.placed(Restock(7))
+    again = [first._replace(id=f"{first.id}#{attempt}") for attempt in (2, 3)]
+    await stock.log.append("commands.warehouse", again)
+    consumer = stock.service.consumers()[0]
+    await consumer.begin()
+    for record in await stock.log.read("commands.warehouse", 0, 0):
+        await consumer.handle([record])
+    await consumer.handle(await stock.log.read("commands.warehouse", 0, 0))
+    assert stock.rows(LEVEL.format(7)) == [(105,)]
+    said = stock.rows("SELECT type, data ->> 'on_hand', causationid FROM fig.outbox ORDER BY seq")
+    assert said == [
+        ("stock.StockAdjusted", "105", each) for each in (first.id, again[0].id, again[1].id, again[0].id, again[1].id)
+    ]

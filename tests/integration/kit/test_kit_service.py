@@ -254,8 +254,8 @@ async def test_columns_of_all_kinds_come_back_as_they_were(stock: Stock) -> None
 
 async def test_an_outbox_of_the_services_own(stock: Stock) -> None:
     stock.rows("CREATE TABLE own (LIKE fig.outbox INCLUDING ALL)")
-    stock.rows("ALTER TABLE own ALTER data TYPE jsonb")
-    service = Service("stock", database=stock.dsn, outbox=Outbox("public.own", "jsonb"))
+    stock.rows("ALTER TABLE own ALTER data TYPE jsonb, ALTER id TYPE uuid USING id::uuid")
+    service = Service("stock", database=stock.dsn, outbox=Outbox("public.own", data="jsonb", id="uuid"))
     await service.execute(sell)
     assert stock.rows("SELECT key, data ->> 'reason' FROM own") == [("7", "sold")]
     assert service.consumers() == []

@@ -1,0 +1,319 @@
+"""Sagas of a service, run by any number of its processes: no one of them coordinates, the rows do.
+
+A saga goes on in the transaction that handles what has happened to it: its row, and the commands that follow, are
+written together, or not at all when another worker was faster. Time passes for it in the same way: whoever finds it due
+takes it. Calls outward are made between two transactions; the first one says who makes it and until when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from stranglerfig.foundation import clock, postgres, sql, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit import Event, Refused, Service, Transaction
+from stranglerfig.kit.messages import Message, key_of, kind_of
+from stranglerfig.kit.transactions import Changed, write
+from stranglerfig.sagas import model
+from stranglerfig.sagas.declaring import Kind, Saga, StepDeclaration, kind_of_saga
+from stranglerfig.sagas.instances import Instance, Lock, Place, command_id, key_of_step, place_of, saga_id
+from stranglerfig.sagas.model import Answered, Ask, Began, Broke, Due, Happening, Resolved, Retried, Status
+
+log = logging.getLogger(__name__)
+queries = sql.load(__package__ or "")
+
+TABLES: Final = ("tables.sql",)
+SUBSCRIPTION: Final = "sagas"
+MOST: Final = 200
+"""How many due sagas a worker takes at a time."""
+CALLS: Final = 100
+"""How many calls outward a worker makes at a time."""
+LOOK: Final = 0.25
+"""Seconds between looks for what is due, at most."""
+PATIENCE: Final = 2.0
+"""Seconds after which a saga that waits for a lock looks again, should nobody wake it."""
+
+
+class Sagas:
+    """The sagas of a service: declares what it reacts to, and what it runs beside.
+
+    Args:
+        kinds: their classes; of one name the newest version begins, older ones go on with what they began.
+
+    Raises:
+        FigError: ``saga_misdeclared`` when two classes are the same version.
+    """
+
+    def __init__(self, service: Service, kinds: Iterable[type[Saga]]) -> None:
+        self._service = service
+        self._kinds: dict[tuple[str, int], Kind] = {}
+        for kind in map(kind_of_saga, kinds):
+            if self._kinds.setdefault((kind.name, kind.version), kind) is not kind:
+                raise FigError(
+                    "saga_misdeclared",
+                    f"there are two classes of version {kind.version} of {kind.name}",
+                    "Give the newer one a higher version.",
+                )
+        self._free = asyncio.Semaphore(CALLS)
+        self._poked = asyncio.Event()
+        service.keeps("sagas", __package__ or "", TABLES)
+        service.beside(SUBSCRIPTION, self.run)
+        self._declare()
+
+    def _declare(self) -> None:
+        newest: dict[str, Kind] = {}
+        answers: dict[type[Event], set[type[Message]]] = defaultdict(set)
+        for kind in sorted(self._kinds.values(), key=lambda each: each.version):
+            newest[kind.name] = kind
+            says = {
+                each for step in kind.steps.values() for each in (step.ask, step.undo) if isinstance(each, type)
+            } | {each for each in (kind.completed, kind.compensated) if each is not None}
+            for step in kind.steps.values():
+                for event in (*step.ok, *step.fail, *step.undone, *step.undo_fail):
+                    answers[event] |= says
+        for event, emits in answers.items():
+            self._service.on(event, subscription=SUBSCRIPTION, emits=emits)(self._answered)
+        for kind in newest.values():
+            self._service.on(kind.starts, subscription=SUBSCRIPTION)(_beginning(self, kind))
+
+    # What happens
+
+    async def begin(self, kind: Kind, event: Event, tx: Transaction) -> None:
+        """A saga begins with an event; one that has begun already goes on as it was."""
+        id = saga_id(kind.name, tx.cause.id or key_of(event))
+        if await tx.find(Instance, id) is not None:
+            return
+        now = await tx.now()
+        data = kind.of_start(event)
+        stands = model.begin(kind.definition, data, now.timestamp())
+        row = Instance(
+            id, kind.name, kind.version, key_of(event), tx.cause.correlationid, tx.cause.traceparent, stands.status,
+            data, {}, [], None, kind.lock_name(data), now, None, None, 0,
+        )  # fmt: skip
+        row.now_stands(stands, now)
+        await tx.add(row)
+        await self._try(kind, row, tx, now)
+
+    async def _try(self, kind: Kind, row: Instance, tx: Transaction, now: datetime) -> None:
+        """Begin one that waits, if nothing holds it up."""
+        if row.lock is not None:
+            held = await tx.find(Lock, row.lock)
+            if held is not None and held.saga != row.id:
+                again = now + timedelta(seconds=PATIENCE)
+                row.due_at = again if row.due_at is None else min(row.due_at, again)
+                return
+            if held is None:
+                await tx.add(Lock(row.lock, row.id))
+        await self._apply(kind, row, Began(), tx, now)
+
+    async def _answered(self, event: Event, tx: Transaction) -> None:
+        place = place_of(tx.cause.answers)
+        if place is None or not any(name == place.saga for name, _ in self._kinds):
+            return
+        row = await tx.find(Instance, place.id)
+        if row is None:
+            raise FigError(
+                "saga_answer_unknown",
+                f"{kind_of(event).type} answers a saga {place.saga} {place.id}, which is not known here",
+                "If it was written to another database, give this service its own topic of answers.",
+                saga=place.id,
+            )
+        kind = self._kind(row)
+        step = kind.steps.get(place.step)
+        if step is None:
+            return
+        done, refused = (step.undone, step.undo_fail) if place.undo else (step.ok, step.fail)
+        if isinstance(event, (*done, *refused)):
+            answer = Answered(
+                place.step, place.execution, isinstance(event, done), place.undo, kind.kept(place.step, event)
+            )
+            await self._apply(kind, row, answer, tx, await tx.now())
+
+    async def _apply(self, kind: Kind, row: Instance, happening: Happening, tx: Transaction, now: datetime) -> None:
+        """Have a saga go on: its row and what follows, in the handler's transaction."""
+        before = row.stands(kind.definition)
+        saga, asks = model.advance(
+            kind.definition, before, happening, now=now.timestamp(), chance=random.random()  # noqa: S311
+        )  # fmt: skip
+        if saga == before:
+            return
+        calls = [ask for ask in asks if kind.steps[ask.step].is_call]
+        row.course = {**row.course, "calls": [*row.course["calls"], *([*_plain(ask)] for ask in calls)]}
+        row.now_stands(saga, now)
+        if row.course["calls"]:
+            row.due_at = now
+            self._poked.set()
+        fields = kind.saga(saga.data) if asks or saga.status in model.ENDED else None
+        for ask in asks:
+            step = kind.steps[ask.step]
+            cls = step.undo if ask.undo else step.ask
+            if isinstance(cls, type):
+                message = kind.message(cls, fields, step.using)
+                tx.send(message, id=command_id(_place(row, ask), ask.attempt))
+        if saga.status in model.ENDED:
+            await self._end(kind, row, saga.status, fields, tx, now)
+
+    async def _end(
+        self, kind: Kind, row: Instance, status: Status, fields: Any, tx: Transaction, now: datetime
+    ) -> None:
+        row.ended_at, row.due_at = now, None
+        said = {Status.COMPLETED: kind.completed, Status.COMPENSATED: kind.compensated}.get(status)
+        if said is not None:
+            tx.send(kind.message(said, fields))
+        if row.lock is not None and (held := await tx.find(Lock, row.lock)) is not None and held.saga == row.id:
+            await tx.remove(held)
+            tx.execute(queries.wake, (row.lock,))
+
+    def _kind(self, row: Instance) -> Kind:
+        found = self._kinds.get((row.name, row.version))
+        if found is None:
+            raise _no_code([(row.name, row.version, 1)])
+        return found
+
+    # Time, and calls outward
+
+    async def run(self) -> None:
+        """See to what is due until cancelled.
+
+        Raises:
+            FigError: ``saga_version_missing`` when sagas are in flight that no class here can go on with.
+        """
+        await self.check()
+        calling: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._poked.clear()
+                for row, kind, ask in await self.due():
+                    await self._free.acquire()
+                    calling.add(task := tasks.spawn(self._call(row, kind, ask), name=f"call of saga {row.id}"))
+                    task.add_done_callback(calling.discard)
+                    task.add_done_callback(lambda _: self._free.release())
+                async with self._service.session() as conn:
+                    wait = await postgres.value(conn, queries.next_due)
+                if wait is None or wait > 0:
+                    await clock.signalled(self._poked, timeout=LOOK if wait is None else min(wait, LOOK))
+        finally:
+            # What is cut off in the middle is asked for again, under the same key, when its time is up.
+            await asyncio.gather(*(tasks.stop(task) for task in [*calling]))
+
+    async def check(self) -> None:
+        """Refuse to begin without the code of what is in flight."""
+        async with self._service.session() as conn:
+            found = await postgres.fetch(conn, queries.in_flight)
+        if missing := [row for row in found if (row[0], row[1]) not in self._kinds]:
+            raise _no_code(missing)
+
+    async def due(self) -> list[tuple[Instance, Kind, Ask]]:
+        """Have all go on that are due now (some hundreds of them); returns the calls that are to be made."""
+        calls: list[tuple[Instance, Kind, Ask]] = []
+        try:
+            async with self._service.session() as conn, conn.transaction():
+                found = await postgres.fetch(conn, queries.due, {"most": MOST})
+                if not found:
+                    return []
+                unit = self._service.unit(conn)
+                await unit.load([(Instance, row[0]) for row in found])
+                for (id,) in found:
+                    row = unit.held(Instance, id)
+                    assert row is not None
+                    tx = Transaction(unit, row.cause)
+                    calls += await self._time(row, tx)
+                    tx.settle()
+                await write(unit)
+        except Changed:
+            return []  # somebody else's; they are looked at again
+        self._service.wrote()
+        return calls
+
+    async def _time(self, row: Instance, tx: Transaction) -> list[tuple[Instance, Kind, Ask]]:
+        kind = self._kind(row)
+        now = await tx.now()
+        if row.status == Status.WAITING:
+            await self._apply(kind, row, Due(), tx, now)
+            if row.status == Status.WAITING:
+                await self._try(kind, row, tx, now)
+        else:
+            await self._apply(kind, row, Due(), tx, now)
+        taken = [Ask(*each) for each in row.course["calls"]]
+        if taken:
+            row.course = {**row.course, "calls": []}
+        stands = row.stands(kind.definition)
+        row.due_at = row.due_at if row.status == Status.WAITING else _at(stands.due)
+        return [(row, kind, ask) for ask in taken]
+
+    async def _call(self, row: Instance, kind: Kind, ask: Ask) -> None:
+        """Make a call outward, and tell the saga what came of it."""
+        step: StepDeclaration = kind.steps[ask.step]
+        do = step.undo if ask.undo else step.ask
+        assert do is not None and not isinstance(do, type)
+        happening: Happening
+        try:
+            async with asyncio.timeout(step.timeout):
+                keep = await do(kind.saga(row.data), key_of_step(_place(row, ask)))
+            happening = Answered(ask.step, ask.execution, True, ask.undo, keep or {})
+        except Refused as refused:
+            keep = {name: fact for name, fact in refused.facts.items() if name in row.data}
+            happening = Answered(ask.step, ask.execution, False, ask.undo, keep)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is no answer
+            log.warning("%s of saga %s: %r", ask.step, row.id, error, extra={"action": "call_failed"})
+            happening = Broke(ask.step, ask.attempt, ask.undo)
+        await tasks.supervise(lambda: self.tell(row.id, happening), name=f"saga {row.id}")
+
+    async def tell(self, id: str, happening: Happening) -> None:
+        """Have one saga go on with what has happened to it.
+
+        Raises:
+            FigError: ``unknown_saga``.
+        """
+
+        async def work(tx: Transaction) -> None:
+            row = await tx.find(Instance, id)
+            if row is None:
+                raise FigError("unknown_saga", f"there is no saga {id}", "See fig saga list.", saga=id)
+            tx.cause = row.cause
+            await self._apply(self._kind(row), row, happening, tx, await tx.now())
+
+        await self._service.execute(work)
+
+    async def retry(self, id: str) -> None:
+        """Have what failed tried again: an operator's word."""
+        await self.tell(id, Retried())
+
+    async def resolve(self, id: str) -> None:
+        """Count what failed as done, or as undone: an operator has seen to it."""
+        await self.tell(id, Resolved())
+
+
+def _beginning(sagas: Sagas, kind: Kind) -> Any:
+    async def begin(event: Event, tx: Transaction) -> None:
+        await sagas.begin(kind, event, tx)
+
+    return begin
+
+
+def _place(row: Instance, ask: Ask) -> Place:
+    return Place(row.name, row.id, ask.step, ask.execution, ask.undo)
+
+
+def _plain(ask: Ask) -> Sequence[Any]:
+    return ask.step, ask.execution, ask.attempt, ask.undo
+
+
+def _at(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _no_code(missing: Sequence[Sequence[Any]]) -> FigError:
+    told = ", ".join(f"{count} of {name} version {version}" for name, version, count in missing)
+    return FigError(
+        "saga_version_missing",
+        f"sagas are in flight that no class here can go on with: {told}",
+        "Keep the class of each version, under another name, until the last of its sagas has ended.",
+        missing=[[*each] for each in missing],
+    )

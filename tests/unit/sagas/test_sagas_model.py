@@ -1,0 +1,335 @@
+"""How a saga goes on: the pure function, by example and by chance."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stranglerfig.sagas.model import (
+    ENDED,
+    Answered,
+    Ask,
+    At,
+    Began,
+    Broke,
+    Definition,
+    Due,
+    Happening,
+    Phase,
+    Resolved,
+    Retried,
+    Retry,
+    Saga,
+    Status,
+    Step,
+    advance,
+    begin,
+)
+
+TWICE = Retry(attempts=2, first=1, jitter=0)
+RESERVE = Step("reserve", 0, timeout=10, retry=TWICE, undo=True, undo_answers=True, undo_retry=TWICE)
+CHARGE = Step("charge", 1, timeout=10, retry=TWICE, pivot=True)
+SHIP = Step("ship", 2, timeout=10, retry=TWICE)
+CHECKOUT = Definition("checkout", 1, (RESERVE, CHARGE, SHIP))
+
+
+class Run:
+    """A saga and what it asked for."""
+
+    def __init__(self, definition: Definition = CHECKOUT, **data: Any) -> None:
+        self.definition = definition
+        self.now = 1000.0
+        self.asks: list[Ask] = []
+        self.saga = begin(definition, data, self.now)
+        self.does(Began())
+
+    def does(self, *happenings: Happening, after: float = 0.0) -> Run:
+        """These happen, one after the other, ``after`` seconds."""
+        self.now += after
+        for each in happenings:
+            self.saga, asks = advance(self.definition, self.saga, each, now=self.now)
+            self.asks += asks
+        return self
+
+    @property
+    def asked(self) -> list[str]:
+        """``reserve``, ``reserve#2`` for a second attempt, ``ship/2`` for a second execution, ``~reserve`` undone."""
+        return [
+            f"{'~' if ask.undo else ''}{ask.step}{f'/{ask.execution}' if ask.execution > 1 else ''}"
+            f"{f'#{ask.attempt}' if ask.attempt > 1 else ''}"
+            for ask in self.asks
+        ]
+
+
+def ok(step: str, execution: int = 1, **keep: Any) -> Answered:
+    return Answered(step, execution, True, keep=keep)
+
+
+def no(step: str, execution: int = 1) -> Answered:
+    return Answered(step, execution, False)
+
+
+def undone(step: str, execution: int = 1, *, well: bool = True) -> Answered:
+    return Answered(step, execution, well, undo=True)
+
+
+def test_all_goes_well() -> None:
+    run = Run(order=7).does(ok("reserve", reservation=3), ok("charge"), ok("ship"))
+    assert run.asked == ["reserve", "charge", "ship"] and run.saga.status is Status.COMPLETED
+    assert run.saga.data == {"order": 7, "reservation": 3} and run.saga.due is None
+
+
+def test_a_refusal_before_the_pivot_has_all_undone_in_reverse_order() -> None:
+    pack = Step("pack", 1, undo=True)
+    run = Run(Definition("d", 1, (RESERVE, pack, Step("charge", 2, pivot=True))))
+    run.does(ok("reserve"), ok("pack"), no("charge"))
+    assert run.asked == ["reserve", "pack", "charge", "~pack", "~reserve"]
+    assert run.saga.status is Status.COMPENSATING, "pack says nothing when it is undone, reserve does"
+    assert run.does(undone("reserve")).saga.status is Status.COMPENSATED
+
+
+def test_a_refusal_at_once_leaves_nothing_to_undo() -> None:
+    run = Run().does(no("reserve"))
+    assert run.asked == ["reserve"] and run.saga.status is Status.COMPENSATED
+
+
+def test_what_is_not_answered_is_asked_again_and_then_taken_as_unknown_and_undone() -> None:
+    run = Run().does(Due(), after=9.9)
+    assert run.asked == ["reserve"] and run.saga.due == 1010.0
+    run.does(Due(), after=0.1)
+    assert run.asked == ["reserve", "reserve#2"] and run.saga.due == 1021.0, "a pause is added to its time"
+    run.does(Due(), after=11)
+    assert run.asked[2:] == ["~reserve"] and run.saga.status is Status.COMPENSATING
+    assert run.does(ok("reserve")).saga.status is Status.COMPENSATING, "too late"
+    assert run.does(undone("reserve")).saga.status is Status.COMPENSATED
+
+
+def test_what_the_pivot_did_must_be_known() -> None:
+    run = Run().does(ok("reserve"))
+    run.does(Due(), after=10).does(Due(), after=11)
+    assert run.asked == ["reserve", "charge", "charge#2"]
+    assert run.saga.status is Status.NEEDS_OPERATOR and run.saga.blocked == ("charge",) and run.saga.due is None
+    assert run.does(Due(), after=1000).saga.status is Status.NEEDS_OPERATOR
+    run.does(Retried())
+    assert run.asked[3:] == ["charge"] and run.saga.status is Status.RUNNING
+    assert run.does(ok("charge"), ok("ship")).saga.status is Status.COMPLETED
+
+
+def test_an_answer_that_comes_while_an_operator_is_asked_is_taken() -> None:
+    run = Run().does(ok("reserve"), Due()).does(Due(), after=10).does(Due(), after=11)
+    run.does(ok("charge"))
+    assert run.saga.steps["charge"].phase is Phase.DONE
+    assert run.saga.status is Status.RUNNING and run.asked[-1] == "ship"
+
+
+def test_behind_the_pivot_there_is_only_forward() -> None:
+    run = Run().does(ok("reserve"), ok("charge"), no("ship"))
+    assert run.saga.status is Status.RUNNING and run.saga.due == 1001.0 and run.asked[-1] == "ship"
+    run.does(Due(), after=1)
+    assert run.asked[-1] == "ship/2"
+    assert run.does(ok("ship")).saga.status is Status.RUNNING, "the answer to the first one is known already"
+    run.does(no("ship", 2))
+    assert run.saga.status is Status.NEEDS_OPERATOR and run.saga.blocked == ("ship",)
+    run.does(Retried())
+    assert run.asked[-1] == "ship/3"
+    assert run.does(ok("ship", 3)).saga.status is Status.COMPLETED
+
+
+def test_an_operator_can_see_to_it() -> None:
+    run = Run().does(ok("reserve"), ok("charge")).does(Due(), after=10).does(Due(), after=11)
+    assert run.saga.blocked == ("ship",)
+    assert run.does(Resolved()).saga.status is Status.COMPLETED
+
+
+def test_several_that_an_operator_has_to_decide_about() -> None:
+    steps = (CHARGE, *(Step(name, 2, timeout=10, retry=TWICE) for name in "abc"))
+    run = (
+        Run(Definition("d", 1, steps)).does(ok("charge"), no("a"), Due()).does(Due(), after=1).does(no("a", 2), no("b"))
+    )
+    assert run.saga.blocked == ("a",) and run.saga.due is None
+    run.does(ok("c"))
+    assert run.saga.status is Status.NEEDS_OPERATOR
+    run.does(Retried())
+    assert run.asked[-1] == "a/3" and run.saga.status is Status.RUNNING
+    run.does(ok("b", 2), ok("a", 3))
+    assert run.saga.status is Status.RUNNING, "the pause before b's second execution is not over"
+    assert run.does(Due(), after=1).saga.status is Status.COMPLETED
+
+
+def test_an_undo_that_is_refused_is_done_anew_and_in_the_end_an_operators() -> None:
+    run = Run().does(ok("reserve"), no("charge"), undone("reserve", well=False))
+    assert run.saga.due == 1001.0
+    run.does(Due(), after=1)
+    assert run.asked[-1] == "~reserve/2"
+    run.does(undone("reserve", 2, well=False))
+    assert run.saga.status is Status.NEEDS_OPERATOR and run.saga.blocked == ("reserve",)
+    assert run.does(Retried()).asked[-1] == "~reserve/3" and run.saga.status is Status.COMPENSATING
+    assert run.does(undone("reserve", 3)).saga.status is Status.COMPENSATED
+
+
+def test_an_undo_that_nobody_answers_is_asked_again() -> None:
+    run = Run().does(ok("reserve"), no("charge")).does(Due(), after=10)
+    assert run.asked[-1] == "~reserve#2"
+    run.does(Due(), after=11)
+    assert run.saga.status is Status.NEEDS_OPERATOR
+    assert run.does(Resolved()).saga.status is Status.COMPENSATED
+
+
+def test_a_call_that_broke_pauses_before_the_next_attempt() -> None:
+    run = Run().does(Broke("reserve", 1), after=2)
+    assert run.saga.due == 1003.0 and run.asked == ["reserve"]
+    run.does(Due(), after=1)
+    assert run.asked == ["reserve", "reserve#2"]
+    assert run.does(Broke("reserve", 1)).saga.steps["reserve"].phase is Phase.ASKED, "the first one is over"
+    assert run.does(Broke("reserve", 2)).saga.status is Status.COMPENSATING
+
+
+def test_steps_side_by_side() -> None:
+    both = Definition("d", 1, (Step("a", 0, undo=True), Step("b", 0, timeout=5, retry=TWICE, undo=True), Step("c", 2)))
+    run = Run(both)
+    assert run.asked == ["a", "b"]
+    assert run.does(ok("b")).asked == ["a", "b"]
+    assert run.does(ok("a")).asked == ["a", "b", "c"]
+    run = Run(both).does(no("a"))
+    assert run.saga.status is Status.RUNNING, "what the other one did is not known yet"
+    assert run.does(ok("b")).asked == ["a", "b", "~b"] and run.saga.status is Status.COMPENSATED
+    run = Run(both).does(no("a"), Due(), after=5).does(Due(), after=6)
+    assert run.asked == ["a", "b", "b#2", "~b"]
+
+
+def test_a_step_that_is_not_needed_is_passed_over() -> None:
+    gift = Definition("d", 1, (Step("wrap", 0, when=lambda data: bool(data["gift"])), Step("send", 1)))
+    assert Run(gift, gift=False).asked == ["send"] and Run(gift, gift=True).asked == ["wrap"]
+    assert Run(gift, gift=False).does(ok("send")).saga.status is Status.COMPLETED
+
+
+def test_an_answer_that_comes_early_is_kept() -> None:
+    run = Run().does(ok("charge"), ok("reserve"))
+    assert run.asked == ["reserve", "ship"] and not run.saga.early
+    run = Run().does(no("charge"), ok("reserve"))
+    assert run.asked == ["reserve", "~reserve"]
+
+
+def test_the_whole_has_a_limit() -> None:
+    hurried = Definition("d", 1, (Step("a", 0, undo=True), Step("b", 1, pivot=True), Step("c", 2)), within=60)
+    run = Run(hurried)
+    assert run.saga.due == 1060.0
+    assert run.does(Due(), after=60).saga.status is Status.COMPENSATED and run.asked == ["a", "~a"]
+    run = Run(hurried).does(ok("a"))
+    assert run.saga.due is None, "the pivot was asked for: there is no turning back by the clock"
+    assert run.does(Due(), after=600).saga.status is Status.RUNNING
+    waiting = begin(hurried, {}, 1000.0)
+    assert advance(hurried, waiting, Due(), now=1060.0)[0].status is Status.REFUSED
+
+
+def test_what_has_ended_stays_as_it_is() -> None:
+    run = Run().does(no("reserve"))
+    before = run.saga
+    for each in (Began(), ok("reserve"), Due(), Retried(), Resolved(), Broke("reserve", 1), undone("reserve")):
+        assert run.does(each, after=100).saga is before
+
+
+def test_pauses_grow_to_a_limit_and_chance_shortens_them() -> None:
+    retry = Retry(first=1, factor=2, most=5, jitter=0.5)
+    assert [retry.pause(n, 0) for n in (1, 2, 3, 4)] == [1, 2, 4, 5] and retry.pause(3, 1) == 2
+    assert not Retry(attempts=None).is_spent(10**9)
+
+
+# By chance: whatever happens, in whatever order, however often
+
+
+@st.composite
+def definitions(draw: st.DrawFn) -> Definition:
+    """Up to six steps, some side by side, with or without a pivot, each before it with or without an undo."""
+    count = draw(st.integers(1, 6))
+    pivot = draw(st.integers(-1, count - 1))
+    made: list[Step] = []
+    for number in range(count):
+        alone = not made or pivot in (number, number - 1)
+        made.append(
+            Step(
+                f"s{number}",
+                number if alone or draw(st.booleans()) else made[-1].group,
+                timeout=5,
+                retry=TWICE,
+                undo=not 0 <= pivot <= number,
+                undo_answers=draw(st.booleans()),
+                undo_retry=TWICE,
+                pivot=number == pivot,
+            )
+        )
+    return Definition("any", 1, tuple(made))
+
+
+class World:
+    """Services that do what they are asked, or refuse, or do it and say nothing; each execution has one effect."""
+
+    def __init__(self, definition: Definition, chance: random.Random) -> None:
+        self.definition = definition
+        self.chance = chance
+        self.effects: Counter[str] = Counter()
+        self.known: dict[tuple[str, int, bool], bool] = {}
+        self.on_the_way: list[Answered] = []
+
+    def asked(self, ask: Ask) -> None:
+        place = (ask.step, ask.execution, ask.undo)
+        mute = ask.undo and not self.definition.step(ask.step).undo_answers
+        if place not in self.known:
+            # What never answers must not be able to fail.
+            self.known[place] = well = mute or self.chance.random() < 0.8
+            if well and not ask.undo:
+                self.effects[ask.step] += 1
+            if well and ask.undo:
+                self.effects[ask.step] = 0
+        if not mute and self.chance.random() < 0.8:
+            answer = Answered(ask.step, ask.execution, self.known[place], ask.undo)
+            self.on_the_way += [answer] * self.chance.choice((1, 1, 1, 2))
+
+
+@settings(max_examples=500)
+@given(definitions(), st.integers())
+def test_each_saga_ends_and_what_it_left_is_all_or_nothing(definition: Definition, seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(definition, chance)
+    now = 0.0
+    saga = begin(definition, {}, now)
+    queue: list[Happening] = [Began()]
+    for _ in range(2000):
+        if saga.status in ENDED:
+            break
+        if not queue and saga.status is Status.NEEDS_OPERATOR:
+            queue.append(Retried())
+        if not queue and world.on_the_way and chance.random() < 0.7:
+            queue.append(world.on_the_way.pop(chance.randrange(len(world.on_the_way))))
+        if not queue:
+            assert saga.due is not None or world.on_the_way, f"it stands still: {saga}"
+            now = max(now, saga.due or now)
+            queue.append(Due())
+        saga, asks = advance(definition, saga, queue.pop(0), now=now, chance=chance.random())
+        for ask in asks:
+            world.asked(ask)
+    assert saga.status in ENDED, saga
+    if saga.status is Status.COMPLETED:
+        assert all(world.effects[step.name] >= 1 for step in definition.steps), "each step was done"
+        assert all(at == At(Phase.DONE, at.execution, at.attempt) for at in saga.steps.values())
+    else:
+        left = [step.name for step in definition.steps if step.undo and world.effects[step.name]]
+        assert not left, f"done and not undone: {left}"
+        assert not any(step.pivot and world.effects[step.name] for step in definition.steps)
+
+
+def test_a_saga_is_plain_data() -> None:
+    assert Run().saga == Saga(
+        Status.RUNNING, {}, {"reserve": At(Phase.ASKED, 1, 1, 1010.0), "charge": At(), "ship": At()}
+    )
+
+
+@pytest.mark.parametrize("happening", [ok("reserve"), undone("reserve"), Broke("reserve", 1)])
+def test_a_saga_that_has_not_begun_takes_no_answers(happening: Happening) -> None:
+    saga = begin(CHECKOUT, {}, 0.0)
+    assert advance(CHECKOUT, saga, happening, now=1.0) == (saga, [])
