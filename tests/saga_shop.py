@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from stranglerfig.kit import Aggregate, Command, Event, Refused, Service, Transaction
-from stranglerfig.sagas import Retry, Saga, step
+from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.running import Sagas
 
+PATIENCE = float(os.environ.get("SAGA_SHOP_PATIENCE", "2"))
+"""Seconds for which an answer is awaited."""
 SOON = Retry(attempts=3, first=0.05, factor=2, most=0.5)
 
 
@@ -67,6 +71,14 @@ class Declined(Event, type="money.Declined", key="order_id"):
     reason: str = "declined"
 
 
+async def looked_at(saga: Checkout, key: str) -> None:
+    """Outside: a clerk has a look."""
+
+
+async def forgotten(saga: Checkout, key: str) -> None:
+    """Outside: never mind."""
+
+
 class Checkout(
     Saga, type="orders.Checkout", starts=OrderPlaced, completed=OrderConfirmed, compensated=OrderRejected, within="60s",
 ):  # fmt: skip
@@ -76,10 +88,31 @@ class Checkout(
     cents: int
     reason: str = ""
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether somebody outside has a look at it first."""
+        return self.order_id % 10 == 0
+
+    look = call(looked_at, undo=forgotten, timeout="2s", retry=SOON, when="is_checked")
     reserve = step(
-        Reserve, ok=ItemReserved, fail=SoldOut, undo=Release, undone=Released, timeout="2s", retry=SOON, keep=["reason"]
+        Reserve,
+        ok=ItemReserved,
+        fail=SoldOut,
+        undo=Release,
+        undone=Released,
+        timeout=PATIENCE,
+        retry=SOON,
+        keep=["reason"],
     )
-    charge = step(Charge, ok=Charged, fail=Declined, timeout="2s", retry=SOON, pivot=True, keep=["reason"])
+    charge = step(
+        Charge,
+        ok=Charged,
+        fail=Declined,
+        timeout="2s",
+        retry=Retry(attempts=None, first=0.05, most=1),
+        pivot=True,
+        keep=["reason"],
+    )
 
 
 class Level(Aggregate, table="level", id="item_id"):

@@ -98,6 +98,7 @@ class Consumer:
         reactions: by the type of the events.
         committed: told after each transaction that may have sent something.
         lease: seconds for which a member that is not heard of keeps its partitions.
+        kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Consumer:
         committed: Callable[[], None] = lambda: None,
         *,
         lease: float = 5.0,
+        kill_point: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.name = name
         self._reactions = reactions
@@ -120,6 +122,7 @@ class Consumer:
         self._outbox = outbox
         self._committed = committed
         self._lease = lease
+        self._kill_point = kill_point
         self._number = 0
         self.handled = 0
 
@@ -140,6 +143,7 @@ class Consumer:
         try:
             async for batch in feed.batches():
                 await self.handle(batch, feed.commit)
+                self._kill_point("consumer/committed")
                 await feed.commit(batch[-1])
         finally:
             await tasks.stop(again)
@@ -161,6 +165,7 @@ class Consumer:
         if not found:
             return
         count = await self._attempt(found[0].record)
+        self._kill_point("consumer/attempted")
         if count == 1:
             try:
                 return await self._together(found)
@@ -275,11 +280,13 @@ class Consumer:
             if isinstance(error.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
                 raise error.__cause__ from None  # the database's failure, not the event's
             raise
+        self._kill_point("consumer/handled")
         if replies:
             texts = [orjson.dumps(said).decode() for said in replies.values()]
             params = {"subscription": self._number, "commands": [*replies], "messages": texts}
             unit.write(Statement(queries.put_replies, params))
         await write(unit)
+        self._kill_point("consumer/written")
 
     async def _park(self, conn: postgres.Connection, task: _Task, error: str | None, attempts: int) -> None:
         record = task.record

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from psycopg.rows import TupleRow
@@ -41,12 +41,16 @@ class Relay:
     Args:
         dsn: the service's database.
         source: what the events name as their source, ``/shop/inventory``.
+        kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
-    def __init__(self, dsn: str, log: EventLog, *, source: str) -> None:
+    def __init__(
+        self, dsn: str, log: EventLog, *, source: str, kill_point: Callable[[str], None] = lambda name: None
+    ) -> None:
         self._dsn = dsn
         self._log = log
         self._source = source
+        self._kill_point = kill_point
         self._poked = asyncio.Event()
         self._refused: dict[str, float] = {}
         self.moved = 0
@@ -85,11 +89,14 @@ class Relay:
             by_topic: dict[str, list[TupleRow]] = defaultdict(list)
             for row in rows:
                 by_topic[row[2]].append(row)
+            self._kill_point("relay/read")
             done: list[int] = []
             for topic, its in by_topic.items():
                 done += await self._append(topic, its)
+            self._kill_point("relay/appended")
             if done:
                 await conn.execute(queries.published, (done,))
+                self._kill_point("relay/removed")
         self.moved += len(done)
         return len(done)
 

@@ -44,6 +44,7 @@ class Service:
             service's, which capture does.
         sessions: how many it has to its database at most.
         lease: seconds after which a process that is not heard of loses its partitions to the others.
+        kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Service:
         outbox: Outbox | None = None,
         sessions: int = 10,
         lease: float = 5.0,
+        kill_point: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.name = name
         self.source = source or f"/{name}"
         self._dsn = database
         self._lease = lease
+        self.kill_point = kill_point
         self._log = log
         self._outbox = outbox or Outbox()
         self._forms = Forms()
@@ -68,7 +71,7 @@ class Service:
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
         self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
         self._beside: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self._relay = None if log is None else Relay(database, log, source=self.source)
+        self._relay = None if log is None else Relay(database, log, source=self.source, kill_point=kill_point)
 
     def on(
         self, *messages: type[M], subscription: str = "", emits: Iterable[type[Message]] | None = None
@@ -108,7 +111,8 @@ class Service:
         return [
             Consumer(
                 f"{self.name}.{name}" if name else self.name,
-                reactions, self._sessions, self._log, self._forms, self._outbox, self.wrote, lease=self._lease,
+                reactions, self._sessions, self._log, self._forms, self._outbox, self.wrote,
+                lease=self._lease, kill_point=self.kill_point,
             )
             for name, reactions in self._reactions.items()
         ]  # fmt: skip

@@ -226,9 +226,11 @@ class Sagas:
                     calls += await self._time(row, tx)
                     tx.settle()
                 await write(unit)
+                self._service.kill_point("saga/written")
         except Changed:
             return []  # somebody else's; they are looked at again
         self._service.wrote()
+        self._service.kill_point("saga/claimed")
         return calls
 
     async def _time(self, row: Instance, tx: Transaction) -> list[tuple[Instance, Kind, Ask]]:
@@ -263,6 +265,7 @@ class Sagas:
         except Exception as error:  # noqa: BLE001  whatever it is, it is no answer
             log.warning("%s of saga %s: %r", ask.step, row.id, error, extra={"action": "call_failed"})
             happening = Broke(ask.step, ask.attempt, ask.undo)
+        self._service.kill_point("saga/called")
         await tasks.supervise(lambda: self.tell(row.id, happening), name=f"saga {row.id}")
 
     async def tell(self, id: str, happening: Happening) -> None:

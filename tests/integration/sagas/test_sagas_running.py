@@ -140,7 +140,8 @@ async def test_orders_are_confirmed_sold_out_or_declined_and_nothing_is_left_ove
     assert ends["3"] == ("orders.OrderRejected", b'{"order_id":3,"reason":"declined"}')
     ((history, revision),) = scene.rows("SELECT history, revision FROM fig.saga WHERE key = '3'")
     assert [each[1:] for each in history] == [
-        ["reserve", "asked", 1, 1], ["running"], ["reserve", "done", 1, 1], ["charge", "asked", 1, 1],
+        ["look", "skipped", 1, 0], ["reserve", "asked", 1, 1], ["running"],
+        ["reserve", "done", 1, 1], ["charge", "asked", 1, 1],
         ["reserve", "undoing", 1, 1], ["charge", "failed", 1, 1], ["compensating"],
         ["reserve", "undone", 1, 1], ["compensated"],
     ]  # fmt: skip

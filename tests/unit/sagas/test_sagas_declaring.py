@@ -44,10 +44,16 @@ def declared(steps: dict[str, StepDeclaration], fields: dict[str, Any] | None = 
 def test_the_steps_as_the_model_runs_them() -> None:
     definition = kind_of_saga(Checkout).definition
     assert (definition.name, definition.version, definition.within) == ("orders.Checkout", 1, 60.0)
-    assert definition.steps == (
-        Step("reserve", 0, 2.0, SOON, True, True, Retry(attempts=20)),
-        Step("charge", 1, 2.0, SOON, False, False, Retry(attempts=20), True),
+    look, *others = definition.steps
+    assert (
+        look.undo_answers
+        and look.when is not None
+        and look.when(kind_of_saga(Checkout).of_start(OrderPlaced(10, 1, 1, 1)))
     )
+    assert others == [
+        Step("reserve", 1, 2.0, SOON, True, True, Retry(attempts=20)),
+        Step("charge", 2, 2.0, Retry(None, 0.05, most=1), False, False, Retry(attempts=20), True),
+    ]
 
 
 def test_steps_side_by_side_are_one_group_and_calls_answer_for_themselves() -> None:
