@@ -2,7 +2,19 @@
 
 from stranglerfig.kit.aggregates import Aggregate, Refused, evolves
 from stranglerfig.kit.messages import Command, Event
+from stranglerfig.kit.projections import Projection
 from stranglerfig.kit.service import Service
 from stranglerfig.kit.transactions import Cause, Outbox, Transaction
 
-__all__ = ["Aggregate", "Cause", "Command", "Event", "Outbox", "Refused", "Service", "Transaction", "evolves"]
+__all__ = [
+    "Aggregate",
+    "Cause",
+    "Command",
+    "Event",
+    "Outbox",
+    "Projection",
+    "Refused",
+    "Service",
+    "Transaction",
+    "evolves",
+]

@@ -16,7 +16,9 @@ from stranglerfig.kit.messages import Event
 
 A = TypeVar("A", bound="Aggregate")
 E = TypeVar("E", bound=Event)
+S = TypeVar("S")
 _MARK = "__evolves__"
+_BY = "__evolves_by__"
 
 
 class Refused(Exception):
@@ -52,14 +54,18 @@ class Form:
     snapshot_every: int
 
 
-def evolves(event: type[E]) -> Callable[[Callable[[A, E], None]], Callable[[A, E], None]]:
+def evolves(event: type[E], *, by: str | None = None) -> Callable[[Callable[[S, E], None]], Callable[[S, E], None]]:
     """Declare how the state follows from an event: ``@evolves(StockAdjusted)`` above a method that takes it.
 
     The method must not fail and must not decide: the event has happened.
+
+    Args:
+        by: of a projection, the event's field that says which row it changes; the row's id's name by default.
     """
 
-    def declare(method: Callable[[A, E], None]) -> Callable[[A, E], None]:
+    def declare(method: Callable[[S, E], None]) -> Callable[[S, E], None]:
         setattr(method, _MARK, event)
+        setattr(method, _BY, by)
         return method
 
     return declare
@@ -108,12 +114,7 @@ class Aggregate:
             if empty:
                 raise _misdeclared(cls, f"a stream begins with nothing, and {empty} have no default", "give them one")
         cls.__form__ = Form(id, names, table, stream, snapshot_every)
-        cls.__evolvers__ = {
-            getattr(method, _MARK): method
-            for base in reversed(cls.__mro__)
-            for method in vars(base).values()
-            if hasattr(method, _MARK)
-        }
+        cls.__evolvers__ = {event: method for event, method, _ in evolvers_of(cls)}
 
     def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
         made = super().__new__(cls)
@@ -143,18 +144,28 @@ class Aggregate:
         self._version += 1
 
 
+def evolvers_of(cls: type[Any]) -> list[tuple[type[Event], Callable[[Any, Any], None], str | None]]:
+    """A class's methods that :func:`evolves` marks, those it inherits first: event, method, ``by``."""
+    return [
+        (getattr(method, _MARK), method, getattr(method, _BY))
+        for base in reversed(cls.__mro__)
+        for method in vars(base).values()
+        if hasattr(method, _MARK)
+    ]
+
+
 def form_of(aggregate: Aggregate | type[Aggregate]) -> Form:
     """How an aggregate's class is kept."""
     return aggregate.__form__
 
 
-def id_of(aggregate: Aggregate) -> Any:
+def id_of(aggregate: Any) -> Any:
     """What tells it apart from others of its class."""
     return getattr(aggregate, aggregate.__form__.id)
 
 
-def state_of(aggregate: Aggregate) -> tuple[Any, ...]:
-    """Its fields' values, in order."""
+def state_of(aggregate: Any) -> tuple[Any, ...]:
+    """The fields' values, in order, of what has a form."""
     return tuple(getattr(aggregate, name) for name in aggregate.__form__.fields)
 
 

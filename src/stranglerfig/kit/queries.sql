@@ -95,3 +95,57 @@ FROM fig.outbox WHERE topic <> ALL (%(without)s::text[]) ORDER BY seq LIMIT %(mo
 
 -- name: published
 DELETE FROM fig.outbox WHERE seq = ANY (%b::bigint[])
+
+-- name: projection_builds
+SELECT version, generation, state FROM fig.projection
+WHERE name = %(name)s AND (version = %(version)s OR state <> 'building') ORDER BY version, generation
+
+-- name: projection_lock
+SELECT pg_advisory_xact_lock(hashtextextended('fig.projection ' || %(name)s, 0))
+
+-- name: projection_begin
+-- One more build of a version; returns its generation.
+INSERT INTO fig.projection (name, version, generation, state)
+SELECT %(name)s, %(version)s, coalesce(max(generation), 0) + 1, 'building'
+FROM fig.projection WHERE (name, version) = (%(name)s, %(version)s)
+RETURNING generation
+
+-- name: projection_serving
+-- Which build serves, if one does.
+SELECT version, generation FROM fig.projection WHERE name = %(name)s AND state = 'serving'
+
+-- name: projection_at
+INSERT INTO fig.projection_position (name, version, generation, topic, partition, position)
+VALUES (%(name)s, %(version)s, %(generation)s, %(topic)s, %(partition)s, 0)
+ON CONFLICT (name, version, generation, topic, partition) DO UPDATE SET position = projection_position.position
+RETURNING position, recent
+
+-- name: projection_reached
+UPDATE fig.projection_position SET position = %(position)s, recent = %(recent)s
+WHERE (name, version, generation, topic, partition)
+    = (%(name)s, %(version)s, %(generation)s, %(topic)s, %(partition)s)
+
+-- name: projection_positions
+SELECT topic, partition, position FROM fig.projection_position
+WHERE (name, version, generation) = (%(name)s, %(version)s, %(generation)s)
+
+-- name: projection_retire
+UPDATE fig.projection SET state = 'retired' WHERE name = %(name)s AND state = 'serving'
+RETURNING version, generation
+
+-- name: projection_forget
+-- Builds that were retired before; their tables are to be dropped.
+DELETE FROM fig.projection WHERE name = %(name)s AND state = 'retired' RETURNING version, generation
+
+-- name: projection_serve
+UPDATE fig.projection SET state = 'serving', served_at = now()
+WHERE (name, version, generation) = (%(name)s, %(version)s, %(generation)s)
+
+-- name: projection_grants
+-- Who may do what with a relation, beside its owner.
+SELECT a.privilege_type, CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END
+FROM pg_class AS c CROSS JOIN aclexplode(c.relacl) AS a
+WHERE c.oid = to_regclass(%s) AND a.grantee <> c.relowner
+
+-- name: projection_kind
+SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)

@@ -20,11 +20,13 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Refused
 from stranglerfig.kit.consumer import Consumer, Reaction
 from stranglerfig.kit.messages import Message
+from stranglerfig.kit.projections import Projection, Projector
 from stranglerfig.kit.relay import Relay
 from stranglerfig.kit.states import Forms, Statement, queries
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit
 
 M = TypeVar("M", bound=Message)
+P = TypeVar("P", bound=Projection)
 T = TypeVar("T")
 TABLES: Final = ("tables.sql",)
 ROUNDS: Final = 20
@@ -70,6 +72,7 @@ class Service:
         self._sessions = postgres.Few(database, what=name, most=sessions)
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
         self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
+        self._projections: list[type[Projection]] = []
         self._beside: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._relay = None if log is None else Relay(database, log, source=self.source, kill_point=kill_point)
 
@@ -96,6 +99,30 @@ class Service:
 
         return declare
 
+    def projection(self, cls: type[P]) -> type[P]:
+        """Keep a projection: ``@service.projection`` above its class."""
+        self._projections.append(cls)
+        return cls
+
+    def projectors(self) -> list[Projector]:
+        """One for each projection.
+
+        Raises:
+            FigError: ``no_log``.
+        """
+        if self._log is None:
+            if self._projections:
+                raise self._no_log()
+            return []
+        return [
+            Projector(cls, self._sessions, self._log, group=self.name, lease=self._lease) for cls in self._projections
+        ]
+
+    def _no_log(self) -> FigError:
+        return FigError(
+            "no_log", f"the service {self.name} reacts to events and has no log", "Give it one: Service(log=…)."
+        )
+
     def consumers(self) -> list[Consumer]:
         """One for each subscription.
 
@@ -104,9 +131,7 @@ class Service:
         """
         if self._log is None:
             if self._reactions:
-                raise FigError(
-                    "no_log", f"the service {self.name} reacts to events and has no log", "Give it one: Service(log=…)."
-                )
+                raise self._no_log()
             return []
         return [
             Consumer(
@@ -190,9 +215,10 @@ class Service:
 
     async def run(self) -> None:
         """Relay and consume until cancelled; what fails is begun again."""
-        consumers = self.consumers()
+        consumers, projectors = self.consumers(), self.projectors()
         async with asyncio.TaskGroup() as group:
             works = [*((each.name, each.run) for each in consumers), *self._beside]
+            works += [(f"{self.name} {each.shape.name}", each.run) for each in projectors]
             if self._relay is not None:
                 works.append((f"{self.name} relay", self._relay.run))
             for name, work in works:

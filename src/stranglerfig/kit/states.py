@@ -21,7 +21,7 @@ from stranglerfig.eventlog import model as log
 from stranglerfig.foundation import postgres, sql
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import aggregates
-from stranglerfig.kit.aggregates import Aggregate, form_of
+from stranglerfig.kit.aggregates import Aggregate, Form, form_of
 from stranglerfig.kit.messages import Event, data_of, decode, kind_of
 
 queries = sql.load(__package__ or "")
@@ -48,17 +48,20 @@ class Held:
         is_removed: whether it is to be there no more.
     """
 
-    aggregate: Aggregate
+    aggregate: Any
     origin: Any
     before: tuple[Any, ...]
     is_removed: bool = False
 
 
 class Rows:
-    """A class of aggregates as the rows of a table."""
+    """A class as the rows of a table.
 
-    def __init__(self, cls: Class, types: dict[str, str]) -> None:
-        form = form_of(cls)
+    Args:
+        types: by column, what values are sent as.
+    """
+
+    def __init__(self, cls: type[Any], form: Form, types: dict[str, str]) -> None:
         name = _table(form.table)
         columns = [statements.Identifier(each) for each in form.fields]
         arrays = statements.SQL(", ").join(statements.SQL(_type(f"%b::{types[each]}[]")) for each in form.fields)
@@ -116,7 +119,7 @@ class Rows:
             made.append(Statement(self.delete, [[each.origin for each in gone], ids]))
         return made
 
-    def _sent(self, aggregate: Aggregate) -> tuple[Any, ...]:
+    def _sent(self, aggregate: Any) -> tuple[Any, ...]:
         """Its state as it is sent: JSON as text."""
         return tuple(
             orjson.dumps(value).decode() if is_json and value is not None else value
@@ -240,7 +243,7 @@ class Forms:
                 table=form.table,
                 lacking=lacking,
             )
-        return self._rows.setdefault(cls, Rows(cls, types))
+        return self._rows.setdefault(cls, Rows(cls, form, types))
 
     def known(self, cls: Class) -> Rows | Streams:
         """How a class is kept that was asked for before."""

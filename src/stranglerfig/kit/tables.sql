@@ -99,6 +99,34 @@ CREATE TABLE fig.answer (
 );
 CREATE INDEX answer_by_time ON fig.answer USING brin (given_at);
 
+-- Read models, each build of each version with its table in the schema `projections`.
+CREATE SCHEMA projections;
+CREATE TABLE fig.projection (
+    name       text NOT NULL,
+    version    integer NOT NULL,
+    generation integer NOT NULL,
+    -- building, serving, retired
+    state      text NOT NULL,
+    begun_at   timestamptz NOT NULL DEFAULT now(),
+    served_at  timestamptz,
+    PRIMARY KEY (name, version, generation)
+);
+CREATE UNIQUE INDEX projection_serving ON fig.projection (name) WHERE state = 'serving';
+
+CREATE TABLE fig.projection_position (
+    name       text NOT NULL,
+    version    integer NOT NULL,
+    generation integer NOT NULL,
+    topic      text NOT NULL,
+    partition  integer NOT NULL,
+    -- all before it is in
+    position   numeric NOT NULL,
+    -- ids of the last events, where the log may have an event twice
+    recent     json NOT NULL DEFAULT '[]',
+    PRIMARY KEY (name, version, generation, topic, partition),
+    FOREIGN KEY (name, version, generation) REFERENCES fig.projection ON DELETE CASCADE
+);
+
 -- Ends the transaction when something that it rests on has changed meanwhile: it is to be done again.
 CREATE FUNCTION fig.expect(unchanged bigint, wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

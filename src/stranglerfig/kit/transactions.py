@@ -277,7 +277,7 @@ async def commit(unit: Unit, *first: Statement) -> None:
     """
     if made := [*first, *unit.statements()]:
         try:
-            await _send(unit.conn, [_BEGIN, *made, _COMMIT])
+            await send(unit.conn, [_BEGIN, *made, _COMMIT])
         except BaseException:
             await unit.conn.rollback()
             raise
@@ -289,10 +289,10 @@ async def write(unit: Unit) -> None:
     Raises:
         Changed: something was not as it had been read; the transaction is to be rolled back.
     """
-    await _send(unit.conn, unit.statements())
+    await send(unit.conn, unit.statements())
 
 
-async def _send(conn: postgres.Connection, made: Iterable[Statement]) -> None:
+async def send(conn: postgres.Connection, made: Iterable[Statement]) -> None:
     """All statements in one round trip; the first one's failure is raised."""
     failure: psycopg.Error | None = None
     async with conn.pipeline() as pipeline:

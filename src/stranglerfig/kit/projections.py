@@ -1,0 +1,358 @@
+"""Read models: rows that follow from events alone, rebuilt beside the ones that serve, then swapped.
+
+A projection's methods are pure: an event and a row. So nothing outside can happen when history is read again. Each
+build has a table of its own and its positions in the log, kept in the transaction of its rows; people read a view of
+the projection's name, which shows the build that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, dataclass_transform
+from uuid import UUID
+
+import orjson
+from psycopg import sql
+
+from stranglerfig.eventlog.model import Capability, Record
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import postgres, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit.aggregates import Form, evolvers_of
+from stranglerfig.kit.messages import Event, decode, kind_of
+from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries
+from stranglerfig.kit.transactions import send
+
+log = logging.getLogger(__name__)
+
+SCHEMA: Final = "projections"
+LOOK: Final = 0.3
+"""Seconds between looks for builds that are wanted, and whether one has caught up."""
+RECENT: Final = 2000
+"""How many ids of events are remembered where the log may have one twice: more than a relay sends at a time."""
+_TYPES: dict[Any, str] = {
+    bool: "boolean", int: "bigint", str: "text", float: "double precision", Decimal: "numeric", UUID: "uuid",
+    datetime: "timestamptz", date: "date", bytes: "bytea",
+}  # fmt: skip
+
+
+class Change(NamedTuple):
+    """What an event changes: the row whose id is in the event's field ``by``."""
+
+    event: type[Event]
+    method: Callable[[Any, Any], None]
+    by: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a projection's class declares beside its fields.
+
+    Attributes:
+        name: of the view that people read.
+        columns: by field, the type and whether it may be null.
+        indexes: the fields that people look for.
+        changes: by the type of the events.
+    """
+
+    name: str
+    version: int
+    id: str
+    columns: dict[str, tuple[str, bool]]
+    indexes: tuple[str, ...]
+    changes: dict[str, Change]
+
+    @property
+    def topics(self) -> list[str]:
+        """Where its events are."""
+        return sorted({kind_of(change.event).topic for change in self.changes.values()})
+
+
+@dataclass_transform(eq_default=False)
+class Projection:
+    """The base of projections: a row and what events make of it. All fields but the id have a default::
+
+        class StockByItem(Projection, name="stock_by_item", id="item_id", version=2, indexes=["on_hand"]):
+            item_id: int
+            on_hand: int = 0
+            moves: int = 0
+
+            @evolves(StockAdjusted)
+            def _adjusted(self, event: StockAdjusted) -> None:
+                self.on_hand = event.on_hand
+                self.moves += 1
+
+    A change of the fields or of the methods is a new ``version``: it is built from the log beside the one that serves.
+    """
+
+    __shape__: ClassVar[Shape]
+    __form__: ClassVar[Form]
+
+    def __init_subclass__(cls, *, name: str, id: str, version: int = 1, indexes: Sequence[str] = ()) -> None:
+        super().__init_subclass__()
+        dataclass(eq=False)(cls)
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        names = tuple(each.name for each in fields)
+        empty = [
+            f.name
+            for f in fields
+            if f.name != id and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        if id not in names or empty:
+            what = f"it has no field '{id}', which is to be its id" if id not in names else f"{empty} have no default"
+            raise _misdeclared(cls, what, "a row begins with its id and nothing else")
+        if unknown := [each for each in indexes if each not in names]:
+            raise _misdeclared(cls, f"there are indexes on {unknown}", f"its fields are {names}")
+        changes = {kind_of(event).type: Change(event, method, by or id) for event, method, by in evolvers_of(cls)}
+        for change in changes.values():
+            if change.by not in (given := [f.name for f in dataclasses.fields(change.event)]):
+                raise _misdeclared(
+                    cls, f"{change.event.__name__} has no field '{change.by}'", f"say by=, one of {given}"
+                )
+        if not changes:
+            raise _misdeclared(cls, "nothing changes it", "add methods with @evolves(…)")
+        hints = typing.get_type_hints(cls)
+        columns = {each: _column(hints[each]) for each in names}
+        cls.__shape__ = Shape(name, version, id, columns, tuple(indexes), changes)
+        cls.__form__ = Form(id, names, None, None, 0)
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
+        return super().__new__(cls)
+
+
+class Build(NamedTuple):
+    """One build of a projection's version."""
+
+    shape: Shape
+    generation: int
+
+    @property
+    def table(self) -> str:
+        """Where its rows are."""
+        return f"{SCHEMA}.{self.shape.name}_v{self.shape.version}_{self.generation}"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells it apart in the database."""
+        return {"name": self.shape.name, "version": self.shape.version, "generation": self.generation}
+
+    def create(self) -> str:
+        """The statements that make its table."""
+        name = sql.Identifier(*self.table.split("."))
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} {}{}").format(
+                sql.Identifier(column),
+                sql.SQL(kind),
+                sql.SQL(" PRIMARY KEY" if column == self.shape.id else "" if null else " NOT NULL"),
+            )
+            for column, (kind, null) in self.shape.columns.items()
+        )
+        made = [sql.SQL("CREATE TABLE {} ({}) WITH (fillfactor = 80)").format(name, columns)]
+        made += [sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.Identifier(each)) for each in self.shape.indexes]
+        return sql.SQL("; ").join(made).as_string()
+
+
+class Projector:
+    """Keeps the builds of one projection up to date; any number of processes share the log's partitions.
+
+    Args:
+        group: what the log's consumer groups begin with, the service's name.
+    """
+
+    def __init__(
+        self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = 5.0
+    ) -> None:
+        self.shape = cls.__shape__
+        self._cls = cls
+        self._sessions = sessions
+        self._log = log
+        self._group = group
+        self._lease = lease
+        self._remembers = Capability.IDEMPOTENT_APPEND not in log.capabilities.has
+        self._following: dict[int, asyncio.Task[None]] = {}
+        self.applied = 0
+
+    async def run(self) -> None:
+        """Follow until cancelled.
+
+        Raises:
+            FigError: ``database_unreachable``, ``unknown_topic``, what the log says when it cannot be reached.
+        """
+        try:
+            while True:
+                for build, state in await self.builds():
+                    if build.generation not in self._following:
+                        name = f"projection {self.shape.name} {build.generation}"
+                        work = tasks.supervise(lambda build=build: self._follow(build), name=name)  # type: ignore[misc]
+                        self._following[build.generation] = tasks.spawn(work, name=name)
+                    if state == "building" and await self._has_caught_up(build):
+                        await self.serve(build)
+                await asyncio.sleep(LOOK)
+        finally:
+            await asyncio.gather(*(tasks.stop(task) for task in self._following.values()))
+
+    async def builds(self) -> list[tuple[Build, str]]:
+        """The builds of this version that are to be kept up to date, and their states.
+
+        The first is begun when there is none. While a newer version serves, the last one of ours is kept as well: it
+        is there when people go back.
+        """
+        params = {"name": self.shape.name, "version": self.shape.version}
+        async with self._sessions.session() as conn, conn.transaction():
+            found = await postgres.fetch(conn, queries.projection_builds, params)
+            if not found:
+                await conn.execute(queries.projection_lock, params)
+                found = await postgres.fetch(conn, queries.projection_builds, params)
+            ours = {generation: state for version, generation, state in found if version == self.shape.version}
+            newer = any(version > self.shape.version for version, _, _ in found)
+            if not ours and not newer:
+                ours = {await self._begin(conn): "building"}
+        last = max(ours, default=0)
+        kept = [
+            (Build(self.shape, generation), state)
+            for generation, state in ours.items()
+            if state != "retired" or (newer and generation == last)
+        ]
+        for gone in self._following.keys() - {build.generation for build, _ in kept}:
+            await tasks.stop(self._following.pop(gone))
+        return kept
+
+    async def _begin(self, conn: postgres.Connection) -> int:
+        params = {"name": self.shape.name, "version": self.shape.version}
+        generation = int(await postgres.value(conn, queries.projection_begin, params))
+        await conn.execute(Build(self.shape, generation).create())
+        return generation
+
+    async def rebuild(self) -> Build:
+        """Begin another build of this version, beside the one that serves; it is served when it has caught up."""
+        async with self._sessions.session() as conn, conn.transaction():
+            await conn.execute(queries.projection_lock, {"name": self.shape.name})
+            return Build(self.shape, await self._begin(conn))
+
+    async def _follow(self, build: Build) -> None:
+        async with self._sessions.session() as conn:
+            types_ = {name: kind for name, kind in await postgres.fetch(conn, queries.columns, (build.table,))}
+        rows = Rows(self._cls, dataclasses.replace(self._cls.__form__, table=build.table), types_)
+        group = f"{self._group}.projection.{self.shape.name}.v{self.shape.version}.{build.generation}"
+        feed = await self._log.subscribe(self.shape.topics, group, lease=self._lease)
+        try:
+            async for batch in feed.batches():
+                await self.apply(build, rows, batch)
+                await feed.commit(batch[-1])
+        finally:
+            await feed.close()
+
+    async def apply(self, build: Build, rows: Rows, batch: Sequence[Record]) -> None:
+        """Have a batch of one partition in the build's table, and its position with it."""
+        last = batch[-1]
+        place = build.key | {"topic": last.topic, "partition": last.partition}
+        async with self._sessions.session() as conn, conn.transaction():
+            row = await postgres.one(conn, queries.projection_at, place)
+            assert row is not None
+            position, recent = int(row[0]), row[1] if self._remembers else []
+            if last.position < position:
+                return  # another member was here
+            fresh = self._fresh(batch, position, recent)
+            work = [(change, decode(change.event, record.event)) for record, change in fresh]
+            ids = {getattr(event, change.by): None for change, event in work}
+            held = {getattr(each.aggregate, self.shape.id): each for each in await rows.load(conn, list(ids))}
+            for change, event in work:
+                id = getattr(event, change.by)
+                found = held.get(id)
+                if found is None:
+                    found = held[id] = Held(self._cls(id), NEW, ())
+                change.method(found.aggregate, event)
+            reached = {"position": last.position + 1, "recent": orjson.dumps(recent[-RECENT:]).decode()}
+            await send(conn, [*rows.statements(held.values()), Statement(queries.projection_reached, place | reached)])
+        self.applied += len(work)
+
+    def _fresh(self, batch: Sequence[Record], position: int, recent: list[str]) -> list[tuple[Record, Change]]:
+        """What is not in yet; ``recent`` takes the ids of those."""
+        changes = self.shape.changes
+        found = [(r, changes[r.event.type]) for r in batch if r.position >= position and r.event.type in changes]
+        if not self._remembers:
+            return found
+        known = set(recent)
+        kept = []
+        for record, change in found:
+            if record.event.id not in known:
+                known.add(record.event.id)
+                recent.append(record.event.id)
+                kept.append((record, change))
+        return kept
+
+    async def _has_caught_up(self, build: Build) -> bool:
+        """Whether all that the log has now is in."""
+        ends: dict[tuple[str, int], int] = {}
+        for name in self.shape.topics:
+            topic = await self._log.topic(name)
+            ends |= {(name, number): end for number, end in enumerate(topic.next_positions if topic else ())}
+        async with self._sessions.session() as conn:
+            at = {
+                (topic, partition): int(position)
+                for topic, partition, position in await postgres.fetch(conn, queries.projection_positions, build.key)
+            }
+        for (name, number), end in ends.items():
+            if at.get((name, number), 0) < end and await self._log.read(name, number, at.get((name, number), 0)):
+                return False
+        return True
+
+    async def serve(self, build: Build) -> None:
+        """Have people read this build from now on. The one before is kept, retired; those retired before are dropped.
+
+        Raises:
+            FigError: ``table_differs`` when something else has the view's name.
+        """
+        view = sql.Identifier(self.shape.name)
+        async with self._sessions.session() as conn, conn.transaction():
+            await conn.execute(queries.projection_lock, build.key)
+            serving = await postgres.one(conn, queries.projection_serving, build.key)
+            if serving is not None and tuple(serving) >= (self.shape.version, build.generation):
+                return
+            kind = await postgres.value(conn, queries.projection_kind, (view.as_string(),))
+            if kind not in (None, "v"):
+                raise FigError(
+                    "table_differs",
+                    f"the projection {self.shape.name} is read by a view of its name, and a table has that name",
+                    "Give the projection another name, or move the table away.",
+                    table=self.shape.name,
+                )
+            grants = await postgres.fetch(conn, queries.projection_grants, (view.as_string(),))
+            await conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
+            await conn.execute(
+                sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(view, sql.Identifier(*build.table.split(".")))
+            )
+            for privilege, role in grants:
+                who = sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+                await conn.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), view, who))
+            for version, generation in await postgres.fetch(conn, queries.projection_forget, build.key):
+                table = Build(dataclasses.replace(self.shape, version=version), generation).table
+                await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(*table.split("."))))
+            await conn.execute(queries.projection_retire, build.key)
+            await conn.execute(queries.projection_serve, build.key)
+        log.info("%s serves version %d, build %d", self.shape.name, self.shape.version, build.generation)
+
+
+def _column(hint: Any) -> tuple[str, bool]:
+    """A field's type in the database, and whether it may be null."""
+    null = False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        given = [each for each in typing.get_args(hint) if each is not type(None)]
+        null = len(given) < len(typing.get_args(hint))
+        hint = given[0] if len(given) == 1 else Any
+    if typing.get_origin(hint) is Literal or (isinstance(hint, type) and issubclass(hint, Enum)):
+        return "text", null
+    return _TYPES.get(hint, "jsonb"), null
+
+
+def _misdeclared(cls: type[Any], what: str, remedy: str) -> FigError:
+    return FigError("message_misdeclared", f"{cls.__qualname__}: {what}", f"Mend its declaration: {remedy}.")
