@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from stranglerfig.foundation.errors import FigError
@@ -52,6 +54,14 @@ class Form:
     table: str | None
     stream: str | None
     snapshot_every: int
+
+    @cached_property
+    def state(self) -> Callable[[Any], tuple[Any, ...]]:
+        """All fields' values of an instance."""
+        if len(self.fields) == 1:
+            (only,) = self.fields
+            return lambda instance: (getattr(instance, only),)
+        return attrgetter(*self.fields)
 
 
 def evolves(event: type[E], *, by: str | None = None) -> Callable[[Callable[[S, E], None]], Callable[[S, E], None]]:
@@ -166,7 +176,7 @@ def id_of(aggregate: Any) -> Any:
 
 def state_of(aggregate: Any) -> tuple[Any, ...]:
     """The fields' values, in order, of what has a form."""
-    return tuple(getattr(aggregate, name) for name in aggregate.__form__.fields)
+    return aggregate.__form__.state(aggregate)  # type: ignore[no-any-return]
 
 
 def version_of(aggregate: Aggregate) -> int:

@@ -89,9 +89,10 @@ DELETE FROM fig.dead_letter WHERE id = %s
 UPDATE fig.dead_letter SET retry = false, attempts = attempts + 1, error = %(error)s WHERE id = %(id)s
 
 -- name: unpublished
--- The oldest messages that are visible, but not those of topics that cannot take any now.
+-- The oldest messages that are visible, but not those on their way, nor those of topics that cannot take any now.
 SELECT seq, id, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid
-FROM fig.outbox WHERE topic <> ALL (%(without)s::text[]) ORDER BY seq LIMIT %(most)s
+FROM fig.outbox WHERE topic <> ALL (%(without)s::text[]) AND seq <> ALL (%(moving)b::bigint[])
+ORDER BY seq LIMIT %(most)s
 
 -- name: published
 DELETE FROM fig.outbox WHERE seq = ANY (%b::bigint[])
@@ -149,3 +150,6 @@ WHERE c.oid = to_regclass(%s) AND a.grantee <> c.relowner
 
 -- name: projection_kind
 SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)
+
+-- name: relay_lock
+SELECT pg_try_advisory_lock(hashtextextended('fig.outbox', 0))

@@ -1,36 +1,38 @@
 """The relay: messages out of a service's outbox into the log, in order, each at least once, by one process at a time.
 
 Rows are taken in the order of their numbers, which is the order of commits for all that concerns one aggregate: the
-number is drawn while the aggregate's row is locked. Whoever relays holds a lock as long as its transaction; a process
-that is paused longer than ``patience`` loses both to another one, and what it then still sends are duplicates with the
-same ids, not losses.
+number is drawn while the aggregate's row is locked, so that who sees a message sees all before it. Whoever relays holds
+a lock of its session; the server ends the session of a process that says nothing for ``PATIENCE`` seconds, and another
+one takes its place. What the first one then still sends are duplicates with the same ids, not losses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import psycopg
 from psycopg.rows import TupleRow
 
 from stranglerfig.eventlog.model import Event
 from stranglerfig.eventlog.ports import EventLog
-from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.states import queries
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 2000
+BATCH: Final = 4000
 IDLE: Final = 0.02
 """Seconds between looks for what other processes wrote; what this one wrote is poked."""
 STANDBY: Final = 0.5
 """Seconds between looks of one that is not the relay now."""
 PATIENCE: Final = 10
-"""Seconds for which a transaction may stand still."""
+"""Seconds for which whoever relays may say nothing."""
 HELD_BACK: Final = 2.0
 """Seconds before a topic that refused a message is tried again."""
 
@@ -65,40 +67,58 @@ class Relay:
         Raises:
             FigError: ``database_unreachable``; what the log says when it cannot be reached.
         """
-        options = f"-c idle_in_transaction_session_timeout={PATIENCE}s"
+        options = f"-c idle_session_timeout={PATIENCE}s -c idle_in_transaction_session_timeout={PATIENCE}s"
         async with postgres.session(self._dsn, what="relay", options=options) as conn:
             conn.prepare_threshold = 1
-            while True:
-                self._poked.clear()
-                moved = await self.once(conn)
-                if moved is None:
-                    await asyncio.sleep(STANDBY)
-                elif not moved:
+            try:
+                await clock.until(
+                    lambda: postgres.value(conn, queries.relay_lock),
+                    timeout=math.inf, what="its turn", every=STANDBY, at_most=STANDBY,
+                )  # fmt: skip
+                while True:
+                    self._poked.clear()
+                    await self.drain(conn)
                     await clock.signalled(self._poked, timeout=IDLE)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                raise postgres.unreachable(self._dsn, error) from error
 
-    async def once(self, conn: postgres.Connection) -> int | None:
-        """Move one batch; returns how many messages, or None while another process is the relay."""
-        now = clock.monotonic()
-        self._refused = {topic: until for topic, until in self._refused.items() if until > now}
-        async with conn.transaction():
-            if not await postgres.value(conn, "SELECT pg_try_advisory_xact_lock(hashtextextended('fig.outbox', 0))"):
-                return None
-            rows = await postgres.fetch(conn, queries.unpublished, {"without": [*self._refused], "most": BATCH})
-            if not rows:
-                return 0
-            by_topic: dict[str, list[TupleRow]] = defaultdict(list)
-            for row in rows:
-                by_topic[row[2]].append(row)
+    async def drain(self, conn: postgres.Connection) -> int:
+        """Move all that is there; returns how many messages. While some are appended, the next ones are read."""
+        moved = 0
+        rows = await self._read(conn, ())
+        while rows:
             self._kill_point("relay/read")
-            done: list[int] = []
-            for topic, its in by_topic.items():
-                done += await self._append(topic, its)
+            reading = tasks.spawn(self._read(conn, rows), name="relay reads on")
+            try:
+                done = await self._append_all(rows)
+            except BaseException:
+                await tasks.stop(reading)
+                raise
+            following = await reading
             self._kill_point("relay/appended")
             if done:
                 await conn.execute(queries.published, (done,))
                 self._kill_point("relay/removed")
-        self.moved += len(done)
-        return len(done)
+            self.moved += len(done)
+            moved += len(done)
+            # What a topic refused is no longer on its way: it waits, and what is behind it with it.
+            rows = [row for row in following if row[2] not in self._refused]
+        return moved
+
+    async def _read(self, conn: postgres.Connection, moving: Sequence[TupleRow]) -> list[TupleRow]:
+        now = clock.monotonic()
+        self._refused = {topic: until for topic, until in self._refused.items() if until > now}
+        without, on_their_way = [*self._refused], [row[0] for row in moving]
+        return await postgres.fetch(
+            conn, queries.unpublished, {"without": without, "moving": on_their_way, "most": BATCH}
+        )
+
+    async def _append_all(self, rows: Sequence[TupleRow]) -> list[int]:
+        """The numbers of those that the log has now."""
+        by_topic: dict[str, list[TupleRow]] = defaultdict(list)
+        for row in rows:
+            by_topic[row[2]].append(row)
+        return [number for topic, its in by_topic.items() for number in await self._append(topic, its)]
 
     async def _append(self, topic: str, rows: Sequence[TupleRow]) -> list[int]:
         """The numbers of those that the log has now."""

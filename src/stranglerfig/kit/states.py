@@ -73,7 +73,8 @@ class Rows:
             "arrays": arrays,
             "sets": statements.SQL(", ").join(statements.SQL("{0} = v.{0}").format(c) for c in columns),
         }
-        self._json = [types[each] in ("json", "jsonb") for each in form.fields]
+        is_json = [types[each] in ("json", "jsonb") for each in form.fields]
+        self._json = is_json if any(is_json) else None
         self._cls = cls
         self.select = _text("SELECT xmin::text, {columns} FROM {table} WHERE {id} = ANY (%b::{type}[])", parts)
         self.insert = _text("INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})", parts)
@@ -95,7 +96,7 @@ class Rows:
         found = []
         for version, *state in await postgres.fetch(conn, self.select, (list(ids),)):
             made = self._cls(*state)
-            found.append(Held(made, version, self._sent(made)))
+            found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made)))
         return found
 
     def statements(self, held: Iterable[Held]) -> list[Statement]:
@@ -121,6 +122,8 @@ class Rows:
 
     def _sent(self, aggregate: Any) -> tuple[Any, ...]:
         """Its state as it is sent: JSON as text."""
+        if self._json is None:
+            return aggregates.state_of(aggregate)
         return tuple(
             orjson.dumps(value).decode() if is_json and value is not None else value
             for value, is_json in zip(aggregates.state_of(aggregate), self._json, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import orjson
 import pytest
 
 from stranglerfig.eventlog import model as log
@@ -43,7 +44,7 @@ async def test_messages_arrive_in_order_with_all_that_they_carry(stock: Stock) -
     await sold(stock, 3)
     ids = [row[0] for row in stock.rows("SELECT id::text FROM fig.outbox ORDER BY seq")]
     async with postgres.session(stock.dsn, what="relay") as conn:
-        assert await relay(stock).once(conn) == 3 and await relay(stock).once(conn) == 0
+        assert await relay(stock).drain(conn) == 3 and await relay(stock).drain(conn) == 0
     events = await said(stock)
     assert [event.id for event in events] == ids and stock.rows("SELECT count(*) FROM fig.outbox") == [(0,)]
     assert events[0].data == b'{"item_id":7,"delta":-1,"on_hand":99,"reason":""}'
@@ -74,29 +75,53 @@ async def test_a_running_service_publishes_what_it_does(stock: Stock) -> None:
 
 
 async def test_one_relays_while_another_waits(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "STANDBY", 0.05)
+    one, other = relay(stock), relay(stock)
+    running = [asyncio.create_task(one.run())]
     await sold(stock, 1)
-    held = asyncio.Event()
 
-    class Slow(MemoryLog):
-        async def append(self, *_: object, **__: object) -> list[int]:
-            held.set()
-            await asyncio.sleep(60)
-            return []
+    async def moved() -> bool:
+        return one.moved == 1
 
-    async with (
-        postgres.session(stock.dsn, what="one") as one,
-        postgres.session(stock.dsn, what="other") as other,
-    ):
-        first = asyncio.create_task(relay(stock, Slow()).once(one))
-        await held.wait()
-        assert await relay(stock).once(other) is None
-        await tasks.stop(first)
+    await clock.until(moved, timeout=20, what="the first event")
+    running.append(asyncio.create_task(other.run()))
+    await sold(stock, 5)
 
-        async def free() -> bool:
-            return await relay(stock).once(other) == 1
+    async def all_moved() -> bool:
+        return one.moved == 6
 
-        await clock.until(free, timeout=20, what="the relay that was free")
-    assert len(await said(stock)) == 1
+    await clock.until(all_moved, timeout=20, what="the others")
+    await tasks.stop(running[0])
+    await sold(stock, 1)
+
+    async def taken_over() -> bool:
+        return other.moved == 1
+
+    await clock.until(taken_over, timeout=20, what="the one that waited")
+    await tasks.stop(running[1])
+    assert [orjson.loads(event.data)["on_hand"] for event in await said(stock)] == [99, 98, 97, 96, 95, 94, 93]
+
+
+async def test_what_commits_late_comes_before_what_follows_from_it(stock: Stock) -> None:
+    """A message may be numbered before others that are seen first; none of its key is among those."""
+    stock.rows("INSERT INTO fig.outbox (id, topic, type, key, data) VALUES ('a', 'events.stock', 'x.Y', '1', '1')")
+    seen: list[str] = []
+
+    class Watching(MemoryLog):
+        async def append(self, topic: str, events: Sequence[log.Event], *, partition: int | None = None) -> list[int]:
+            if not seen:  # committed while the first is on its way, in another order than numbered
+                stock.rows(
+                    "INSERT INTO fig.outbox (seq, id, topic, type, key, data) OVERRIDING SYSTEM VALUE VALUES"
+                    " (90, 'b', 'events.stock', 'x.Y', '2', '1'), (80, 'c', 'events.stock', 'x.Y', '2', '1'),"
+                    " (-5, 'd', 'events.stock', 'x.Y', '3', '1')"
+                )
+                await asyncio.sleep(0.05)
+            seen.extend(event.id for event in events)
+            return [0] * len(events)
+
+    async with postgres.session(stock.dsn, what="relay") as conn:
+        assert await relay(stock, Watching()).drain(conn) == 4
+    assert sorted(seen) == ["a", "b", "c", "d"] and seen.index("c") < seen.index("b")
 
 
 async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,12 +157,12 @@ async def test_a_topic_that_takes_nothing_holds_up_no_other(stock: Stock, monkey
     await sold(stock, 2, restock=True)
     one = relay(stock)
     async with postgres.session(stock.dsn, what="relay") as conn:
-        assert await one.once(conn) == 2, "there is no topic commands.warehouse"
-        assert await one.once(conn) == 0
+        assert await one.drain(conn) == 2, "there is no topic commands.warehouse"
+        assert await one.drain(conn) == 0
         await stock.log.create_topic("commands.warehouse")
 
         async def taken() -> bool:
-            return bool(await one.once(conn))
+            return bool(await one.drain(conn))
 
         await clock.until(taken, timeout=20, what="the topic to be tried again")
     assert len(await said(stock)) == 2 and len(await said(stock, "commands.warehouse")) == 2
@@ -152,5 +177,5 @@ async def test_a_log_that_is_away_loses_nothing(stock: Stock) -> None:
 
     async with postgres.session(stock.dsn, what="relay") as conn:
         with pytest.raises(FigError, match="away"):
-            await relay(stock, Away()).once(conn)
-        assert await relay(stock).once(conn) == 2
+            await relay(stock, Away()).drain(conn)
+        assert await relay(stock).drain(conn) == 2
