@@ -48,6 +48,7 @@ async def test_the_service_runs_as_printed(tmp_path: Path, postgres: Server) -> 
             sys.executable, "-u", file, env=environment, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
+        assert await process.stdout.readline() == b"{'on_hand': 10}\n"
 
         async def there() -> bool:
             if rows("SELECT to_regclass('turnover')") == [(None,)]:
@@ -56,7 +57,6 @@ async def test_the_service_runs_as_printed(tmp_path: Path, postgres: Server) -> 
 
         await clock.until(there, timeout=30, what="the turnover")
         process.kill()
-        assert await process.stdout.read() == b"{'on_hand': 10}\n"
         await process.wait()
     process = await asyncio.create_subprocess_exec(sys.executable, file, env=environment)
     for number, (item, quantity) in enumerate([(7, 4), (7, 500), (7, 1), (8, 0)]):
