@@ -108,7 +108,7 @@ class Checkout(
         Charge,
         ok=Charged,
         fail=Declined,
-        timeout="2s",
+        timeout=PATIENCE,
         retry=Retry(attempts=None, first=0.05, most=1),
         pivot=True,
         keep=["reason"],

@@ -38,6 +38,8 @@ COMMANDS = {
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
     "events": "events.group:events",
+    "saga": "saga:saga",
+    "projection": "projection:projection",
     "schema": "schema:schema",
     "model": "model:model",
     "explain": "explain:explain",

@@ -233,9 +233,10 @@ class Consumer:
                 waiting = {row[0] for row in await waiting_.fetchall()}
                 ((now,),) = await now_.fetchall()
             ready: list[_Task] = []
+            again: list[_Task] = []
             for task in found:
                 if task.digest not in fresh:
-                    await self._tell_again(conn, task)
+                    again.append(task)
                     continue
                 fresh.discard(task.digest)  # the same event may be in the log twice
                 if task.error is not None or task.key in waiting:
@@ -243,19 +244,22 @@ class Consumer:
                     waiting.add(task.key)
                 else:
                     ready.append(task)
+            await self._tell_again(conn, again)
             await self._effects(conn, ready, now)
         self.handled += len(ready)
         self._committed()
 
-    async def _tell_again(self, conn: postgres.Connection, task: _Task) -> None:
+    async def _tell_again(self, conn: postgres.Connection, tasks_: Sequence[_Task]) -> None:
         """Somebody asks again for what was done: the answers may be lost, so they are given once more."""
-        event = task.record.event
-        if not isinstance(task.message, Command) or ATTEMPT not in event.id:
+        asking = [each for each in tasks_ if isinstance(each.message, Command) and ATTEMPT in each.record.event.id]
+        if not asking:
             return
-        params = {"subscription": self._number, "command": task.digest}
-        if replies := await postgres.value(conn, queries.replies, params):
-            rows = [(None, *reply) for reply in replies]
-            await conn.execute(*self._outbox.rows(rows, [cause_of(event)] * len(rows)))
+        params = {"subscription": self._number, "commands": [each.digest for each in asking]}
+        known: dict[uuid.UUID, list[list[str]]] = dict(await postgres.fetch(conn, queries.replies, params))
+        told_ = [(reply, cause_of(each.record.event)) for each in asking for reply in known.get(each.digest, ())]
+        if told_:
+            rows = [(None, *reply) for reply, _ in told_]
+            await conn.execute(*self._outbox.rows(rows, [cause for _, cause in told_]))
 
     async def _effects(self, conn: postgres.Connection, found: Sequence[_Task], now: datetime | None = None) -> None:
         """Have all handled, and what they changed and said written."""

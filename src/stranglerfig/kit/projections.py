@@ -156,8 +156,10 @@ class Build(NamedTuple):
             )
             for column, (kind, null) in self.shape.columns.items()
         )
-        made = [sql.SQL("CREATE TABLE {} ({}) WITH (fillfactor = 80)").format(name, columns)]
-        made += [sql.SQL("CREATE INDEX ON {} ({})").format(name, sql.Identifier(each)) for each in self.shape.indexes]
+        made = [sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}) WITH (fillfactor = 80)").format(name, columns)]
+        for each in self.shape.indexes:
+            index = sql.Identifier(f"{self.table.split('.')[1]}_{each}")
+            made.append(sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(index, name, sql.Identifier(each)))
         return sql.SQL("; ").join(made).as_string()
 
 
@@ -215,7 +217,7 @@ class Projector:
             ours = {generation: state for version, generation, state in found if version == self.shape.version}
             newer = any(version > self.shape.version for version, _, _ in found)
             if not ours and not newer:
-                ours = {await self._begin(conn): "building"}
+                ours = {int(await postgres.value(conn, queries.projection_begin, params)): "building"}
         last = max(ours, default=0)
         kept = [
             (Build(self.shape, generation), state)
@@ -226,20 +228,11 @@ class Projector:
             await tasks.stop(self._following.pop(gone))
         return kept
 
-    async def _begin(self, conn: postgres.Connection) -> int:
-        params = {"name": self.shape.name, "version": self.shape.version}
-        generation = int(await postgres.value(conn, queries.projection_begin, params))
-        await conn.execute(Build(self.shape, generation).create())
-        return generation
-
-    async def rebuild(self) -> Build:
-        """Begin another build of this version, beside the one that serves; it is served when it has caught up."""
-        async with self._sessions.session() as conn, conn.transaction():
-            await conn.execute(queries.projection_lock, {"name": self.shape.name})
-            return Build(self.shape, await self._begin(conn))
-
     async def _follow(self, build: Build) -> None:
         async with self._sessions.session() as conn:
+            async with conn.transaction():  # several members may come to make it
+                await conn.execute(queries.projection_lock, build.key)
+                await conn.execute(build.create())
             types_ = {name: kind for name, kind in await postgres.fetch(conn, queries.columns, (build.table,))}
         rows = Rows(self._cls, dataclasses.replace(self._cls.__form__, table=build.table), types_)
         group = f"{self._group}.projection.{self.shape.name}.v{self.shape.version}.{build.generation}"

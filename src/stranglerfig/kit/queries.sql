@@ -54,7 +54,8 @@ SELECT %(subscription)s, * FROM unnest(%(commands)b::uuid[], %(messages)b::text[
 ON CONFLICT DO NOTHING
 
 -- name: replies
-SELECT messages FROM fig.reply WHERE subscription = %(subscription)s AND command = %(command)s
+SELECT command, messages FROM fig.reply
+WHERE subscription = %(subscription)s AND command = ANY (%(commands)b::uuid[])
 
 -- name: now
 SELECT clock_timestamp()
@@ -153,3 +154,31 @@ SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)
 
 -- name: relay_lock
 SELECT pg_try_advisory_lock(hashtextextended('fig.outbox', 0))
+
+-- name: letters
+-- What is parked: of each key what failed, and how many wait behind it.
+SELECT d.id, s.name, d.key, d.event ->> 'type', d.event ->> 'id', d.topic, d.partition, d.position, d.error, d.attempts,
+    d.parked_at, d.retry,
+    (SELECT count(*) FROM fig.dead_letter AS b WHERE (b.subscription, b.key) = (d.subscription, d.key) AND b.id > d.id)
+FROM fig.dead_letter AS d JOIN fig.subscription AS s ON s.id = d.subscription
+WHERE d.error IS NOT NULL AND s.name = coalesce(%(subscription)s::text, s.name)
+  AND position(coalesce(%(cause)s::text, '') IN d.error) > 0
+ORDER BY d.id LIMIT %(last)s
+
+-- name: letter
+SELECT d.id, s.name, d.key, d.topic, d.partition, d.position, d.event, d.data, d.error, d.attempts, d.parked_at, d.retry
+FROM fig.dead_letter AS d JOIN fig.subscription AS s ON s.id = d.subscription WHERE d.id = %s
+
+-- name: retry_letter
+UPDATE fig.dead_letter SET retry = true WHERE id = %s RETURNING id
+
+-- name: discard_letter
+DELETE FROM fig.dead_letter WHERE id = %s RETURNING id
+
+-- name: projections
+SELECT p.name, p.version, p.generation, p.state, p.begun_at, p.served_at,
+    coalesce((SELECT json_agg(json_build_object('topic', topic, 'partition', partition, 'position', position)
+                              ORDER BY topic, partition)
+              FROM fig.projection_position AS at
+              WHERE (at.name, at.version, at.generation) = (p.name, p.version, p.generation)), '[]')
+FROM fig.projection AS p ORDER BY p.name, p.version, p.generation

@@ -271,6 +271,10 @@ class Estate(Settings):
     connect: ConnectSettings | None = Field(
         default=None, description="The Kafka Connect cluster for contexts with capture: debezium."
     )
+    services: dict[str, DatabaseReference] = Field(
+        default_factory=dict,
+        description="Databases of services beside the contexts' own, by name, for fig saga, events parked, projection.",
+    )
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
 

@@ -36,6 +36,7 @@ class Instance(Aggregate, table="fig.saga", id="id"):
     ended_at: datetime | None
     due_at: datetime | None
     revision: int
+    asked: str | None = None
 
     @property
     def cause(self) -> Cause:

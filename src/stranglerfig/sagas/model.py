@@ -70,6 +70,14 @@ class Retry:
         """Seconds between an attempt (from 1) and the next one; ``chance`` is between 0 and 1."""
         return float(min(self.first * self.factor ** (attempt - 1), self.most) * (1 - self.jitter * chance))
 
+    def patience(self, timeout: float, attempt: int) -> float:
+        """Seconds for which the answer to an attempt (from 1) is awaited.
+
+        Each is given longer than the one before, by up to ``most``: asking again at the same pace whoever is late only
+        because there is much to do would make sure that he never catches up.
+        """
+        return float(min(timeout * self.factor ** min(attempt - 1, 30), timeout + self.most))
+
     def is_spent(self, attempt: int) -> bool:
         """Whether there is no attempt after this one."""
         return self.attempts is not None and attempt >= self.attempts
@@ -81,7 +89,7 @@ class Step:
 
     Attributes:
         group: its place; steps of one group run side by side.
-        timeout: seconds for which an answer is awaited; None: for ever.
+        timeout: seconds for which the first answer is awaited; None: for ever.
         undo: whether there is something that takes it back.
         undo_answers: whether that says when it is done.
         pivot: once this is done there is no way back.
@@ -439,11 +447,8 @@ class _Course:
         self.asks.append(Ask(step.name, at.execution, attempt, undo))
         if undo and not step.undo_answers:
             return self._settle(step, Phase.UNDONE)
-        due = None
-        if step.timeout is not None:
-            # Each attempt is given longer than the one before: instead of a pause, for nobody knows that it failed.
-            pause = (step.undo_retry if undo else step.retry).pause(attempt - 1, self.chance) if attempt > 1 else 0.0
-            due = self.now + step.timeout + pause
+        retry = step.undo_retry if undo else step.retry
+        due = None if step.timeout is None else self.now + retry.patience(step.timeout, attempt)
         self.steps[step.name] = replace(at, attempt=attempt, due=due)
         return None
 

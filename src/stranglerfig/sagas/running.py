@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from psycopg.types.json import Json
+
 from stranglerfig.foundation import clock, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Refused, Service, Transaction
@@ -22,6 +24,7 @@ from stranglerfig.kit.messages import Message, key_of, kind_of
 from stranglerfig.kit.transactions import Changed, write
 from stranglerfig.sagas import model
 from stranglerfig.sagas.declaring import Kind, Saga, StepDeclaration, kind_of_saga
+from stranglerfig.sagas.drawing import drawn
 from stranglerfig.sagas.instances import Instance, Lock, Place, command_id, key_of_step, place_of, saga_id
 from stranglerfig.sagas.model import Answered, Ask, Began, Broke, Due, Happening, Resolved, Retried, Status
 
@@ -203,9 +206,12 @@ class Sagas:
             await asyncio.gather(*(tasks.stop(task) for task in [*calling]))
 
     async def check(self) -> None:
-        """Refuse to begin without the code of what is in flight."""
+        """Refuse to begin without the code of what is in flight; leave word of what each version is like."""
         async with self._service.session() as conn:
             found = await postgres.fetch(conn, queries.in_flight)
+            for (name, version), kind in self._kinds.items():
+                drawing = Json(drawn(kind))
+                await conn.execute(queries.know, {"name": name, "version": version, "drawing": drawing})
         if missing := [row for row in found if (row[0], row[1]) not in self._kinds]:
             raise _no_code(missing)
 
@@ -236,6 +242,9 @@ class Sagas:
     async def _time(self, row: Instance, tx: Transaction) -> list[tuple[Instance, Kind, Ask]]:
         kind = self._kind(row)
         now = await tx.now()
+        if row.asked is not None:
+            word, row.asked = row.asked, None
+            await self._apply(kind, row, Retried() if word == "retry" else Resolved(), tx, now)
         if row.status == Status.WAITING:
             await self._apply(kind, row, Due(), tx, now)
             if row.status == Status.WAITING:

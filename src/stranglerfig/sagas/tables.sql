@@ -19,12 +19,24 @@ CREATE TABLE fig.saga (
     ended_at  timestamptz,
     -- when something is to be done although nothing happens
     due_at    timestamptz,
-    revision  integer NOT NULL
+    revision  integer NOT NULL,
+    -- what an operator wants: retry, resolve; a worker that has the code does it
+    asked     text CHECK (asked IN ('retry', 'resolve')),
+    asked_by  text
 ) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX saga_due ON fig.saga (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX saga_open ON fig.saga (name, version) WHERE ended_at IS NULL;
 CREATE INDEX saga_by_key ON fig.saga (key);
 CREATE INDEX saga_waiting ON fig.saga (lock, begun_at) WHERE status = 'waiting';
+
+-- Each version as it was declared, for those who look without having the code.
+CREATE TABLE fig.saga_kind (
+    name     text NOT NULL,
+    version  integer NOT NULL,
+    drawing  jsonb NOT NULL,
+    known_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name, version)
+);
 
 -- What one saga holds and others wait for.
 CREATE TABLE fig.saga_lock (

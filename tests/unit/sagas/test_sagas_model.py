@@ -102,8 +102,8 @@ def test_what_is_not_answered_is_asked_again_and_then_taken_as_unknown_and_undon
     run = Run().does(Due(), after=9.9)
     assert run.asked == ["reserve"] and run.saga.due == 1010.0
     run.does(Due(), after=0.1)
-    assert run.asked == ["reserve", "reserve#2"] and run.saga.due == 1021.0, "a pause is added to its time"
-    run.does(Due(), after=11)
+    assert run.asked == ["reserve", "reserve#2"] and run.saga.due == 1030.0, "it is given twice the time"
+    run.does(Due(), after=20)
     assert run.asked[2:] == ["~reserve"] and run.saga.status is Status.COMPENSATING
     assert run.does(ok("reserve")).saga.status is Status.COMPENSATING, "too late"
     assert run.does(undone("reserve")).saga.status is Status.COMPENSATED
@@ -111,7 +111,7 @@ def test_what_is_not_answered_is_asked_again_and_then_taken_as_unknown_and_undon
 
 def test_what_the_pivot_did_must_be_known() -> None:
     run = Run().does(ok("reserve"))
-    run.does(Due(), after=10).does(Due(), after=11)
+    run.does(Due(), after=10).does(Due(), after=20)
     assert run.asked == ["reserve", "charge", "charge#2"]
     assert run.saga.status is Status.NEEDS_OPERATOR and run.saga.blocked == ("charge",) and run.saga.due is None
     assert run.does(Due(), after=1000).saga.status is Status.NEEDS_OPERATOR
@@ -121,7 +121,7 @@ def test_what_the_pivot_did_must_be_known() -> None:
 
 
 def test_an_answer_that_comes_while_an_operator_is_asked_is_taken() -> None:
-    run = Run().does(ok("reserve"), Due()).does(Due(), after=10).does(Due(), after=11)
+    run = Run().does(ok("reserve"), Due()).does(Due(), after=10).does(Due(), after=20)
     run.does(ok("charge"))
     assert run.saga.steps["charge"].phase is Phase.DONE
     assert run.saga.status is Status.RUNNING and run.asked[-1] == "ship"
@@ -141,7 +141,7 @@ def test_behind_the_pivot_there_is_only_forward() -> None:
 
 
 def test_an_operator_can_see_to_it() -> None:
-    run = Run().does(ok("reserve"), ok("charge")).does(Due(), after=10).does(Due(), after=11)
+    run = Run().does(ok("reserve"), ok("charge")).does(Due(), after=10).does(Due(), after=20)
     assert run.saga.blocked == ("ship",)
     assert run.does(Resolved()).saga.status is Status.COMPLETED
 
@@ -175,7 +175,7 @@ def test_an_undo_that_is_refused_is_done_anew_and_in_the_end_an_operators() -> N
 def test_an_undo_that_nobody_answers_is_asked_again() -> None:
     run = Run().does(ok("reserve"), no("charge")).does(Due(), after=10)
     assert run.asked[-1] == "~reserve#2"
-    run.does(Due(), after=11)
+    run.does(Due(), after=20)
     assert run.saga.status is Status.NEEDS_OPERATOR
     assert run.does(Resolved()).saga.status is Status.COMPENSATED
 
@@ -198,7 +198,7 @@ def test_steps_side_by_side() -> None:
     run = Run(both).does(no("a"))
     assert run.saga.status is Status.RUNNING, "what the other one did is not known yet"
     assert run.does(ok("b")).asked == ["a", "b", "~b"] and run.saga.status is Status.COMPENSATED
-    run = Run(both).does(no("a"), Due(), after=5).does(Due(), after=6)
+    run = Run(both).does(no("a"), Due(), after=5).does(Due(), after=10)
     assert run.asked == ["a", "b", "b#2", "~b"]
 
 
@@ -238,6 +238,7 @@ def test_pauses_grow_to_a_limit_and_chance_shortens_them() -> None:
     retry = Retry(first=1, factor=2, most=5, jitter=0.5)
     assert [retry.pause(n, 0) for n in (1, 2, 3, 4)] == [1, 2, 4, 5] and retry.pause(3, 1) == 2
     assert not Retry(attempts=None).is_spent(10**9)
+    assert [Retry(most=60).patience(30, n) for n in (1, 2, 3, 99)] == [30, 60, 90, 90]
 
 
 # By chance: whatever happens, in whatever order, however often

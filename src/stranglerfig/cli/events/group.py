@@ -7,6 +7,7 @@ import click
 from stranglerfig.cli.events.choose import choose
 from stranglerfig.cli.events.export import export
 from stranglerfig.cli.events.look import show, tail, topics
+from stranglerfig.cli.events.parked import discard, inspect, parked, retry
 from stranglerfig.cli.events.replay import replay
 
 
@@ -18,5 +19,5 @@ def events() -> None:
     """
 
 
-for _command in (topics, tail, show, replay, export, choose):
+for _command in (topics, tail, show, replay, export, parked, inspect, retry, discard, choose):
     events.add_command(_command)

@@ -1,0 +1,94 @@
+"""Sagas of a service as an operator sees them: read from its database, decided on by a word left there."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import psycopg
+
+from stranglerfig.foundation import postgres, sql
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.postgres import Connection
+from stranglerfig.kit.operating import missing_privilege
+from stranglerfig.sagas.drawing import Counts, Drawing
+
+queries = sql.load(__package__ or "")
+
+_COLUMNS = ("id", "name", "version", "key", "status", "blocked", "begun_at", "ended_at", "due_at", "asked")
+_WHOLE = (
+    "id", "name", "version", "key", "status", "blocked", "flow", "trace", "data", "course", "history", "lock",
+    "begun_at", "ended_at", "due_at", "revision", "asked", "asked_by",
+)  # fmt: skip
+
+
+async def has_sagas(conn: Connection) -> bool:
+    """Whether the database keeps sagas."""
+    return await postgres.value(conn, "SELECT to_regclass('fig.saga')") is not None
+
+
+async def listed(
+    conn: Connection, *, status: str | None = None, name: str | None = None, key: str | None = None, last: int = 50
+) -> list[dict[str, Any]]:
+    """The newest ones first."""
+    params = {"status": status, "name": name, "key": key, "last": last}
+    return [dict(zip(_COLUMNS, row, strict=True)) for row in await postgres.fetch(conn, queries.listed, params)]
+
+
+async def counted(conn: Connection) -> dict[str, dict[str, int]]:
+    """By name and status, how many there are."""
+    found: dict[str, dict[str, int]] = {}
+    for name, status, count in await postgres.fetch(conn, queries.counted):
+        found.setdefault(name, {})[status] = count
+    return found
+
+
+async def shown(conn: Connection, id: str) -> dict[str, Any] | None:
+    """One saga, whole, or None."""
+    row = await postgres.one(conn, queries.shown, (id,))
+    return None if row is None else dict(zip(_WHOLE, row, strict=True))
+
+
+async def ask(conn: Connection, id: str, word: Literal["retry", "resolve"], by: str) -> dict[str, Any]:
+    """Leave an operator's word for a saga that needs one; a worker that has its code takes it up.
+
+    Raises:
+        FigError: ``unknown_saga``; ``saga_not_blocked`` when it needs nobody; ``missing_privilege``.
+    """
+    try:
+        row = await postgres.one(conn, queries.ask, {"id": id, "word": word, "by": by})
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise missing_privilege("fig.saga", error) from error
+    if row is not None:
+        return dict(zip(("id", "name", "key", "blocked"), row, strict=True))
+    known = await shown(conn, id)
+    if known is None:
+        raise FigError("unknown_saga", f"there is no saga {id}", "See fig saga list.", saga=id)
+    refuse_unblocked(known)
+    return {key: known[key] for key in ("id", "name", "key", "blocked")}
+
+
+def refuse_unblocked(saga: dict[str, Any]) -> None:
+    """Only what needs an operator can be decided on.
+
+    Raises:
+        FigError: ``saga_not_blocked``.
+    """
+    if saga["blocked"] is None:
+        raise FigError(
+            "saga_not_blocked",
+            f"the saga {saga['id']} is '{saga['status']}': it needs nobody's word",
+            "Only what needs an operator can be retried or resolved: fig saga list --status 'needs operator'.",
+            saga=saga["id"],
+            status=saga["status"],
+        )
+
+
+async def drawings(conn: Connection) -> list[tuple[Drawing, Counts]]:
+    """Each version that the service has declared, with how many of its sagas are where."""
+    found: list[tuple[Drawing, Counts]] = []
+    for kind, version, drawing in await postgres.fetch(conn, queries.kinds):
+        counts: dict[str, dict[str, int]] = {}
+        for step, phase, count in await postgres.fetch(conn, queries.phases, {"name": kind, "version": version}):
+            counts.setdefault(step, {})[phase] = count
+        found.append((drawing, counts))
+    return found

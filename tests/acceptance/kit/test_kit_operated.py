@@ -1,0 +1,201 @@
+"""An operator looks at services that are written with the kit, and decides: by the installed command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stranglerfig.eventlog import model as log
+from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.foundation import clock, ids, tasks
+from stranglerfig.kit import Projection, Refused, Service, Transaction, evolves
+from stranglerfig.kit.messages import Event, data_of, key_of, kind_of
+from stranglerfig.sagas import Retry, Saga, step
+from stranglerfig.sagas.running import Sagas
+from tests.conftest import Server
+from tests.saga_shop import TOPICS, Charge, Charged, Declined, OrderPlaced
+
+pytestmark = pytest.mark.acceptance
+FIG = Path(sys.executable).with_name("fig")
+
+
+class Hasty(Saga, type="orders.Hasty", starts=OrderPlaced):
+    order_id: int
+    cents: int
+
+    charge = step(Charge, ok=Charged, fail=Declined, timeout="50ms", retry=Retry(attempts=1), pivot=True)
+
+
+class Orders(Projection, name="orders_by_item", id="item_id"):
+    item_id: int
+    orders: int = 0
+
+    @evolves(OrderPlaced)
+    def _placed(self, event: OrderPlaced) -> None:
+        self.orders += 1
+
+
+class Desk:
+    """The operator's: a project, the command, and a service that runs meanwhile."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        self.folder = folder
+        self.log = MemoryLog()
+        self.service = Service("orders", database=dsn, log=self.log)
+        self.folder.joinpath("fig.yaml").write_text(
+            "name: shop\nmonolith: {url: http://127.0.0.1:1, database: postgresql://fig@127.0.0.1:1/shop}\n"
+            f"services: {{orders: '{dsn}'}}\n"
+        )
+
+    async def fig(self, *arguments: str, status: int = 0) -> str:
+        """What the command prints."""
+        done = await asyncio.to_thread(
+            subprocess.run, [FIG, "--project", self.folder, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stderr
+        return done.stderr if status else done.stdout
+
+    async def told(self, *arguments: str) -> Any:
+        """The same as JSON."""
+        return json.loads(await self.fig(*arguments, "--json"))
+
+    async def placed(self, *events: Event) -> None:
+        """Orders on the log."""
+        for e in events:
+            event = log.Event(ids.new_id(), "/shop", kind_of(e).type, clock.now(), data_of(e), partitionkey=key_of(e))
+            await self.log.append(kind_of(e).topic, [event])
+
+    async def until(self, look: Callable[[], Any], what: str) -> Any:
+        """Wait for what the command shows."""
+        return await clock.until(look, timeout=30, what=what)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, postgres: Server) -> AsyncIterator[Desk]:
+    made = Desk(tmp_path, postgres.database())
+    Sagas(made.service, [Hasty])
+    made.service.projection(Orders)
+
+    @made.service.on(OrderPlaced)
+    async def refuse_thirteen(event: OrderPlaced, tx: Transaction) -> None:
+        if event.cents == 13:
+            raise Refused("unlucky", cents=13)
+
+    for topic in TOPICS:
+        await made.log.create_topic(topic)
+    await made.service.migrate()
+    running = asyncio.create_task(made.service.run())
+    yield made
+    await tasks.stop(running)
+    await made.service.close()
+
+
+async def test_sagas_that_need_somebody_are_found_and_decided(desk: Desk) -> None:
+    await desk.placed(OrderPlaced(1, 1, 1, 100), OrderPlaced(2, 1, 1, 100))
+
+    async def blocked() -> Any:
+        found = (await desk.told("saga", "list", "--status", "needs operator"))["sagas"]
+        return found if len(found) == 2 else None
+
+    first, second = sorted(await desk.until(blocked, "two sagas to need an operator"), key=lambda each: each["key"])
+    assert (first["name"], first["blocked"], first["service"]) == ("orders.Hasty", "charge", "orders")
+    assert "orders.Hasty: 2 needs operator" in await desk.fig("saga", "list")
+    shown = await desk.fig("saga", "show", first["id"])
+    assert "charge asked, execution 1, attempt 1" in shown and "needs operator" in shown
+    assert "would be counted as done" in await desk.fig("saga", "resolve", first["id"], "--dry-run")
+    assert (await desk.told("saga", "show", first["id"]))["status"] == "needs operator"
+    await desk.fig("saga", "resolve", first["id"])
+    before = (await desk.told("saga", "show", second["id"]))["revision"]
+    await desk.fig("saga", "retry", second["id"])
+
+    async def decided() -> bool:
+        shown = [await desk.told("saga", "show", each["id"]) for each in (first, second)]
+        asked_again = shown[1]["revision"] > before
+        return shown[0]["status"] == "completed" and asked_again
+
+    await desk.until(decided, "both words to be taken up")
+    assert (await desk.told("saga", "show", first["id"]))["asked_by"]
+    assert "needs nobody's word" in await desk.fig("saga", "retry", first["id"], status=3)
+    assert "there is no saga nobody" in await desk.fig("saga", "show", "nobody", status=4)
+
+
+async def test_a_saga_is_drawn(desk: Desk) -> None:
+    await desk.placed(OrderPlaced(1, 1, 1, 100))
+
+    async def known() -> bool:
+        return bool((await desk.told("saga", "list"))["counts"])
+
+    await desk.until(known, "the saga")
+    drawn = await desk.fig("saga", "graph")
+    assert drawn.startswith("flowchart TD") and 'charge{{"charge (pivot)<br>Charge, 0.05 s' in drawn
+    file = desk.folder / "hasty.svg"
+    await desk.fig("saga", "graph", "orders.Hasty", "--format", "svg", "-o", str(file))
+    assert ElementTree.parse(file).getroot().tag.endswith("svg")
+    assert "Known are: orders.Hasty" in await desk.fig("saga", "graph", "orders.Other", status=4)
+
+
+async def test_parked_events_are_looked_at_retried_and_discarded(desk: Desk) -> None:
+    await desk.placed(OrderPlaced(1, 1, 1, 13), OrderPlaced(1, 1, 1, 14), OrderPlaced(2, 1, 1, 13))
+
+    async def parked() -> Any:
+        found = await desk.told("events", "parked")
+        return found if len(found) == 2 else None
+
+    first, second = await desk.until(parked, "two parked events")
+    assert (first["key"], first["behind"], first["error"]) == ("1", 1, "refused: unlucky")
+    assert await desk.told("events", "parked", "--cause", "nothing like it") == []
+    assert "1 behind it" in await desk.fig("events", "parked", "--subscription", "orders")
+    whole = await desk.told("events", "inspect", str(first["id"]))
+    assert whole["data"] == {"order_id": 1, "item_id": 1, "quantity": 1, "cents": 13}
+    assert whole["attributes"]["type"] == "orders.OrderPlaced"
+    assert "would be left out" in await desk.fig("events", "discard", str(first["id"]), "--dry-run")
+    assert len(await desk.told("events", "parked")) == 2
+    await desk.fig("events", "retry", str(second["id"]))
+
+    async def tried() -> bool:
+        found = [row for row in await desk.told("events", "parked") if row["id"] == second["id"]]
+        return found[0]["attempts"] == second["attempts"] + 1 and not found[0]["retry"]
+
+    await desk.until(tried, "the event to be tried once more")
+    await desk.fig("events", "discard", str(first["id"]), str(second["id"]))
+
+    async def gone() -> bool:
+        async with desk.service.session() as conn:
+            return await (await conn.execute("SELECT count(*) FROM fig.dead_letter")).fetchone() == (0,)
+
+    await desk.until(gone, "what waited behind to follow")
+    assert "Nothing is parked" in await desk.fig("events", "parked")
+    assert "no event is parked" in await desk.fig("events", "inspect", "4711", status=4)
+
+
+async def test_a_projection_is_rebuilt(desk: Desk) -> None:
+    await desk.placed(OrderPlaced(1, 1, 1, 100), OrderPlaced(2, 1, 1, 100))
+
+    async def serving(generation: int = 1) -> bool:
+        rows = await desk.told("projection", "list")
+        return (generation, "serving") in [(row["generation"], row["state"]) for row in rows]
+
+    await desk.until(serving, "the first build")
+    assert "orders orders_by_item v1 build 1: serving, events.orders/0 at 2" in await desk.fig("projection", "list")
+    assert "build 2 of orders_by_item version 1 would be begun" in await desk.fig(
+        "projection", "rebuild", "orders_by_item", "--dry-run"
+    )
+    await desk.fig("projection", "rebuild", "orders_by_item")
+    await desk.until(lambda: serving(2), "the second build")
+    assert "no service has it" in await desk.fig("projection", "rebuild", "nothing", status=4)
+
+
+async def test_where_nothing_is_kept_is_said(desk: Desk, tmp_path: Path, postgres: Server) -> None:
+    assert "there is no service 'stock'" in await desk.fig("saga", "list", "--service", "stock", status=4)
+    (tmp_path / "fig.yaml").write_text(
+        (tmp_path / "fig.yaml").read_text().replace(desk.service._dsn, postgres.database())
+    )
+    assert "no service written with the kit is among: orders" in await desk.fig("events", "parked", status=4)
