@@ -39,6 +39,7 @@ COMMANDS = {
     "sync": "sync:sync",
     "events": "events.group:events",
     "saga": "saga:saga",
+    "flow": "flow:flow",
     "projection": "projection:projection",
     "schema": "schema:schema",
     "model": "model:model",

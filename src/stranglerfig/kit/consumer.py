@@ -265,7 +265,7 @@ class Consumer:
         """Have all handled, and what they changed and said written."""
         unit = Unit(conn, self._forms, self._outbox, now=now)
         work: list[tuple[_Task, Reaction, Transaction]] = [
-            (task, reaction, Transaction(unit, cause_of(task.record.event)))
+            (task, reaction, Transaction(unit, cause_of(task.record.event), task.record.event))
             for task in found
             for reaction in self._reactions[task.record.event.type]
         ]
@@ -356,7 +356,7 @@ def digest(event: Event) -> uuid.UUID:
 
 def cause_of(event: Event) -> Cause:
     """What follows from an event carries its flow on; an event of no flow begins one."""
-    return Cause(event.id, event.correlationid or event.id, event.traceparent, event.causationid)
+    return Cause(event.id, event.correlationid or event.id, event.traceparent)
 
 
 def told(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from stranglerfig.eventlog import model as log
 from stranglerfig.foundation import ids, postgres
 from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
@@ -42,13 +43,11 @@ class Cause:
         id: of the event or command that is handled, or the request's idempotency key.
         correlationid: what all messages of one business flow have in common.
         traceparent: the trace that it is part of (W3C).
-        answers: what the event that is handled followed from: a command's id, where it is the answer to one.
     """
 
     id: str | None = None
     correlationid: str | None = None
     traceparent: str | None = None
-    answers: str | None = None
 
 
 class Said(NamedTuple):
@@ -178,9 +177,12 @@ class Transaction:
 
     Attributes:
         cause: why the handler runs.
+        event: what is handled, as the log has it: its ``causationid`` is the command's that it answers. None in work
+            that no event asked for.
     """
 
-    def __init__(self, unit: Unit, cause: Cause) -> None:
+    def __init__(self, unit: Unit, cause: Cause, event: log.Event | None = None) -> None:
+        self.event = event
         self._unit = unit
         self._early: list[Said | Statement] = []
         self.cause = cause

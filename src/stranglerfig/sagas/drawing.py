@@ -105,9 +105,7 @@ def svg(drawing: Drawing, counts: Counts | None = None) -> str:
             parts.append(_box(x, y, _words(step, counts), "pivot" if step["pivot"] else "step"))
             parts += [_line(*each, x + WIDTH / 2, y, "go") for each in before]
             if step["fail"] and not _is_past_pivot(drawing, step):
-                parts.append(
-                    _text(x + WIDTH / 2 + 6, y + HEIGHT + 15, f"✕ {' or '.join(map(_short, step['fail']))}", "no")
-                )
+                parts.append(_text(x + 8, y + HEIGHT + 15, f"✕ {' or '.join(map(_short, step['fail']))}", "no"))
             centres.append((x + WIDTH / 2, y + HEIGHT))
             if step["undo"]:
                 parts.append(_box(MARGIN, y, ["undo " + step["name"], _short(step["undo"])], "undo"))
@@ -174,7 +172,7 @@ def _short(type_: str) -> str:
 
 
 def _box(x: float, y: float, words: list[str], kind: str) -> str:
-    top = y + (28 if len(words) == 1 else 20)
+    top = y + HEIGHT / 2 + 4.5 - 9 * (len(words) - 1)
     lines = "".join(
         _text(x + WIDTH / 2, top + 18 * number, word, "small" if number else "", "middle")
         for number, word in enumerate(words)

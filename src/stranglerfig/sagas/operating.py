@@ -10,6 +10,7 @@ from stranglerfig.foundation import postgres, sql
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.kit.operating import missing_privilege
+from stranglerfig.sagas import flows
 from stranglerfig.sagas.drawing import Counts, Drawing
 
 queries = sql.load(__package__ or "")
@@ -92,3 +93,28 @@ async def drawings(conn: Connection) -> list[tuple[Drawing, Counts]]:
             counts.setdefault(step, {})[phase] = count
         found.append((drawing, counts))
     return found
+
+
+async def flow_drawings(conn: Connection) -> dict[str, flows.Drawing]:
+    """The choreographed flows that are recorded here, by name."""
+    rows = await postgres.fetch(conn, queries.flow_kinds)
+    return {drawing.name: drawing for drawing in (flows.of_data(row[0]) for row in rows)}
+
+
+async def courses(
+    conn: Connection, drawing: flows.Drawing, *, correlation: str | None = None, last: int = 50
+) -> dict[str, flows.Course]:
+    """What became of a flow's newest correlations, or of one, by its id."""
+    now = float(await postgres.value(conn, "SELECT extract(epoch FROM clock_timestamp())::float8"))
+    params = {"flow": drawing.name, "correlation": correlation, "last": last}
+    seen: dict[str, list[flows.Happened]] = {}
+    for of, *event in await postgres.fetch(conn, queries.flow_events, params):
+        seen.setdefault(of, []).append(flows.Happened(*event))
+    return {of: flows.course(drawing, events, now=now) for of, events in seen.items()}
+
+
+async def ways(conn: Connection, name: str) -> dict[tuple[str, str], int]:
+    """How often each type of event followed from each in a flow."""
+    return {
+        (before, after): count for before, after, count in await postgres.fetch(conn, queries.flow_ways, {"flow": name})
+    }

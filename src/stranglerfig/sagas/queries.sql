@@ -48,3 +48,32 @@ SELECT name, version, drawing FROM fig.saga_kind ORDER BY name, version
 SELECT step.key, step.value ->> 0, count(*)
 FROM fig.saga, jsonb_each(course -> 'steps') AS step
 WHERE (name, version) = (%(name)s, %(version)s) AND ended_at IS NULL GROUP BY 1, 2
+
+-- name: know_flow
+INSERT INTO fig.flow_kind (name, drawing) VALUES (%(name)s, %(drawing)s)
+ON CONFLICT (name) DO UPDATE SET drawing = excluded.drawing, known_at = now()
+WHERE flow_kind.drawing <> excluded.drawing
+
+-- name: record_event
+INSERT INTO fig.flow_event (flow, id, correlation, type, source, cause, at)
+VALUES (%(flow)s, %(id)s, %(correlation)s, %(type)s, %(source)s, %(cause)s, %(at)s)
+ON CONFLICT DO NOTHING
+
+-- name: flow_kinds
+SELECT drawing FROM fig.flow_kind ORDER BY name
+
+-- name: flow_events
+-- Those of one flow's correlation, or of the newest ones.
+SELECT correlation, id, type, source, cause, extract(epoch FROM at)::float8 FROM fig.flow_event
+WHERE flow = %(flow)s AND correlation IN (
+    SELECT correlation FROM fig.flow_event
+    WHERE flow = %(flow)s AND correlation = coalesce(%(correlation)s::text, correlation)
+    GROUP BY correlation ORDER BY max(at) DESC LIMIT %(last)s
+)
+ORDER BY at, id
+
+-- name: flow_ways
+-- How often each type followed from each.
+SELECT c.type, e.type, count(*) FROM fig.flow_event AS e
+JOIN fig.flow_event AS c ON c.flow = e.flow AND c.id = e.cause AND c.id <> e.id
+WHERE e.flow = %(flow)s GROUP BY 1, 2

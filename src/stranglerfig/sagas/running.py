@@ -116,7 +116,7 @@ class Sagas:
         await self._apply(kind, row, Began(), tx, now)
 
     async def _answered(self, event: Event, tx: Transaction) -> None:
-        place = place_of(tx.cause.answers)
+        place = place_of(tx.event and tx.event.causationid)
         if place is None or not any(name == place.saga for name, _ in self._kinds):
             return
         row = await tx.find(Instance, place.id)

@@ -43,3 +43,22 @@ CREATE TABLE fig.saga_lock (
     name text PRIMARY KEY,
     saga text NOT NULL
 );
+
+-- Choreographed flows as declared, and what was seen of them, by whoever records them.
+CREATE TABLE fig.flow_kind (
+    name     text PRIMARY KEY,
+    drawing  jsonb NOT NULL,
+    known_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE fig.flow_event (
+    flow        text NOT NULL,
+    id          text NOT NULL,
+    correlation text NOT NULL,
+    type        text NOT NULL,
+    source      text NOT NULL,
+    cause       text,
+    at          timestamptz NOT NULL,
+    PRIMARY KEY (flow, id)
+);
+CREATE INDEX flow_event_by_correlation ON fig.flow_event (flow, correlation);
+CREATE INDEX flow_event_by_time ON fig.flow_event USING brin (at);

@@ -18,7 +18,7 @@ from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.kit import Projection, Refused, Service, Transaction, evolves
 from stranglerfig.kit.messages import Event, data_of, key_of, kind_of
-from stranglerfig.sagas import Retry, Saga, step
+from stranglerfig.sagas import Flow, Retry, Saga, step
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
 from tests.saga_shop import TOPICS, Charge, Charged, Declined, OrderPlaced
@@ -89,6 +89,10 @@ async def desk(tmp_path: Path, postgres: Server) -> AsyncIterator[Desk]:
         if event.cents == 13:
             raise Refused("unlucky", cents=13)
 
+    # Money is another service's, and does not run.
+    flow = Flow("payment", starts=[OrderPlaced], ends=[Charged, Declined], within="500ms")
+    flow.elsewhere("money", OrderPlaced, emits=[Charged, Declined])
+    flow.recorded_by(made.service)
     for topic in TOPICS:
         await made.log.create_topic(topic)
     await made.service.migrate()
@@ -191,6 +195,32 @@ async def test_a_projection_is_rebuilt(desk: Desk) -> None:
     await desk.fig("projection", "rebuild", "orders_by_item")
     await desk.until(lambda: serving(2), "the second build")
     assert "no service has it" in await desk.fig("projection", "rebuild", "nothing", status=4)
+
+
+async def test_a_flow_that_stopped_is_found_and_drawn(desk: Desk) -> None:
+    await desk.placed(OrderPlaced(1, 1, 1, 100))
+
+    async def stopped() -> Any:
+        return await desk.told("flow", "list", "--name", "payment", "--state", "stopped")
+
+    (row,) = await desk.until(stopped, "the flow to have stopped")
+    assert [(each["service"], each["event"]) for each in row["missed"]] == [("money", "orders.OrderPlaced")]
+    shown = await desk.fig("flow", "show", row["id"])
+    assert "money did not react to orders.OrderPlaced" in shown and "orders.OrderPlaced from /shop" in shown
+    order = (await desk.log.read("events.orders", 0, 0))[0].event
+    answer = order._replace(
+        id="paid", source="/money", type="money.Charged", data=data_of(Charged(1)), correlationid=order.id,
+        causationid=order.id,
+    )  # fmt: skip
+    await desk.log.append("events.money", [answer])
+
+    async def done() -> bool:
+        return (await desk.told("flow", "show", row["id"]))[0]["state"] == "done"
+
+    await desk.until(done, "the flow to be done")
+    assert "s0 -->|1| e1" in await desk.fig("flow", "graph")
+    assert "Known are: payment" in await desk.fig("flow", "graph", "other", status=4)
+    assert "no flow has the correlation id" in await desk.fig("flow", "show", "nothing", status=4)
 
 
 async def test_where_nothing_is_kept_is_said(desk: Desk, tmp_path: Path, postgres: Server) -> None:

@@ -1,0 +1,143 @@
+"""A refund without a conductor: three services react to each other, and one keeps the record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from stranglerfig.eventlog import model as log
+from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.foundation import clock, ids, postgres, tasks
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit import Event, Service, Transaction
+from stranglerfig.kit.messages import data_of, key_of, kind_of
+from stranglerfig.sagas import Flow, operating
+from tests.conftest import Server
+
+
+class RefundAsked(Event, type="orders.RefundAsked", key="order_id"):
+    order_id: int
+
+
+class Returned(Event, type="stock.Returned", key="order_id"):
+    order_id: int
+
+
+class Refunded(Event, type="money.Refunded", key="order_id"):
+    order_id: int
+
+
+class RefundRefused(Event, type="money.RefundRefused", key="order_id"):
+    order_id: int
+
+
+class Choreography:
+    """The three services, of which money may be deaf."""
+
+    def __init__(self, dsns: list[str]) -> None:
+        self.log = MemoryLog()
+        self.dsn = dsns[0]
+        self.orders, self.stock, self.money = (
+            Service(name, database=dsn, log=self.log)
+            for name, dsn in zip(("orders", "stock", "money"), dsns, strict=True)
+        )
+        self.flow = flow = Flow("refund", starts=[RefundAsked], ends=[Refunded, RefundRefused], within="1s")
+
+        @flow.reacts(self.stock, RefundAsked, emits=[Returned])
+        async def take_back(event: RefundAsked, tx: Transaction) -> None:
+            tx.send(Returned(event.order_id))
+
+        @flow.reacts(self.money, Returned, emits=[Refunded, RefundRefused])
+        async def pay_back(event: Returned, tx: Transaction) -> None:
+            if event.order_id == 13:
+                tx.send(RefundAsked(event.order_id))
+            tx.send(Refunded(event.order_id) if event.order_id % 2 else RefundRefused(event.order_id))
+
+        flow.recorded_by(self.orders)
+        self.running: dict[str, asyncio.Task[None]] = {}
+
+    async def begin(self, *services: Service) -> None:
+        """Tables, topics, and these services running."""
+        for topic in ("orders", "stock", "money"):
+            await self.log.create_topic(f"events.{topic}")
+        for each in services:
+            await each.migrate()
+            self.running[each.name] = asyncio.create_task(each.run())
+
+    async def asked(self, *orders: int) -> list[str]:
+        """The correlation ids of refunds that customers ask for."""
+        made = []
+        for number in orders:
+            e = RefundAsked(number)
+            made.append(
+                log.Event(ids.new_id(), "/web", kind_of(e).type, clock.now(), data_of(e), partitionkey=key_of(e))
+            )
+        await self.log.append("events.orders", made)
+        return [event.id for event in made]
+
+    async def courses(self) -> dict[str, Any]:
+        """What became of all that were asked for."""
+        async with postgres.session(self.dsn, what="test") as conn:
+            drawings = await operating.flow_drawings(conn)
+            return await operating.courses(conn, drawings["refund"]) if drawings else {}
+
+    async def until(self, **states: int) -> dict[str, Any]:
+        """Wait until so many are in these states."""
+
+        async def so() -> bool:
+            found = [course.state for course in (await self.courses()).values()]
+            return {state: found.count(state) for state in set(found)} == states
+
+        await clock.until(so, timeout=20, what=f"flows to be {states}")
+        return await self.courses()
+
+    async def end(self) -> None:
+        for task in self.running.values():
+            await tasks.stop(task)
+        for service in (self.orders, self.stock, self.money):
+            await service.close()
+
+
+@pytest.fixture
+async def refunds(postgres: Server) -> AsyncIterator[Choreography]:
+    made = Choreography([postgres.database() for _ in range(3)])
+    yield made
+    await made.end()
+
+
+async def test_the_path_is_rebuilt_by_correlation(refunds: Choreography) -> None:
+    await refunds.begin(refunds.orders, refunds.stock, refunds.money)
+    first, second = await refunds.asked(1, 2)
+    found = await refunds.until(done=2)
+    assert [(event.type, hop) for event, hop in found[first].path] == [
+        ("orders.RefundAsked", 0), ("stock.Returned", 1), ("money.Refunded", 2),
+    ]  # fmt: skip
+    assert found[first].ends == ["money.Refunded"] and found[second].ends == ["money.RefundRefused"]
+    async with postgres.session(refunds.dsn, what="test") as conn:
+        assert (await operating.ways(conn, "refund"))["orders.RefundAsked", "stock.Returned"] == 2
+
+
+async def test_who_did_not_react_is_named_until_he_does(refunds: Choreography) -> None:
+    await refunds.begin(refunds.orders, refunds.stock)
+    await refunds.asked(1, 2, 3)
+    found = await refunds.until(stopped=3)
+    assert {reaction.service for course in found.values() for reaction, _ in course.missed} == {"money"}
+    await refunds.begin(refunds.money)
+    await refunds.until(done=3)
+
+
+async def test_what_is_not_declared_cannot_be_said(refunds: Choreography) -> None:
+    await refunds.begin(refunds.orders, refunds.stock, refunds.money)
+    await refunds.asked(13)
+    found = await refunds.until(stopped=1)
+    ((reaction, event),) = next(iter(found.values())).missed
+    assert (reaction.service, event.type) == ("money", "stock.Returned")
+
+
+def test_a_flow_in_circles_is_refused_before_it_runs(refunds: Choreography) -> None:
+    refunds.flow.elsewhere("orders", Refunded, emits=[RefundAsked])
+    with pytest.raises(FigError, match=r"runs in circles: .*stock\.Returned"):
+        refunds.flow.recorded_by(refunds.stock)
