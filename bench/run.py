@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cutover, engines, facade, logs, memory, messages, scale, schemas, snapshot, stream, up
+from bench import cutover, engines, facade, kit, logs, memory, messages, scale, schemas, snapshot, stream, up
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -39,6 +39,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("log_append", "log_read"), logs.postgres),
     (("kafka_append", "kafka_read"), logs.kafka),
     (("schema_lookup", "schema_check"), schemas.governed),
+    (("kit_relay", "kit_inbox", "kit_projection", "kit_load"), kit.service),
     (("facade_p50", "facade_p99"), facade.added),
     (("router_rate", "router_p50", "router_cpu"), messages.added),
     (("up",), up.ready),
