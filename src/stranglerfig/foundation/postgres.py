@@ -118,10 +118,12 @@ class Few:
 
     Args:
         most: how many there are at most; who asks for one more waits.
+        options: of each session, as :func:`connect` takes them.
     """
 
-    def __init__(self, dsn: str, *, what: str, most: int) -> None:
+    def __init__(self, dsn: str, *, what: str, most: int, **options: Any) -> None:
         self.dsn = dsn
+        self._options = options
         self._what = what
         self._free: list[Connection] = []
         self._slots = asyncio.Semaphore(most)
@@ -145,6 +147,13 @@ class Few:
                 if (error.sqlstate or "").startswith(_ROLLED_BACK):
                     raise
                 raise unreachable(self.dsn, error) from error
+            except psycopg.errors.IdleInTransactionSessionTimeout as error:
+                raise unreachable(self.dsn, error) from error
+            except psycopg.errors.FeatureNotSupported:
+                # "cached plan must not change result type": a table has changed, and what was prepared is of no use.
+                if conn is not None:
+                    await conn.close()
+                raise
             finally:
                 if conn is not None:
                     await self._give_back(conn)
@@ -155,7 +164,7 @@ class Few:
             if not _over(conn):
                 return conn
             await conn.close()
-        conn = await connect(self.dsn, what=self._what)
+        conn = await connect(self.dsn, what=self._what, **self._options)
         # Repeated statements are few: prepared at their second use.
         conn.prepare_threshold = 1
         return conn

@@ -9,8 +9,11 @@ so an event that ends its process is parked as well.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import random
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3
 """How often an event is tried before it is parked."""
+ROUNDS: Final = 20
+"""How often a transaction is done again because others were faster."""
 PAUSE: Final = 0.1
 """Seconds between the first two attempts; four times as long between the next."""
 ATTEMPT: Final = "#"
@@ -47,6 +52,7 @@ LOOK: Final = 0.5
 FAILURES: Final = (Failed, Changed, psycopg.Error)
 """What may be an event's fault: its handler fails, others are always faster, the database refuses what it writes."""
 
+_NTH = re.compile(rf"{ATTEMPT}\d+$")
 Handler = Callable[[Any, Transaction], Awaitable[None]]
 
 
@@ -124,6 +130,8 @@ class Consumer:
         self._lease = lease
         self._kill_point = kill_point
         self._number = 0
+        # Where we were when the database or the log was away: that attempt was nobody's fault.
+        self._innocent: dict[tuple[str, int], int] = {}
         self.handled = 0
 
     @property
@@ -164,6 +172,14 @@ class Consumer:
         found = [self._task(record) for record in batch if record.event.type in self._reactions]
         if not found:
             return
+        self._at = found[0].record
+        try:
+            await self._handle(found, commit)
+        except FigError:
+            self._innocent[self._at.topic, self._at.partition] = self._at.position
+            raise
+
+    async def _handle(self, found: Sequence[_Task], commit: Callable[[Record], Awaitable[None]] | None) -> None:
         count = await self._attempt(found[0].record)
         self._kill_point("consumer/attempted")
         if count == 1:
@@ -185,14 +201,18 @@ class Consumer:
             message = decode(self._reactions[event.type][0].message, event)
         except FigError as caught:
             error = str(caught)
-        return _Task(record, digest(event), message, error)
+        is_command = issubclass(self._reactions[event.type][0].message, Command)
+        return _Task(record, digest(event, command=is_command), message, error)
 
     async def _attempt(self, record: Record) -> int:
         """How often this record was begun with, this time included."""
+        self._at = record
         async with self._sessions.session() as conn, conn.transaction():
             await conn.execute("SET LOCAL synchronous_commit = off")  # a process may end, and that is what is counted
             place = {"topic": record.topic, "partition": record.partition, "position": record.position}
-            return int(await postgres.value(conn, queries.attempt, {"subscription": self._number} | place))
+            innocent = self._innocent.pop((record.topic, record.partition), None) == record.position
+            params = {"subscription": self._number, "anew": innocent} | place
+            return int(await postgres.value(conn, queries.attempt, params))
 
     async def _singly(self, task: _Task, count: int) -> None:
         """Handle one, the ``count``-th time; park it when it has failed too often."""
@@ -214,12 +234,20 @@ class Consumer:
                 await self._park(conn, task, said, ATTEMPTS)
 
     async def _together(self, found: Sequence[_Task]) -> None:
-        """Handle tasks in one transaction.
+        """Handle tasks in one transaction; again when others were faster, which is nobody's fault.
 
         Raises:
             Failed: a handler did; nothing was done.
-            Changed: others were faster; nothing was done.
+            Changed: others were faster, twenty times; nothing was done.
         """
+        for round_ in range(ROUNDS - 1):
+            try:
+                return await self._once(found)
+            except Changed:
+                await asyncio.sleep(random.uniform(0, 0.01) * round_)  # noqa: S311  who meets again should not
+        return await self._once(found)
+
+    async def _once(self, found: Sequence[_Task]) -> None:
         async with self._sessions.session() as conn, conn.transaction():
             async with conn.pipeline():
                 fresh_ = await conn.execute(
@@ -313,10 +341,11 @@ class Consumer:
         while True:
             async with self._sessions.session() as conn:
                 due = await postgres.fetch(conn, queries.due, {"subscription": self._number, "most": 100})
+            tried = 0
             for number, _key, topic, partition, position, event, data, digest_ in due:
                 record = Record(topic, partition, int(position), event_told(event, data), clock.now())
-                await self._again(number, _Task(record, digest_, *self._read(record.event)))
-            if not due:
+                tried += await self._again(number, _Task(record, digest_, *self._read(record.event)))
+            if not tried:
                 await asyncio.sleep(LOOK)
 
     def _read(self, event: Event) -> tuple[Message | None, str | None]:
@@ -325,32 +354,54 @@ class Consumer:
         task = self._task(Record("", 0, 0, event, event.time))
         return task.message, task.error
 
-    async def _again(self, number: int, task: _Task) -> None:
-        error = task.error
+    async def _again(self, number: int, task: _Task) -> bool:
+        """Try one; whether it was ours to try."""
         async with self._sessions.session() as conn:
-            if error is None:
-                try:
-                    async with conn.transaction():
-                        if await postgres.one(conn, queries.take_letter, (number,)) is None:
-                            return
-                        await self._effects(conn, [task])
-                        await conn.execute(queries.remove_letter, (number,))
-                    return self._committed()
-                except FAILURES as caught:
-                    error = told(caught)
-            await conn.execute(queries.keep_letter, {"id": number, "error": error})
+            if not await postgres.value(conn, queries.lock_letter, (number,)):
+                return False
+            try:
+                counted = {"id": number, "attempts": ATTEMPTS}
+                if await postgres.one(conn, queries.try_letter, counted) is None:
+                    return False
+                error = task.error or await self._handled(conn, number, task)
+                if error is not None:
+                    await conn.execute(queries.keep_letter, {"id": number, "error": error.replace("\0", "\\0")})
+            finally:
+                with contextlib.suppress(psycopg.Error):
+                    await conn.execute(queries.unlock_letter, (number,))
+        return True
+
+    async def _handled(self, conn: postgres.Connection, number: int, task: _Task) -> str | None:
+        """Handle a parked event and take it away; or the reason why not."""
+        said = ""
+        for round_ in range(ROUNDS):
+            try:
+                async with conn.transaction():
+                    await self._effects(conn, [task])
+                    await conn.execute(queries.remove_letter, (number,))
+            except Changed as error:
+                said = told(error)
+                await asyncio.sleep(random.uniform(0, 0.01) * round_)  # noqa: S311  who meets again should not
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                raise
+            except Exception as error:  # noqa: BLE001  whatever it is, the others' turn comes
+                return told(error)
+            else:
+                self._committed()
+                return None
+        return said
 
 
 async def _run(reaction: Reaction, message: Any, tx: Transaction) -> None:
     await reaction.handler(message, tx)
 
 
-def digest(event: Event) -> uuid.UUID:
+def digest(event: Event, *, command: bool = False) -> uuid.UUID:
     """What tells an event apart from all others: its source and id, as sixteen bytes.
 
-    What is behind ``#`` counts attempts of the same command, and makes no other one of it.
+    What is behind a ``command``'s ``#`` counts attempts of the same one, and makes no other of it.
     """
-    told = f"{event.source}\0{event.id.partition(ATTEMPT)[0]}"
+    told = f"{event.source}\0{_NTH.sub('', event.id) if command else event.id}"
     return uuid.UUID(bytes=hashlib.blake2b(told.encode(), digest_size=16).digest())
 
 

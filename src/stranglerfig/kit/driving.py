@@ -5,6 +5,7 @@ once, then they go on one after the other, each to its end. Nobody sees another 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -105,7 +106,7 @@ async def in_turn(
         finally:
             _gathering.reset(token)
         wanted = [each.wanted for each in waiting.values() if isinstance(each, _Turn) and each.wanted is not None]
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         _close(handlers)
         raise Failed(number) from error
     try:
@@ -117,10 +118,17 @@ async def in_turn(
                 done(number)
             except Exception as error:
                 raise Failed(number) from error
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Not we are cancelled: something that the handler awaited was.
+                raise Failed(number) from error
     finally:
         _close(handlers)
 
 
 def _close(handlers: Sequence[Coroutine[Any, Any, None]]) -> None:
     for handler in handlers:
-        handler.close()
+        with contextlib.suppress(RuntimeError):  # one that awaits while it is closed
+            handler.close()

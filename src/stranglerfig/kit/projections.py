@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, dataclass_transform
 from uuid import UUID
 
-import orjson
+import psycopg
 from psycopg import sql
 
 from stranglerfig.eventlog.model import Capability, Record
@@ -28,6 +28,7 @@ from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Form, evolvers_of
+from stranglerfig.kit.consumer import digest
 from stranglerfig.kit.messages import Event, decode, kind_of
 from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries
 from stranglerfig.kit.transactions import send
@@ -37,8 +38,8 @@ log = logging.getLogger(__name__)
 SCHEMA: Final = "projections"
 LOOK: Final = 0.3
 """Seconds between looks for builds that are wanted, and whether one has caught up."""
-RECENT: Final = 2000
-"""How many ids of events are remembered where the log may have one twice: more than a relay sends at a time."""
+PATIENCE: Final = "2s"
+"""How long the swap may wait for who reads the view: those who come after him wait behind it."""
 _TYPES: dict[Any, str] = {
     bool: "boolean", int: "bigint", str: "text", float: "double precision", Decimal: "numeric", UUID: "uuid",
     datetime: "timestamptz", date: "date", bytes: "bytea",
@@ -179,7 +180,9 @@ class Projector:
         self._log = log
         self._group = group
         self._lease = lease
+        # Where the log may have an event twice, each build has an inbox.
         self._remembers = Capability.IDEMPOTENT_APPEND not in log.capabilities.has
+        self._inboxes: dict[int, int] = {}
         self._following: dict[int, asyncio.Task[None]] = {}
         self.applied = 0
 
@@ -192,15 +195,17 @@ class Projector:
         try:
             while True:
                 for build, state in await self.builds():
-                    if build.generation not in self._following:
+                    known = self._following.get(build.generation)
+                    if known is None or known.done():
                         name = f"projection {self.shape.name} {build.generation}"
                         work = tasks.supervise(lambda build=build: self._follow(build), name=name)  # type: ignore[misc]
                         self._following[build.generation] = tasks.spawn(work, name=name)
                     if state == "building" and await self._has_caught_up(build):
-                        await self.serve(build)
+                        await self._try_to_serve(build)
                 await asyncio.sleep(LOOK)
         finally:
             await asyncio.gather(*(tasks.stop(task) for task in self._following.values()))
+            self._following.clear()
 
     async def builds(self) -> list[tuple[Build, str]]:
         """The builds of this version that are to be kept up to date, and their states.
@@ -235,8 +240,7 @@ class Projector:
                 await conn.execute(build.create())
             types_ = {name: kind for name, kind in await postgres.fetch(conn, queries.columns, (build.table,))}
         rows = Rows(self._cls, dataclasses.replace(self._cls.__form__, table=build.table), types_)
-        group = f"{self._group}.projection.{self.shape.name}.v{self.shape.version}.{build.generation}"
-        feed = await self._log.subscribe(self.shape.topics, group, lease=self._lease)
+        feed = await self._log.subscribe(self.shape.topics, self._group_of(build), lease=self._lease)
         try:
             async for batch in feed.batches():
                 await self.apply(build, rows, batch)
@@ -251,10 +255,10 @@ class Projector:
         async with self._sessions.session() as conn, conn.transaction():
             row = await postgres.one(conn, queries.projection_at, place)
             assert row is not None
-            position, recent = int(row[0]), row[1] if self._remembers else []
+            position = int(row[0])
             if last.position < position:
                 return  # another member was here
-            fresh = self._fresh(batch, position, recent)
+            fresh = await self._fresh(conn, build, batch, position)
             work = [(change, decode(change.event, record.event)) for record, change in fresh]
             ids = {getattr(event, change.by): None for change, event in work}
             held = {getattr(each.aggregate, self.shape.id): each for each in await rows.load(conn, list(ids))}
@@ -264,24 +268,44 @@ class Projector:
                 if found is None:
                     found = held[id] = Held(self._cls(id), NEW, ())
                 change.method(found.aggregate, event)
-            reached = {"position": last.position + 1, "recent": orjson.dumps(recent[-RECENT:]).decode()}
-            await send(conn, [*rows.statements(held.values()), Statement(queries.projection_reached, place | reached)])
+            reached = place | {"position": last.position + 1}
+            await send(conn, [*rows.statements(held.values()), Statement(queries.projection_reached, reached)])
         self.applied += len(work)
 
-    def _fresh(self, batch: Sequence[Record], position: int, recent: list[str]) -> list[tuple[Record, Change]]:
-        """What is not in yet; ``recent`` takes the ids of those."""
+    async def _fresh(
+        self, conn: postgres.Connection, build: Build, batch: Sequence[Record], position: int
+    ) -> list[tuple[Record, Change]]:
+        """What is not in yet."""
         changes = self.shape.changes
         found = [(r, changes[r.event.type]) for r in batch if r.position >= position and r.event.type in changes]
-        if not self._remembers:
+        if not self._remembers or not found:
             return found
-        known = set(recent)
+        number = self._inboxes.get(build.generation)
+        if number is None:
+            name = {"name": self._group_of(build)}
+            number = self._inboxes[build.generation] = int(await postgres.value(conn, queries.subscription, name))
+        digests = [digest(record.event) for record, _ in found]
+        fresh = {
+            row[0] for row in await postgres.fetch(conn, queries.receive, {"subscription": number, "events": digests})
+        }
         kept = []
-        for record, change in found:
-            if record.event.id not in known:
-                known.add(record.event.id)
-                recent.append(record.event.id)
-                kept.append((record, change))
+        for each, of in zip(found, digests, strict=True):
+            if of in fresh:
+                fresh.discard(of)
+                kept.append(each)
         return kept
+
+    def _group_of(self, build: Build) -> str:
+        return f"{self._group}.projection.{self.shape.name}.v{build.shape.version}.{build.generation}"
+
+    async def _try_to_serve(self, build: Build) -> None:
+        """Who cannot be swapped now goes on being built, and says why at each look."""
+        try:
+            await self.serve(build)
+        except (FigError, psycopg.Error) as error:
+            if isinstance(error, FigError) and error.code == "database_unreachable":
+                raise
+            log.warning("%s cannot be served yet: %s", self.shape.name, error, extra={"action": "serve_failed"})
 
     async def _has_caught_up(self, build: Build) -> bool:
         """Whether all that the log has now is in."""
@@ -307,6 +331,7 @@ class Projector:
         """
         view = sql.Identifier(self.shape.name)
         async with self._sessions.session() as conn, conn.transaction():
+            await conn.execute("SELECT set_config('lock_timeout', %s, true)", (PATIENCE,))
             await conn.execute(queries.projection_lock, build.key)
             serving = await postgres.one(conn, queries.projection_serving, build.key)
             if serving is not None and tuple(serving) >= (self.shape.version, build.generation):
@@ -328,6 +353,8 @@ class Projector:
                 who = sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
                 await conn.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), view, who))
             for version, generation in await postgres.fetch(conn, queries.projection_forget, build.key):
+                gone = Build(dataclasses.replace(self.shape, version=version), generation)
+                await conn.execute(queries.forget_subscription, {"name": self._group_of(gone)})
                 table = Build(dataclasses.replace(self.shape, version=version), generation).table
                 await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(*table.split("."))))
             await conn.execute(queries.projection_retire, build.key)

@@ -39,7 +39,7 @@ SELECT id FROM made UNION ALL SELECT id FROM fig.subscription WHERE name = %(nam
 INSERT INTO fig.attempt AS a (subscription, topic, partition, position, count)
 VALUES (%(subscription)s, %(topic)s, %(partition)s, %(position)s, 1)
 ON CONFLICT (subscription, topic, partition) DO UPDATE SET position = excluded.position,
-    count = CASE WHEN a.position = excluded.position THEN a.count + 1 ELSE 1 END
+    count = CASE WHEN a.position <> excluded.position THEN 1 WHEN %(anew)s THEN a.count ELSE a.count + 1 END
 RETURNING count
 
 -- name: receive
@@ -78,16 +78,26 @@ FROM (
 ) AS first
 WHERE retry OR error IS NULL ORDER BY id LIMIT %(most)s
 
--- name: take_letter
--- For whoever handles it now; nothing where another one does, or did.
-SELECT 1 FROM fig.dead_letter WHERE id = %s FOR UPDATE SKIP LOCKED
-
 -- name: remove_letter
 DELETE FROM fig.dead_letter WHERE id = %s
 
+-- name: lock_letter
+-- One process at a time tries a letter; the lock is its session's.
+SELECT pg_try_advisory_lock(hashtext('fig.dead_letter'), %s::int)
+
+-- name: unlock_letter
+SELECT pg_advisory_unlock(hashtext('fig.dead_letter'), %s::int)
+
+-- name: try_letter
+-- Counted before it is tried, and durable: one that ends its process again and again waits for a person.
+UPDATE fig.dead_letter SET retry = false, attempts = attempts + 1,
+    error = CASE WHEN error IS NULL AND attempts + 1 < %(attempts)s THEN NULL
+        ELSE coalesce(error, 'its process ended while it handled it') END
+WHERE id = %(id)s AND (retry OR error IS NULL) RETURNING attempts
+
 -- name: keep_letter
 -- It failed once more: it waits for a person.
-UPDATE fig.dead_letter SET retry = false, attempts = attempts + 1, error = %(error)s WHERE id = %(id)s
+UPDATE fig.dead_letter SET error = %(error)s WHERE id = %(id)s
 
 -- name: unpublished
 -- The oldest messages that are visible, but not those on their way, nor those of topics that cannot take any now.
@@ -120,10 +130,10 @@ SELECT version, generation FROM fig.projection WHERE name = %(name)s AND state =
 INSERT INTO fig.projection_position (name, version, generation, topic, partition, position)
 VALUES (%(name)s, %(version)s, %(generation)s, %(topic)s, %(partition)s, 0)
 ON CONFLICT (name, version, generation, topic, partition) DO UPDATE SET position = projection_position.position
-RETURNING position, recent
+RETURNING position
 
 -- name: projection_reached
-UPDATE fig.projection_position SET position = %(position)s, recent = %(recent)s
+UPDATE fig.projection_position SET position = %(position)s
 WHERE (name, version, generation, topic, partition)
     = (%(name)s, %(version)s, %(generation)s, %(topic)s, %(partition)s)
 
@@ -138,6 +148,10 @@ RETURNING version, generation
 -- name: projection_forget
 -- Builds that were retired before; their tables are to be dropped.
 DELETE FROM fig.projection WHERE name = %(name)s AND state = 'retired' RETURNING version, generation
+
+-- name: forget_subscription
+WITH gone AS (DELETE FROM fig.subscription WHERE name = %(name)s RETURNING id)
+DELETE FROM fig.inbox WHERE subscription IN (SELECT id FROM gone)
 
 -- name: projection_serve
 UPDATE fig.projection SET state = 'serving', served_at = now()

@@ -54,6 +54,7 @@ class Relay:
         self._source = source
         self._kill_point = kill_point
         self._poked = asyncio.Event()
+        self._appended = asyncio.Event()
         self._refused: dict[str, float] = {}
         self.moved = 0
 
@@ -88,12 +89,14 @@ class Relay:
         rows = await self._read(conn, ())
         while rows:
             self._kill_point("relay/read")
-            reading = tasks.spawn(self._read(conn, rows), name="relay reads on")
+            self._appended.clear()
+            reading = tasks.spawn(self._read_on(conn, rows), name="relay reads on")
             try:
                 done = await self._append_all(rows)
             except BaseException:
                 await tasks.stop(reading)
                 raise
+            self._appended.set()
             following = await reading
             self._kill_point("relay/appended")
             if done:
@@ -112,6 +115,13 @@ class Relay:
         return await postgres.fetch(
             conn, queries.unpublished, {"without": without, "moving": on_their_way, "most": BATCH}
         )
+
+    async def _read_on(self, conn: postgres.Connection, moving: Sequence[TupleRow]) -> list[TupleRow]:
+        """The next ones; and a sign of life to the server for as long as the log takes for these."""
+        found = await self._read(conn, moving)
+        while not await clock.signalled(self._appended, timeout=PATIENCE / 4):
+            await conn.execute("SELECT 1")
+        return found
 
     async def _append_all(self, rows: Sequence[TupleRow]) -> list[int]:
         """The numbers of those that the log has now."""

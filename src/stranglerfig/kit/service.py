@@ -29,6 +29,8 @@ M = TypeVar("M", bound=Message)
 P = TypeVar("P", bound=Projection)
 T = TypeVar("T")
 TABLES: Final = ("tables.sql",)
+STILL: Final = 10
+"""Seconds for which a transaction of a process that says nothing is kept."""
 ROUNDS: Final = 20
 """How often work is done again because others were faster, before that is an error."""
 
@@ -58,7 +60,7 @@ class Service:
         source: str | None = None,
         outbox: Outbox | None = None,
         sessions: int = 10,
-        lease: float = 5.0,
+        lease: float = 6.0,
         kill_point: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.name = name
@@ -69,7 +71,11 @@ class Service:
         self._log = log
         self._outbox = outbox or Outbox()
         self._forms = Forms()
-        self._sessions = postgres.Few(database, what=name, most=sessions)
+        # A process that stands still within a transaction holds up who takes its place: the server ends its session.
+        self._sessions = postgres.Few(
+            database, what=name, most=sessions, options=f"-c idle_in_transaction_session_timeout={STILL}s",
+            keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=STILL * 1000,
+        )  # fmt: skip
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
         self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
         self._projections: list[type[Projection]] = []

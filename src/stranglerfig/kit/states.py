@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, LiteralString, NamedTuple
 
 import orjson
@@ -99,8 +100,12 @@ class Rows:
             found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made)))
         return found
 
-    def statements(self, held: Iterable[Held]) -> list[Statement]:
-        """What writes those that are new or have changed."""
+    def statements(self, held: Iterable[Held], news: Mapping[int, Any] = MappingProxyType({})) -> list[Statement]:
+        """What writes those that are new, have changed, or have ``news`` (by their Python id).
+
+        One that says something and stays as it was is written as well: so it is still the one that was read, and what
+        it says is numbered while its row is locked.
+        """
         new, changed, versions = [], [], []
         gone: list[Held] = []
         for each in held:
@@ -109,7 +114,7 @@ class Rows:
                 gone += [each] if each.origin is not NEW else []
             elif each.origin is NEW:
                 new.append(state)
-            elif state != each.before:
+            elif state != each.before or id(each.aggregate) in news:
                 changed.append(state)
                 versions.append(each.origin)
         made = [Statement(self.insert, _columns(new))] if new else []

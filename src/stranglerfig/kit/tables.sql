@@ -121,8 +121,6 @@ CREATE TABLE fig.projection_position (
     partition  integer NOT NULL,
     -- all before it is in
     position   numeric NOT NULL,
-    -- ids of the last events, where the log may have an event twice
-    recent     json NOT NULL DEFAULT '[]',
     PRIMARY KEY (name, version, generation, topic, partition),
     FOREIGN KEY (name, version, generation) REFERENCES fig.projection ON DELETE CASCADE
 );

@@ -23,7 +23,7 @@ from stranglerfig.foundation import ids, postgres
 from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
-from stranglerfig.kit.states import NEW, Class, Forms, Held, Rows, Statement, queries
+from stranglerfig.kit.states import NEW, Class, Forms, Held, Statement, queries
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
@@ -134,7 +134,7 @@ class Unit:
         made = list(self._extra)
         for cls, all_of_them in by_class.items():
             form = self._forms.known(cls)
-            made += form.statements(all_of_them) if isinstance(form, Rows) else form.statements(all_of_them, news)
+            made += form.statements(all_of_them, news)
         if self._news:
             made.append(self._outbox.statement([Said(*each) for each in self._news], self._causes))
         return made
@@ -281,7 +281,8 @@ async def commit(unit: Unit, *first: Statement) -> None:
         try:
             await send(unit.conn, [_BEGIN, *made, _COMMIT])
         except BaseException:
-            await unit.conn.rollback()
+            with contextlib.suppress(psycopg.Error):
+                await unit.conn.rollback()
             raise
 
 

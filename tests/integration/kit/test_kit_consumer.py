@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Refused, Transaction
 from stranglerfig.kit.consumer import ATTEMPTS, Consumer
 from stranglerfig.kit.messages import decode
@@ -316,4 +317,108 @@ async def test_a_command_that_is_asked_again_is_done_once_and_answered_again(sto
     said = stock.rows("SELECT type, data ->> 'on_hand', causationid FROM fig.outbox ORDER BY seq")
     assert said == [
         ("stock.StockAdjusted", "105", each) for each in (first.id, again[0].id, again[1].id, again[0].id, again[1].id)
+    ]
+
+
+async def test_ids_with_a_sharp_are_events_of_their_own(stock: Stock) -> None:
+    reacting(stock)
+    (event,) = await stock.placed(OrderPlaced(7, 1))
+    more = [event._replace(id=f"order-7#{what}") for what in ("placed", "paid", "2")]
+    await stock.log.append("events.orders", more)
+    await stock.consumed()
+    assert stock.rows(LEVEL.format(7)) == [(96,)]
+
+
+async def test_what_is_cancelled_within_a_handler_is_that_handlers_failure(stock: Stock) -> None:
+    async def gone() -> None:
+        raise asyncio.CancelledError
+
+    @stock.service.on(OrderPlaced)
+    async def reserve(event: OrderPlaced, tx: Transaction) -> None:
+        if event.quantity == 13:
+            await gone()
+        (await tx.load(StockLevel, event.item_id)).adjust(-event.quantity)
+        if event.quantity == 14:
+            await gone()
+
+    await stock.placed(OrderPlaced(7, 13), OrderPlaced(8, 14), OrderPlaced(9, 1))
+    await stock.consumed()
+    assert [row[0] for row in stock.rows(PARKED)] == ["7", "8"] and stock.rows(LEVEL.format(9)) == [(99,)]
+
+
+async def test_contention_parks_nobody(stock: Stock) -> None:
+    rounds = 0
+
+    @stock.service.on(OrderPlaced)
+    async def reserve(event: OrderPlaced, tx: Transaction) -> None:
+        nonlocal rounds
+        level = await tx.load(StockLevel, event.item_id)
+        rounds += 1
+        if rounds < 12:
+            stock.rows("UPDATE stock_level SET on_hand = on_hand + 1 WHERE item_id = 7")
+        level.adjust(-1)
+
+    await stock.placed(OrderPlaced(7, 1))
+    await stock.consumed()
+    assert rounds == 12 and stock.rows(PARKED) == [] and stock.rows(LEVEL.format(7)) == [(110,)]
+
+
+async def test_a_database_that_is_away_counts_against_no_event(stock: Stock) -> None:
+    @stock.service.on(OrderPlaced)
+    async def reserve(event: OrderPlaced, tx: Transaction) -> None:
+        await tx.load(StockLevel, event.item_id)
+        if stock.rows("SELECT count(*) < 6 FROM away") == [(True,)]:
+            stock.rows("INSERT INTO away VALUES (1)")
+            await tx.rows("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    stock.rows("CREATE TABLE away (n int)")
+    await stock.placed(OrderPlaced(7, 1))
+    consumer = stock.service.consumers()[0]
+    for _ in range(6):
+        with pytest.raises(FigError, match="cannot be reached"):
+            await stock.consumed(consumer)
+    await stock.consumed(consumer)
+    assert consumer.handled == 1 and stock.rows(PARKED) == []
+
+
+async def test_who_says_something_is_checked_though_he_stays_as_he_was(stock: Stock) -> None:
+    rounds: list[int] = []
+
+    @stock.service.on(OrderPlaced)
+    async def count(event: OrderPlaced, tx: Transaction) -> None:
+        level = await tx.load(StockLevel, event.item_id)
+        rounds.append(level.on_hand)
+        if len(rounds) == 1:
+            stock.rows("UPDATE stock_level SET on_hand = 50 WHERE item_id = 7")
+        level.adjust(0, "counted")
+
+    await stock.placed(OrderPlaced(7, 1))
+    await stock.consumed()
+    assert rounds == [100, 50] and stock.rows("SELECT data ->> 'on_hand' FROM fig.outbox") == [("50",)]
+
+
+async def test_a_letter_that_ends_its_process_is_not_tried_for_ever(stock: Stock) -> None:
+    reacting(stock)
+    await stock.placed(OrderPlaced(7, 500), OrderPlaced(7, 2))
+    consumer = await stock.consumed()
+    stock.rows("UPDATE fig.dead_letter SET retry = true WHERE error IS NOT NULL")
+
+    class Ended(BaseException):
+        pass
+
+    async def ends(*_: object) -> None:
+        raise Ended
+
+    consumer._effects = ends  # type: ignore[method-assign]
+    with pytest.raises(Ended):
+        await consumer._retry()
+    assert stock.rows("SELECT retry, attempts, error FROM fig.dead_letter ORDER BY id") == [
+        (False, ATTEMPTS + 1, "refused: insufficient_stock"), (False, 0, None),
+    ]  # fmt: skip
+    stock.rows("DELETE FROM fig.dead_letter WHERE error IS NOT NULL")
+    for _ in range(ATTEMPTS):
+        with pytest.raises(Ended):
+            await consumer._retry()
+    assert stock.rows("SELECT attempts, error FROM fig.dead_letter") == [
+        (ATTEMPTS, "its process ended while it handled it")
     ]

@@ -198,6 +198,52 @@ async def test_an_event_that_is_in_the_log_twice_counts_once(stock: Stock) -> No
     assert stock.rows(SUMS)[0] == (7, 5, 5)
 
 
+async def test_thousands_that_are_sent_again_count_once(stock: Stock) -> None:
+    stock.log = Forgetful()
+    await stock.log.create_topic("events.orders")
+    await stock.placed(*[OrderPlaced(7, 1) for _ in range(3000)])
+    for place in stock.log._topics["events.orders"].partitions:
+        place.records += [r._replace(position=r.position + 3000) for r in place.records]
+    projector = Projector(Demand, stock.service._sessions, stock.log, group="stock")
+    running = await serving(stock, projector, 1)
+    await tasks.stop(running)
+    assert stock.rows(SUMS) == [(7, 3000, 3000)]
+
+
+async def test_it_goes_on_after_a_failure(stock: Stock) -> None:
+    projector = Projector(Demand, stock.service._sessions, stock.log, group="stock")
+    running = await serving(stock, projector, 1)
+    await tasks.stop(running)
+    await stock.placed(OrderPlaced(7, 3))
+    again = asyncio.create_task(projector.run())  # as its supervisor does
+
+    async def followed() -> bool:
+        return stock.rows(SUMS) == [(7, 3, 1)]
+
+    await clock.until(followed, timeout=20, what="the order after the failure")
+    await tasks.stop(again)
+
+
+async def test_who_rests_on_the_view_holds_up_the_swap_alone(stock: Stock) -> None:
+    projector = Projector(Demand, stock.service._sessions, stock.log, group="stock")
+    running = await serving(stock, projector, 1)
+    stock.rows("CREATE VIEW on_top AS SELECT * FROM demand")
+    await wanted(stock)
+    await stock.placed(OrderPlaced(7, 3))
+
+    async def followed() -> bool:
+        return stock.rows("SELECT * FROM on_top") == [(7, 3, 1)]
+
+    await clock.until(followed, timeout=20, what="the order")
+    stock.rows("DROP VIEW on_top")
+
+    async def swapped() -> bool:
+        return (1, 2, "serving") in stock.rows(STATES)
+
+    await clock.until(swapped, timeout=20, what="the swap")
+    await tasks.stop(running)
+
+
 async def test_several_members_share_the_partitions(stock: Stock) -> None:
     await stock.log.delete_topic("events.orders")
     await stock.log.create_topic("events.orders", partitions=4)
@@ -235,8 +281,9 @@ async def test_a_table_of_the_views_name_is_left_alone(stock: Stock) -> None:
     stock.rows("CREATE TABLE demand (mine int)")
     await stock.placed(OrderPlaced(7, 1))
     projector = Projector(Demand, stock.service._sessions, stock.log, group="stock")
+    ((build, _),) = await projector.builds()
     with pytest.raises(FigError, match="a table has that name"):
-        await projector.run()
+        await projector.serve(build)
 
 
 class Odd(Event, type="odd.Odd", key="id"):

@@ -127,6 +127,7 @@ async def test_what_commits_late_comes_before_what_follows_from_it(stock: Stock)
 async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relays, "PATIENCE", 1)
     monkeypatch.setattr(relays, "STANDBY", 0.05)
+    monkeypatch.setattr(Relay, "_read_on", Relay._read)  # a process that stands still gives no sign of life
     await sold(stock, 2)
     stuck = asyncio.Event()
     go = asyncio.Event()
@@ -150,6 +151,26 @@ async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypat
         await first
     await tasks.stop(second)
     assert len(await said(stock)) == 2, "what it sent late has ids that the log knows"
+
+
+async def test_a_slow_log_costs_no_relay_its_place(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "PATIENCE", 1)
+    await sold(stock, 1)
+
+    class Slow(MemoryLog):
+        async def append(self, topic: str, events: Sequence[log.Event], *, partition: int | None = None) -> list[int]:
+            await asyncio.sleep(2.5)
+            return [0] * len(events)
+
+    one = relay(stock, Slow())
+    running = asyncio.create_task(one.run())
+
+    async def moved() -> bool:
+        assert not running.done(), running.exception()
+        return one.moved == 1 and stock.rows("SELECT 1 FROM fig.outbox") == []
+
+    await clock.until(moved, timeout=20, what="the slow log")
+    await tasks.stop(running)
 
 
 async def test_a_topic_that_takes_nothing_holds_up_no_other(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
