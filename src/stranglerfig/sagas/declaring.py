@@ -26,6 +26,7 @@ S = TypeVar("S", bound="Saga")
 Answers = type[Event] | Sequence[type[Event]]
 Call = Callable[[Any, str], Awaitable[Data | None]]
 """Does something outside: is given the saga and an idempotency key that stays the same from attempt to attempt."""
+_NAME = re.compile(r"[a-z][a-z0-9-]*(\.[A-Za-z][A-Za-z0-9]*)+")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -139,7 +140,7 @@ class Kind:
                 model.Step(
                     name, groups[name], each.timeout, each.retry, each.undo is not None,
                     bool(each.undone) or (each.undo is not None and each.is_call), each.undo_retry, each.pivot,
-                    None if each.when is None else self._when(each.when),
+                    None if each.when is None else self._when(each.when), each.is_call,
                 )
             )  # fmt: skip
         return model.Definition(self.name, self.version, tuple(made), self.within)
@@ -222,7 +223,12 @@ class Saga:
     ) -> None:  # fmt: skip
         super().__init_subclass__()
         dataclass(cls)
-        steps = {name: each for name, each in vars(cls).items() if isinstance(each, StepDeclaration)}
+        steps = {
+            name: each
+            for base in reversed(cls.__mro__)
+            for name, each in vars(base).items()
+            if isinstance(each, StepDeclaration)
+        }
         cls.__kind__ = Kind(type, version, starts, steps, seconds(within), lock, completed, compensated, cls)
         _check(cls.__kind__)
 
@@ -258,6 +264,8 @@ def _check(kind: Kind) -> None:
     Raises:
         FigError: ``saga_misdeclared``.
     """
+    if not _NAME.fullmatch(kind.name):
+        raise _misdeclared(kind, f"'{kind.name}' is not a type", "write context.Name, such as orders.Checkout")
     if not kind.steps:
         raise _misdeclared(kind, "it has no steps", "give it some: name = step(…)")
     names = kind._names
@@ -267,7 +275,8 @@ def _check(kind: Kind) -> None:
             kind, f"it has {len(pivots)} pivots ({', '.join(pivots)})", "there is one point of no return"
         )
     _check_source(kind, kind.starts, names)
-    if kind.lock is not None and kind.lock not in names:
+    fields = {f.name for f in dataclasses.fields(kind.cls)}  # type: ignore[arg-type]
+    if kind.lock is not None and kind.lock not in fields:
         raise _misdeclared(kind, f"it locks by '{kind.lock}', which is no field of it", f"use one of {sorted(names)}")
     for end in (kind.completed, kind.compensated):
         if end is not None:
@@ -301,8 +310,13 @@ def _check_messages(kind: Kind, name: str, each: StepDeclaration, names: set[str
                 f"{name} and its undo have not the same topic and key, so that the undo could come first",
                 "give both commands the same",
             )
-    if lacking := [keep for keep in each.keep if keep not in names]:
-        raise _misdeclared(kind, f"{name} keeps {lacking}, which are no fields of it", "declare them")
+    fields = {f.name for f in dataclasses.fields(kind.cls)}  # type: ignore[arg-type]
+    answers = (*each.ok, *each.fail, *each.undone, *each.undo_fail)
+    given = {f.name for answer in answers for f in dataclasses.fields(answer)}
+    if lacking := [keep for keep in each.keep if keep not in fields or keep not in given]:
+        raise _misdeclared(kind, f"{name} keeps {lacking}, which no answer has, or no field of it", "declare them")
+    if each.undo_fail and not each.undone:
+        raise _misdeclared(kind, f"{name}'s undo can be refused and never said to be done", "give it undone= as well")
 
 
 def _check_message(kind: Kind, what: str, cls: type[Message], using: Mapping[str, str], names: set[str]) -> None:

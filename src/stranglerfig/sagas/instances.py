@@ -51,14 +51,17 @@ class Instance(Aggregate, table="fig.saga", id="id"):
             Status(self.status), self.data,
             {each.name: At(Phase(steps[each.name][0]), *steps[each.name][1:]) for each in definition.steps},
             {name: (ok, keep) for name, (ok, keep) in course["early"].items()},
-            course["limit"], tuple((self.blocked or "").split()),
+            course["limit"], tuple((self.blocked or "").split()), course.get("late", False),
         )  # fmt: skip
 
     def now_stands(self, saga: Saga, now: datetime) -> None:
         """Keep where it stands, and what of that is new."""
         before = self.course.get("steps", {})
         at = now.isoformat(timespec="milliseconds")
-        steps = {name: [str(each.phase), each.execution, each.attempt, each.due] for name, each in saga.steps.items()}
+        steps = {
+            name: [str(each.phase), each.execution, each.attempt, each.due, each.base]
+            for name, each in saga.steps.items()
+        }
         news = [[at, name, *told[:3]] for name, told in steps.items() if told[:3] != before.get(name, [None] * 4)[:3]]
         if saga.status != self.status:
             news.append([at, str(saga.status)])
@@ -66,10 +69,16 @@ class Instance(Aggregate, table="fig.saga", id="id"):
         self.status = str(saga.status)
         self.data = saga.data
         self.course = {
-            "steps": steps, "early": dict(saga.early), "limit": saga.limit, "calls": self.course.get("calls", []),
+            "steps": steps, "early": dict(saga.early), "limit": saga.limit, "late": saga.is_late,
+            "calls": self.course.get("calls", []),
         }  # fmt: skip
-        self.blocked = " ".join(saga.blocked) or None
+        blocked = " ".join(saga.blocked) or None
+        if blocked != self.blocked:
+            self.asked = None  # an operator's word was for what is no longer so
+        self.blocked = blocked
         self.due_at = None if saga.due is None else datetime.fromtimestamp(saga.due, UTC)
+        if self.asked is not None:
+            self.due_at = now
         self.revision += 1
 
 

@@ -68,7 +68,7 @@ class Retry:
 
     def pause(self, attempt: int, chance: float) -> float:
         """Seconds between an attempt (from 1) and the next one; ``chance`` is between 0 and 1."""
-        return float(min(self.first * self.factor ** (attempt - 1), self.most) * (1 - self.jitter * chance))
+        return float(min(self.first * self.factor ** min(attempt - 1, 30), self.most) * (1 - self.jitter * chance))
 
     def patience(self, timeout: float, attempt: int) -> float:
         """Seconds for which the answer to an attempt (from 1) is awaited.
@@ -94,6 +94,8 @@ class Step:
         undo_answers: whether that says when it is done.
         pivot: once this is done there is no way back.
         when: whether it is needed, by the saga's data; None: always.
+        is_call: whether it is done from here. Nothing keeps its undo behind it, as a topic does with commands: it is
+            waited for before it is undone.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Step:
     undo_retry: Retry = Retry(attempts=20)
     pivot: bool = False
     when: Callable[[Data], bool] | None = None
+    is_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class At:
     Attributes:
         execution: grows when the step is done anew, because it failed for good reasons; part of its idempotency key.
         attempt: how often this execution was asked for.
+        base: the attempts before an operator had it tried again: those are not counted against it any more.
         due: when to look again, seconds since 1970 by the database's clock.
     """
 
@@ -135,6 +139,12 @@ class At:
     execution: int = 1
     attempt: int = 0
     due: float | None = None
+    base: int = 0
+
+    @property
+    def round(self) -> int:
+        """How often it was asked for since an operator last had it tried again."""
+        return self.attempt - self.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,7 @@ class Saga:
         early: answers that came before they were asked for, by step.
         limit: when it turns back by itself.
         blocked: the steps that an operator has to decide about.
+        is_late: its limit has passed, and what is being done is waited for before it turns back.
     """
 
     status: Status
@@ -154,6 +165,7 @@ class Saga:
     early: Mapping[str, tuple[bool, Data]] = field(default_factory=dict)
     limit: float | None = None
     blocked: tuple[str, ...] = ()
+    is_late: bool = False
 
     @property
     def due(self) -> float | None:
@@ -161,7 +173,9 @@ class Saga:
         if self.status in ENDED or self.status is Status.NEEDS_OPERATOR:
             return None
         times = [at.due for at in self.steps.values() if at.due is not None]
-        return min(times if self.limit is None else [*times, self.limit], default=None)
+        if self.limit is not None and not (self.is_late and any(at.phase is Phase.ASKED for at in self.steps.values())):
+            times.append(self.limit)
+        return min(times, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +294,7 @@ class _Course:
             self.early,
             self.saga.limit if may_turn_back else None,
             self.blocked,
+            may_turn_back and self._is_over(),
         )
 
     # What has happened
@@ -290,6 +305,7 @@ class _Course:
             return
         if answer.undo:
             if at.phase is Phase.UNDOING:
+                self.data = {**self.data, **answer.keep}
                 if answer.ok:
                     self._settle(step, Phase.UNDONE)
                 else:
@@ -320,7 +336,11 @@ class _Course:
 
     def broke(self, broken: Broke) -> None:
         step, at = self.definition.step(broken.step), self.steps[broken.step]
-        if at.attempt == broken.attempt and at.phase is (Phase.UNDOING if broken.undo else Phase.ASKED):
+        if (
+            step.name not in self.blocked
+            and at.attempt == broken.attempt
+            and at.phase is (Phase.UNDOING if broken.undo else Phase.ASKED)
+        ):
             self._no_answer(step, at, waited=False)
 
     def time_passed(self) -> None:
@@ -334,8 +354,7 @@ class _Course:
                 self.steps[step.name] = replace(at, due=None)  # its pause is over: it is asked for when it is its turn
             elif at.phase in (Phase.ASKED, Phase.UNDOING):
                 self._no_answer(step, at, waited=True)
-        limit = self.saga.limit
-        if limit is not None and limit <= self.now:
+        if self._is_over():
             if self.status is Status.WAITING:
                 self.status = Status.REFUSED
             elif self.status is Status.RUNNING:
@@ -344,19 +363,19 @@ class _Course:
     def _no_answer(self, step: Step, at: At, *, waited: bool) -> None:
         """An attempt came to nothing. ``waited``: its time is up; else a pause comes before the next one."""
         retry = step.undo_retry if at.phase is Phase.UNDOING else step.retry
-        if at.phase is Phase.ASKED and retry.is_spent(at.attempt) and not (step.pivot or self._is_past_pivot(step)):
+        if at.phase is Phase.ASKED and retry.is_spent(at.round) and not (step.pivot or self._is_past_pivot(step)):
             self._settle(step, Phase.UNKNOWN)
         else:
             self._again_or_operator(step, at, retry, at_once=waited)
 
     def _again_or_operator(self, step: Step, at: At, retry: Retry, *, at_once: bool = False) -> None:
-        if retry.is_spent(at.attempt):
+        if retry.is_spent(at.round):
             self._block(step)
         elif at_once:
             self._ask(step, at)
         else:
             # Asked for again when the pause is over.
-            self.steps[step.name] = replace(at, due=self.now + retry.pause(at.attempt, self.chance))
+            self.steps[step.name] = replace(at, due=self.now + retry.pause(at.round, self.chance))
 
     def retried(self) -> None:
         for step in self._released():
@@ -364,7 +383,7 @@ class _Course:
             if at.phase is Phase.OPEN:
                 self.steps[step.name] = replace(at, due=None)
             else:
-                self._ask(step, replace(at, attempt=0))
+                self._ask(step, replace(at, base=at.attempt))
 
     def resolved(self) -> None:
         for step in self._released():
@@ -382,9 +401,10 @@ class _Course:
     def has_it_after_all(self, step: str) -> None:
         """An answer that came while an operator was asked for it settles it."""
         if step in self.blocked and self.steps[step].phase not in (Phase.ASKED, Phase.OPEN, Phase.UNDOING):
-            if self.blocked == (step,):
-                self._released()
             self.blocked = tuple(name for name in self.blocked if name != step)
+            if not self.blocked:
+                back = self.steps[step].phase is Phase.UNDONE
+                self.status = Status.COMPENSATING if back else Status.RUNNING
 
     # What follows
 
@@ -396,12 +416,12 @@ class _Course:
 
     def _forward(self) -> None:
         for group in _groups(self.definition.steps):
-            for step in group:
+            for step in group if not self._is_over() else ():
                 self._begin_step(step)
             if self.status is not Status.RUNNING:
                 return  # an early answer needs an operator
             phases = {self.steps[step.name].phase for step in group}
-            if phases & {Phase.FAILED, Phase.UNKNOWN}:
+            if phases & {Phase.FAILED, Phase.UNKNOWN} or self._is_over():
                 if not phases & {Phase.ASKED}:
                     self._turn_back()
                 return
@@ -422,17 +442,20 @@ class _Course:
             self._ask(step, replace(at, phase=Phase.ASKED))
 
     def _turn_back(self) -> None:
-        self.status = Status.COMPENSATING
-        self.early.clear()
+        """There is no going on; what was done, or may have been, is undone. A call that is being made ends first."""
         for step in self.definition.steps:
             at = self.steps[step.name]
-            if at.phase is Phase.ASKED:
+            if at.phase is Phase.ASKED and not step.is_call:
                 self._settle(step, Phase.UNKNOWN)
             elif at.phase is Phase.OPEN:
-                self.steps[step.name] = replace(at, due=None)
+                ok, keep = self.early.pop(step.name, (False, {}))
+                self.steps[step.name] = replace(at, phase=Phase.DONE if ok else at.phase, due=None)
+                self.data = {**self.data, **keep}
+        if not any(at.phase is Phase.ASKED for at in self.steps.values()):
+            self.status = Status.COMPENSATING
 
     def _backward(self) -> None:
-        for step in reversed(self.definition.steps):
+        for step in (step for group in reversed(_groups(self.definition.steps)) for step in reversed(group)):
             at = self.steps[step.name]
             if at.phase in _TO_UNDO and step.undo:
                 self._ask(step, At(Phase.UNDOING))
@@ -448,7 +471,7 @@ class _Course:
         if undo and not step.undo_answers:
             return self._settle(step, Phase.UNDONE)
         retry = step.undo_retry if undo else step.retry
-        due = None if step.timeout is None else self.now + retry.patience(step.timeout, attempt)
+        due = None if step.timeout is None else self.now + retry.patience(step.timeout, attempt - at.base)
         self.steps[step.name] = replace(at, attempt=attempt, due=due)
         return None
 
@@ -457,8 +480,13 @@ class _Course:
 
     def _block(self, step: Step) -> None:
         self.steps[step.name] = replace(self.steps[step.name], due=None)
-        self.blocked = (*self.blocked, step.name)
+        self.blocked = (*(name for name in self.blocked if name != step.name), step.name)
         self.status = Status.NEEDS_OPERATOR
+
+    def _is_over(self) -> bool:
+        """Whether its time is up, and there is still a way back."""
+        limit = self.saga.limit
+        return limit is not None and limit <= self.now and not self._pivot_was_asked()
 
     def _is_past_pivot(self, step: Step) -> bool:
         """Whether there is no way back from this step: the pivot is before it."""
@@ -466,10 +494,7 @@ class _Course:
         return pivot is not None and pivot.group < step.group
 
     def _pivot_was_asked(self) -> bool:
-        return any(
-            step.pivot and self.steps[step.name].phase not in (Phase.OPEN, Phase.SKIPPED)
-            for step in self.definition.steps
-        )
+        return any(step.pivot and self.steps[step.name].phase is not Phase.OPEN for step in self.definition.steps)
 
 
 def _groups(steps: Iterable[Step]) -> list[list[Step]]:

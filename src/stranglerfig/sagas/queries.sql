@@ -1,13 +1,24 @@
 -- name: due
 -- Sagas that time has something to say to, for one worker at a time.
-SELECT id FROM fig.saga WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+SELECT id FROM fig.saga
+WHERE due_at <= statement_timestamp() AND name = ANY (%(names)s) AND id = coalesce(%(only)s::text, id)
+ORDER BY due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
+
+-- name: due_ids
+SELECT id FROM fig.saga WHERE due_at <= statement_timestamp() AND name = ANY (%(names)s) ORDER BY due_at LIMIT %(most)s
+
+-- name: postpone
+-- One that this worker cannot have go on: another one may, or a mended one.
+UPDATE fig.saga SET due_at = clock_timestamp() + interval '30 seconds' WHERE id = %s AND due_at IS NOT NULL
 
 -- name: next_due
 -- Seconds until then.
-SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM fig.saga WHERE due_at IS NOT NULL
+SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM fig.saga
+WHERE due_at IS NOT NULL AND name = ANY (%(names)s)
 
 -- name: in_flight
-SELECT name, version, count(*) FROM fig.saga WHERE ended_at IS NULL GROUP BY name, version ORDER BY name, version
+SELECT name, version, count(*) FROM fig.saga WHERE ended_at IS NULL AND name = ANY (%(names)s)
+GROUP BY name, version ORDER BY name, version
 
 -- name: wake
 -- The one that has waited longest for a lock that is free.

@@ -8,14 +8,18 @@ takes it. Calls outward are made between two transactions; the first one says wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import psycopg
 from psycopg.types.json import Json
+from pydantic import ValidationError
 
 from stranglerfig.foundation import clock, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
@@ -39,6 +43,8 @@ CALLS: Final = 100
 """How many calls outward a worker makes at a time."""
 LOOK: Final = 0.25
 """Seconds between looks for what is due, at most."""
+WAKE: Final = 0.01
+"""Seconds after which who waits for a lock is told that it may be free: by then the transaction has mostly ended."""
 PATIENCE: Final = 2.0
 """Seconds after which a saga that waits for a lock looks again, should nobody wake it."""
 
@@ -63,6 +69,7 @@ class Sagas:
                     f"there are two classes of version {kind.version} of {kind.name}",
                     "Give the newer one a higher version.",
                 )
+        self._names = sorted({name for name, _ in self._kinds})
         self._free = asyncio.Semaphore(CALLS)
         self._poked = asyncio.Event()
         service.keeps("sagas", __package__ or "", TABLES)
@@ -109,7 +116,8 @@ class Sagas:
             held = await tx.find(Lock, row.lock)
             if held is not None and held.saga != row.id:
                 again = now + timedelta(seconds=PATIENCE)
-                row.due_at = again if row.due_at is None else min(row.due_at, again)
+                limit = _at(row.stands(kind.definition).limit)
+                row.due_at = again if limit is None else min(limit, again)
                 return
             if held is None:
                 await tx.add(Lock(row.lock, row.id))
@@ -136,6 +144,8 @@ class Sagas:
             answer = Answered(
                 place.step, place.execution, isinstance(event, done), place.undo, kind.kept(place.step, event)
             )
+            # A service that names only the command leaves the flow to us.
+            tx.cause = replace(tx.cause, correlationid=row.flow or tx.cause.correlationid)
             await self._apply(kind, row, answer, tx, await tx.now())
 
     async def _apply(self, kind: Kind, row: Instance, happening: Happening, tx: Transaction, now: datetime) -> None:
@@ -171,7 +181,16 @@ class Sagas:
             tx.send(kind.message(said, fields))
         if row.lock is not None and (held := await tx.find(Lock, row.lock)) is not None and held.saga == row.id:
             await tx.remove(held)
-            tx.execute(queries.wake, (row.lock,))
+            # Told beside the transaction: the one that waits may be a row of this very transaction.
+            tasks.spawn(self._wake(row.lock), name=f"wake {row.lock}")
+
+    async def _wake(self, lock: str) -> None:
+        """Have the one that has waited longest look; should this get lost, it looks by itself after ``PATIENCE``."""
+        await asyncio.sleep(WAKE)
+        with contextlib.suppress(FigError, psycopg.Error):
+            async with self._service.session() as conn:
+                await conn.execute(queries.wake, (lock,))
+            self._poked.set()
 
     def _kind(self, row: Instance) -> Kind:
         found = self._kinds.get((row.name, row.version))
@@ -198,7 +217,7 @@ class Sagas:
                     task.add_done_callback(calling.discard)
                     task.add_done_callback(lambda _: self._free.release())
                 async with self._service.session() as conn:
-                    wait = await postgres.value(conn, queries.next_due)
+                    wait = await postgres.value(conn, queries.next_due, {"names": self._names})
                 if wait is None or wait > 0:
                     await clock.signalled(self._poked, timeout=LOOK if wait is None else min(wait, LOOK))
         finally:
@@ -208,7 +227,7 @@ class Sagas:
     async def check(self) -> None:
         """Refuse to begin without the code of what is in flight; leave word of what each version is like."""
         async with self._service.session() as conn:
-            found = await postgres.fetch(conn, queries.in_flight)
+            found = await postgres.fetch(conn, queries.in_flight, {"names": self._names})
             for (name, version), kind in self._kinds.items():
                 drawing = Json(drawn(kind))
                 await conn.execute(queries.know, {"name": name, "version": version, "drawing": drawing})
@@ -216,25 +235,49 @@ class Sagas:
             raise _no_code(missing)
 
     async def due(self) -> list[tuple[Instance, Kind, Ask]]:
-        """Have all go on that are due now (some hundreds of them); returns the calls that are to be made."""
-        calls: list[tuple[Instance, Kind, Ask]] = []
+        """Have all go on that are due now (some hundreds of them); returns the calls that are to be made.
+
+        When that fails, each by itself: what one of them cannot do is not the others' fault.
+        """
         try:
-            async with self._service.session() as conn, conn.transaction():
-                found = await postgres.fetch(conn, queries.due, {"most": MOST})
-                if not found:
-                    return []
-                unit = self._service.unit(conn)
-                await unit.load([(Instance, row[0]) for row in found])
-                for (id,) in found:
-                    row = unit.held(Instance, id)
-                    assert row is not None
-                    tx = Transaction(unit, row.cause)
-                    calls += await self._time(row, tx)
-                    tx.settle()
-                await write(unit)
-                self._service.kill_point("saga/written")
-        except Changed:
-            return []  # somebody else's; they are looked at again
+            return await self._due(MOST)
+        except (Changed, ValidationError, LookupError, FigError, psycopg.Error) as error:
+            if isinstance(error, FigError) and error.code == "database_unreachable":
+                raise
+            log.info("what is due is done singly: %r", error, extra={"action": "singly"})
+        async with self._service.session() as conn:
+            found = await postgres.fetch(conn, queries.due_ids, {"names": self._names, "most": MOST})
+        calls: list[tuple[Instance, Kind, Ask]] = []
+        for (id,) in found:
+            try:
+                calls += await self._due(1, id)
+            except Changed:
+                continue  # somebody else's; it is looked at again
+            except (ValidationError, LookupError, FigError, psycopg.Error) as error:
+                if isinstance(error, FigError) and error.code == "database_unreachable":
+                    raise
+                log.error("the saga %s cannot go on: %r", id, error, extra={"action": "saga_failed"})
+                async with self._service.session() as conn:
+                    await conn.execute(queries.postpone, (id,))
+        return calls
+
+    async def _due(self, most: int, only: str | None = None) -> list[tuple[Instance, Kind, Ask]]:
+        """The same, in one transaction."""
+        calls: list[tuple[Instance, Kind, Ask]] = []
+        async with self._service.session() as conn, conn.transaction():
+            found = await postgres.fetch(conn, queries.due, {"names": self._names, "most": most, "only": only})
+            if not found:
+                return []
+            unit = self._service.unit(conn)
+            await unit.load([(Instance, row[0]) for row in found])
+            for (id,) in found:
+                row = unit.held(Instance, id)
+                assert row is not None
+                tx = Transaction(unit, row.cause)
+                calls += await self._time(row, tx)
+                tx.settle()
+            await write(unit)
+            self._service.kill_point("saga/written")
         self._service.wrote()
         self._service.kill_point("saga/claimed")
         return calls
@@ -251,10 +294,10 @@ class Sagas:
                 await self._try(kind, row, tx, now)
         else:
             await self._apply(kind, row, Due(), tx, now)
-        taken = [Ask(*each) for each in row.course["calls"]]
-        if taken:
-            row.course = {**row.course, "calls": []}
         stands = row.stands(kind.definition)
+        taken = [ask for ask in (Ask(*each) for each in row.course["calls"]) if _is_current(stands, ask)]
+        if row.course["calls"]:
+            row.course = {**row.course, "calls": []}
         row.due_at = row.due_at if row.status == Status.WAITING else _at(stands.due)
         return [(row, kind, ask) for ask in taken]
 
@@ -266,10 +309,17 @@ class Sagas:
         happening: Happening
         try:
             async with asyncio.timeout(step.timeout):
-                keep = await do(kind.saga(row.data), key_of_step(_place(row, ask)))
-            happening = Answered(ask.step, ask.execution, True, ask.undo, keep or {})
+                given = await do(kind.saga(row.data), key_of_step(_place(row, ask))) or {}
+            # As its fields are declared; what they cannot take is no answer.
+            whole = kind.data(kind.saga({**row.data, **given}))
+            happening = Answered(ask.step, ask.execution, True, ask.undo, {name: whole[name] for name in given})
         except Refused as refused:
             keep = {name: fact for name, fact in refused.facts.items() if name in row.data}
+            try:
+                whole = kind.data(kind.saga({**row.data, **keep}))
+            except ValidationError:
+                whole, keep = {}, {}
+            keep = {name: whole[name] for name in keep}
             happening = Answered(ask.step, ask.execution, False, ask.undo, keep)
         except Exception as error:  # noqa: BLE001  whatever it is, it is no answer
             log.warning("%s of saga %s: %r", ask.step, row.id, error, extra={"action": "call_failed"})
@@ -315,6 +365,13 @@ def _place(row: Instance, ask: Ask) -> Place:
 
 def _plain(ask: Ask) -> Sequence[Any]:
     return ask.step, ask.execution, ask.attempt, ask.undo
+
+
+def _is_current(saga: model.Saga, ask: Ask) -> bool:
+    """Whether a call is still to be made: time, or a turn back, may have made it another one."""
+    at = saga.steps[ask.step]
+    phase = model.Phase.UNDOING if ask.undo else model.Phase.ASKED
+    return (at.phase, at.execution, at.attempt) == (phase, ask.execution, ask.attempt)
 
 
 def _at(seconds: float | None) -> datetime | None:

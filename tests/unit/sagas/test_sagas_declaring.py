@@ -94,6 +94,15 @@ def test_a_property_decides_whether_a_step_is_needed() -> None:
     assert found.when({"order_id": 1, "cents": 2000}) and not found.when({"order_id": 1, "cents": 10})
 
 
+def test_steps_are_inherited() -> None:
+    class Wide(Checkout, type="orders.Wide", starts=OrderPlaced):
+        ship = call(nothing)
+
+    assert [each.name for each in kind_of_saga(Wide).definition.steps] == ["look", "reserve", "charge", "ship"]
+    with pytest.raises(FigError, match="is not a type"):
+        type("Made", (Saga,), {"__annotations__": {"order_id": int}, "a": CHARGE}, type="o:x.L", starts=OrderPlaced)
+
+
 @pytest.mark.parametrize(("text", "expected"), [("500ms", 0.5), ("30s", 30.0), ("1.5h", 5400.0), (7, 7), (None, None)])
 def test_times_as_people_write_them(text: Any, expected: float | None) -> None:
     assert seconds(text) == expected
@@ -114,6 +123,8 @@ def test_times_as_people_write_them(text: Any, expected: float | None) -> None:
         ({"a": step(Charge, ok=Charged, fail=Charged)}, {}, "both done and refused"),
         ({"a": step(Reserve, ok=ItemReserved, undo=Charge)}, {}, "the undo could come first"),
         ({"a": step(Charge, ok=Charged, using={"cents": "euros"})}, {}, "'euros'"),
+        ({"a": step(Charge, ok=Charged, keep=["order_id", "cents"])}, {}, "keeps"),
+        ({"a": step(Reserve, ok=ItemReserved, undo=Release, undo_fail=SoldOut)}, {}, "never said to be done"),
         ({"a": CHARGE}, {"lock": "euros"}, "locks by 'euros'"),
         ({"a": CHARGE}, {"compensated": OrderRejected}, "its end: OrderRejected needs 'reason'"),
         ({"a": CHARGE}, {"fields": {"order_id": int, "cents": int, "euros": int}}, "'euros' has no default"),

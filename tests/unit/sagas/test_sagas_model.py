@@ -116,7 +116,7 @@ def test_what_the_pivot_did_must_be_known() -> None:
     assert run.saga.status is Status.NEEDS_OPERATOR and run.saga.blocked == ("charge",) and run.saga.due is None
     assert run.does(Due(), after=1000).saga.status is Status.NEEDS_OPERATOR
     run.does(Retried())
-    assert run.asked[3:] == ["charge"] and run.saga.status is Status.RUNNING
+    assert run.asked[3:] == ["charge#3"] and run.saga.status is Status.RUNNING
     assert run.does(ok("charge"), ok("ship")).saga.status is Status.COMPLETED
 
 
@@ -200,6 +200,49 @@ def test_steps_side_by_side() -> None:
     assert run.does(ok("b")).asked == ["a", "b", "~b"] and run.saga.status is Status.COMPENSATED
     run = Run(both).does(no("a"), Due(), after=5).does(Due(), after=10)
     assert run.asked == ["a", "b", "b#2", "~b"]
+
+
+def test_a_step_is_an_operators_once_however_often_it_fails() -> None:
+    once = Retry(attempts=1)
+    run = Run(Definition("d", 1, (Step("pay", 0, timeout=5, retry=once, pivot=True, is_call=True),)))
+    run.does(Due(), after=5).does(Broke("pay", 1))
+    assert run.saga.blocked == ("pay",)
+    assert run.does(Retried()).asked == ["pay", "pay#2"]
+    run = Run(run.definition).does(Due(), after=5).does(Broke("pay", 1), ok("pay"))
+    assert run.saga.status is Status.COMPLETED
+
+
+def test_a_pivot_that_is_passed_over_is_behind_as_well() -> None:
+    steps = (RESERVE, Step("charge", 1, pivot=True, when=lambda data: False), Step("ship", 2))
+    run = Run(Definition("d", 1, steps, within=60)).does(ok("reserve"))
+    assert run.asked == ["reserve", "ship"] and run.saga.due is None
+    assert run.does(Due(), after=60).saga.status is Status.RUNNING
+
+
+def test_what_stands_side_by_side_is_undone_with_its_group() -> None:
+    a, b, c = (Step(name, group, undo=True) for name, group in (("a", 0), ("b", 1), ("c", 0)))
+    run = Run(Definition("d", 1, (a, b, c, Step("p", 3, pivot=True)))).does(ok("a"), ok("c"), ok("b"), no("p"))
+    assert run.asked == ["a", "c", "b", "p", "~b", "~c", "~a"]
+
+
+def test_a_call_that_is_being_made_ends_before_it_is_undone() -> None:
+    card = Step("card", 0, timeout=30, retry=TWICE, undo=True, undo_answers=True, is_call=True)
+    steps = (card, Step("pivot", 1, pivot=True))
+    run = Run(Definition("d", 1, steps, within=10)).does(Due(), after=10)
+    assert run.asked == ["card"] and run.saga.status is Status.RUNNING and run.saga.due == 1030.0
+    assert run.does(ok("card", receipt=1)).asked == ["card", "~card"] and run.saga.data == {"receipt": 1}
+    run = Run(Definition("d", 1, steps, within=10)).does(Due(), after=10).does(no("card"))
+    assert run.asked == ["card"] and run.saga.status is Status.COMPENSATED
+
+
+def test_what_was_known_early_counts_on_the_way_back() -> None:
+    steps = (Step("a", 0, undo=True), Step("b", 1, undo=True), Step("p", 2, pivot=True))
+    run = Run(Definition("d", 1, steps)).does(ok("b", note=1), no("a"))
+    assert run.asked == ["a", "~b"] and run.saga.data == {"note": 1}
+
+
+def test_there_is_no_attempt_that_cannot_be_paused_after() -> None:
+    assert Retry(attempts=None, jitter=0).pause(5000, 0.0) == 60.0
 
 
 def test_a_step_that_is_not_needed_is_passed_over() -> None:
@@ -317,7 +360,7 @@ def test_each_saga_ends_and_what_it_left_is_all_or_nothing(definition: Definitio
     assert saga.status in ENDED, saga
     if saga.status is Status.COMPLETED:
         assert all(world.effects[step.name] >= 1 for step in definition.steps), "each step was done"
-        assert all(at == At(Phase.DONE, at.execution, at.attempt) for at in saga.steps.values())
+        assert all(at.phase is Phase.DONE and at.due is None for at in saga.steps.values())
     else:
         left = [step.name for step in definition.steps if step.undo and world.effects[step.name]]
         assert not left, f"done and not undone: {left}"
