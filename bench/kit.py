@@ -21,8 +21,8 @@ HISTORY = 10_000
 LOADS = 50
 FILL = """\
 INSERT INTO fig.outbox (id, topic, type, key, data, dataschema, correlationid, causationid)
-SELECT gen_random_uuid()::text, 'events.bench', 'bench.Moved', (g % 1000)::text,
-    json_build_object('item_id', g % 1000, 'delta', 1, 'reason', repeat('x', 180)), 'fig:schemas/bench.Moved/1',
+SELECT gen_random_uuid()::text, 'events.bench', 'bench.Moved', (g %% 1000)::text,
+    json_build_object('item_id', g %% 1000, 'delta', 1, 'reason', repeat('x', 180)), 'fig:schemas/bench.Moved/1',
     'c', 'c'
 FROM generate_series(1, %s) AS g"""
 
