@@ -13,8 +13,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
-from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit.messages import Event
+from stranglerfig.kit.messages import Event, is_required, misdeclared
 
 A = TypeVar("A", bound="Aggregate")
 E = TypeVar("E", bound=Event)
@@ -116,13 +115,13 @@ class Aggregate:
         found = dataclasses.fields(cls)  # type: ignore[arg-type]
         names = tuple(each.name for each in found)
         if id not in names:
-            raise _misdeclared(cls, f"it has no field '{id}', which is to be its id", f"use one of {names}")
+            raise misdeclared(cls, f"it has no field '{id}', which is to be its id", f"use one of {names}")
         if (table is None) == (stream is None):
-            raise _misdeclared(cls, "it is kept nowhere, or twice", "give table= or stream=, one of them")
+            raise misdeclared(cls, "it is kept nowhere, or twice", "give table= or stream=, one of them")
         if stream is not None:
-            empty = [f.name for f in found if f.name != id and _lacks_default(f)]
+            empty = [f.name for f in found if f.name != id and is_required(f)]
             if empty:
-                raise _misdeclared(cls, f"a stream begins with nothing, and {empty} have no default", "give them one")
+                raise misdeclared(cls, f"a stream begins with nothing, and {empty} have no default", "give them one")
         cls.__form__ = Form(id, names, table, stream, snapshot_every)
         cls.__evolvers__ = {event: method for event, method, _ in evolvers_of(cls)}
 
@@ -145,7 +144,7 @@ class Aggregate:
     def _evolve(self, event: Event) -> None:
         evolver = self.__evolvers__.get(type(event))
         if evolver is None:
-            raise _misdeclared(
+            raise misdeclared(
                 type(self),
                 f"it records {type(event).__name__} and does not say what becomes of its state",
                 f"add a method with @evolves({type(event).__name__})",
@@ -206,11 +205,3 @@ def report_to(aggregate: Aggregate, news: list[tuple[Aggregate, Event]]) -> None
 def news_of(aggregate: Aggregate) -> list[Event]:
     """What it has recorded and nobody has taken."""
     return [event for _, event in aggregate._news]
-
-
-def _lacks_default(f: dataclasses.Field[Any]) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-
-
-def _misdeclared(cls: type[Any], what: str, remedy: str) -> FigError:
-    return FigError("message_misdeclared", f"{cls.__qualname__}: {what}", f"Mend its declaration: {remedy}.")

@@ -66,12 +66,12 @@ class Message:
         if Message in cls.__bases__:
             return
         if type is None or key is None:
-            raise _misdeclared(cls, "it names no type or no key", "class …(Event, type='context.Name', key='field')")
+            raise misdeclared(cls, "it names no type or no key", "class …(Event, type='context.Name', key='field')")
         if not _TYPE.fullmatch(type):
-            raise _misdeclared(cls, f"'{type}' is not a type", "write context.Name, such as inventory.StockAdjusted")
+            raise misdeclared(cls, f"'{type}' is not a type", "write context.Name, such as inventory.StockAdjusted")
         dataclass(frozen=True)(cls)
         if key not in (names := [each.name for each in dataclasses.fields(cls)]):  # type: ignore[arg-type]
-            raise _misdeclared(cls, f"it has no field '{key}', which is to be its key", f"use one of {names}")
+            raise misdeclared(cls, f"it has no field '{key}', which is to be its key", f"use one of {names}")
         cls.__kind__ = Kind(type, version, key, topic or f"{cls._prefix}.{type.partition('.')[0]}")
 
     @classmethod
@@ -86,7 +86,7 @@ class Message:
         def declare(upcaster: Upcaster) -> Upcaster:
             if not 1 <= version < kind.version or version in kind.upcasters:
                 older = [each for each in range(1, kind.version) if each not in kind.upcasters]
-                raise _misdeclared(
+                raise misdeclared(
                     cls, f"an upcaster from version {version} has no place", f"still without one: {older or 'none'}"
                 )
             kind.upcasters[version] = upcaster
@@ -135,8 +135,13 @@ def _adapter(cls: type[M]) -> TypeAdapter[M]:
     return found
 
 
+def fields_of(message: Message) -> Data:
+    """Its fields as JSON has them."""
+    return _adapter(type(message)).dump_python(message, mode="json")  # type: ignore[no-any-return]
+
+
 def data_of(message: Message) -> bytes:
-    """Its fields as JSON."""
+    """The same as bytes."""
     return _adapter(type(message)).dump_json(message)
 
 
@@ -177,6 +182,11 @@ def upcasted(kind: Kind, data: Data, version: int) -> Data:
     return data
 
 
+def is_required(f: dataclasses.Field[Any]) -> bool:
+    """Whether a dataclass's field has no default."""
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
 def unreadable(event: log.Event, cls: type[Message], error: Exception) -> FigError:
     """An event's data are not as its class says."""
     if isinstance(error, ValidationError):
@@ -194,5 +204,6 @@ def unreadable(event: log.Event, cls: type[Message], error: Exception) -> FigErr
     )
 
 
-def _misdeclared(cls: type[Any], what: str, remedy: str) -> FigError:
+def misdeclared(cls: type[Any], what: str, remedy: str) -> FigError:
+    """A class of a service's is declared so that it cannot be kept to."""
     return FigError("message_misdeclared", f"{cls.__qualname__}: {what}", f"Mend its declaration: {remedy}.")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, dataclass_transform
+from typing import Any, ClassVar, Final, Literal, NamedTuple, dataclass_transform
 from uuid import UUID
 
 import psycopg
@@ -29,7 +29,7 @@ from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Form, evolvers_of
 from stranglerfig.kit.consumer import digest
-from stranglerfig.kit.messages import Event, decode, kind_of
+from stranglerfig.kit.messages import Event, decode, is_required, kind_of, misdeclared
 from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries
 from stranglerfig.kit.transactions import send
 
@@ -103,31 +103,24 @@ class Projection:
         dataclass(eq=False)(cls)
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         names = tuple(each.name for each in fields)
-        empty = [
-            f.name
-            for f in fields
-            if f.name != id and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        ]
+        empty = [f.name for f in fields if f.name != id and is_required(f)]
         if id not in names or empty:
             what = f"it has no field '{id}', which is to be its id" if id not in names else f"{empty} have no default"
-            raise _misdeclared(cls, what, "a row begins with its id and nothing else")
+            raise misdeclared(cls, what, "a row begins with its id and nothing else")
         if unknown := [each for each in indexes if each not in names]:
-            raise _misdeclared(cls, f"there are indexes on {unknown}", f"its fields are {names}")
+            raise misdeclared(cls, f"there are indexes on {unknown}", f"its fields are {names}")
         changes = {kind_of(event).type: Change(event, method, by or id) for event, method, by in evolvers_of(cls)}
         for change in changes.values():
             if change.by not in (given := [f.name for f in dataclasses.fields(change.event)]):
-                raise _misdeclared(
+                raise misdeclared(
                     cls, f"{change.event.__name__} has no field '{change.by}'", f"say by=, one of {given}"
                 )
         if not changes:
-            raise _misdeclared(cls, "nothing changes it", "add methods with @evolves(…)")
+            raise misdeclared(cls, "nothing changes it", "add methods with @evolves(…)")
         hints = typing.get_type_hints(cls)
         columns = {each: _column(hints[each]) for each in names}
         cls.__shape__ = Shape(name, version, id, columns, tuple(indexes), changes)
         cls.__form__ = Form(id, names, None, None, 0)
-
-    def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
-        return super().__new__(cls)
 
 
 class Build(NamedTuple):
@@ -175,7 +168,7 @@ class Projector:
         self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = 5.0
     ) -> None:
         self.shape = cls.__shape__
-        self._cls = cls
+        self._cls: type[Any] = cls
         self._sessions = sessions
         self._log = log
         self._group = group
@@ -372,7 +365,3 @@ def _column(hint: Any) -> tuple[str, bool]:
     if typing.get_origin(hint) is Literal or (isinstance(hint, type) and issubclass(hint, Enum)):
         return "text", null
     return _TYPES.get(hint, "jsonb"), null
-
-
-def _misdeclared(cls: type[Any], what: str, remedy: str) -> FigError:
-    return FigError("message_misdeclared", f"{cls.__qualname__}: {what}", f"Mend its declaration: {remedy}.")

@@ -11,15 +11,15 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import orjson
 from pydantic import TypeAdapter
 
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit.messages import Command, Event, Message, kind_of
+from stranglerfig.kit.messages import Command, Event, Message, fields_of, is_required, kind_of
 from stranglerfig.sagas import model
-from stranglerfig.sagas.model import Data
+from stranglerfig.sagas.model import Answered, Ask, Data, Status
 from stranglerfig.sagas.model import Retry as Retry
 
 S = TypeVar("S", bound="Saga")
@@ -53,6 +53,10 @@ class StepDeclaration:
     def is_call(self) -> bool:
         """Whether this process does it itself, rather than another service on command."""
         return not isinstance(self.ask, type)
+
+    def work(self, *, undo: bool) -> type[Command] | Call | None:
+        """What has it done, or undone."""
+        return self.undo if undo else self.ask
 
 
 def step(
@@ -180,13 +184,26 @@ class Kind:
             name for base in self.cls.__mro__ for name, value in vars(base).items() if isinstance(value, property)
         }
 
-    def kept(self, name: str, answer: Event) -> Data:
-        """What the saga keeps of an answer to a step."""
-        keep = [each for each in self.steps[name].keep if hasattr(answer, each)]
-        if not keep:
-            return {}
-        whole = TypeAdapter(type(answer)).dump_python(answer, mode="json")
-        return {each: whole[each] for each in keep}
+    def command(self, ask: Ask, saga: Any) -> Message | None:
+        """The command that asks for a step, or for its undo; None where this process does it itself."""
+        step = self.steps[ask.step]
+        cls = step.work(undo=ask.undo)
+        return self.message(cls, saga, step.using) if isinstance(cls, type) else None
+
+    def answer(self, name: str, execution: int, event: Event, *, undo: bool) -> Answered | None:
+        """What an event says to a step, or to its undo, with what the saga keeps of it; None where it is no answer."""
+        step = self.steps[name]
+        done, refused = (step.undone, step.undo_fail) if undo else (step.ok, step.fail)
+        if not isinstance(event, (*done, *refused)):
+            return None
+        keep = [each for each in step.keep if hasattr(event, each)]
+        whole = fields_of(event) if keep else {}
+        return Answered(name, execution, isinstance(event, done), undo, {each: whole[each] for each in keep})
+
+    def end(self, status: Status, saga: Any) -> Message | None:
+        """The event that is published when a saga ends so, if one is."""
+        said = {Status.COMPLETED: self.completed, Status.COMPENSATED: self.compensated}.get(status)
+        return None if said is None else self.message(said, saga)
 
     def lock_name(self, data: Data) -> str | None:
         """What no other saga may hold at the same time."""
@@ -231,9 +248,6 @@ class Saga:
         }
         cls.__kind__ = Kind(type, version, starts, steps, seconds(within), lock, completed, compensated, cls)
         _check(cls.__kind__)
-
-    def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
-        return super().__new__(cls)
 
 
 def kind_of_saga(cls: type[Saga]) -> Kind:
@@ -321,8 +335,7 @@ def _check_messages(kind: Kind, name: str, each: StepDeclaration, names: set[str
 
 def _check_message(kind: Kind, what: str, cls: type[Message], using: Mapping[str, str], names: set[str]) -> None:
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if using.get(f.name, f.name) not in names and (required or f.name in using):
+        if using.get(f.name, f.name) not in names and (is_required(f) or f.name in using):
             raise _misdeclared(
                 kind,
                 f"{what}: {cls.__name__} needs '{f.name}', and no field of the saga is called "
@@ -334,8 +347,7 @@ def _check_message(kind: Kind, what: str, cls: type[Message], using: Mapping[str
 def _check_source(kind: Kind, starts: type[Event], names: set[str]) -> None:
     given = {f.name for f in dataclasses.fields(starts)}
     for f in dataclasses.fields(kind.cls):  # type: ignore[arg-type]
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and f.name not in given:
+        if is_required(f) and f.name not in given:
             raise _misdeclared(kind, f"'{f.name}' has no default and is not in {starts.__name__}", "give it one")
 
 

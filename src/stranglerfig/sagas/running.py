@@ -136,14 +136,9 @@ class Sagas:
                 saga=place.id,
             )
         kind = self._kind(row)
-        step = kind.steps.get(place.step)
-        if step is None:
+        if place.step not in kind.steps:
             return
-        done, refused = (step.undone, step.undo_fail) if place.undo else (step.ok, step.fail)
-        if isinstance(event, (*done, *refused)):
-            answer = Answered(
-                place.step, place.execution, isinstance(event, done), place.undo, kind.kept(place.step, event)
-            )
+        if (answer := kind.answer(place.step, place.execution, event, undo=place.undo)) is not None:
             # A service that names only the command leaves the flow to us.
             tx.cause = replace(tx.cause, correlationid=row.flow or tx.cause.correlationid)
             await self._apply(kind, row, answer, tx, await tx.now())
@@ -164,10 +159,7 @@ class Sagas:
             self._poked.set()
         fields = kind.saga(saga.data) if asks or saga.status in model.ENDED else None
         for ask in asks:
-            step = kind.steps[ask.step]
-            cls = step.undo if ask.undo else step.ask
-            if isinstance(cls, type):
-                message = kind.message(cls, fields, step.using)
+            if (message := kind.command(ask, fields)) is not None:
                 tx.send(message, id=command_id(_place(row, ask), ask.attempt))
         if saga.status in model.ENDED:
             await self._end(kind, row, saga.status, fields, tx, now)
@@ -176,9 +168,8 @@ class Sagas:
         self, kind: Kind, row: Instance, status: Status, fields: Any, tx: Transaction, now: datetime
     ) -> None:
         row.ended_at, row.due_at = now, None
-        said = {Status.COMPLETED: kind.completed, Status.COMPENSATED: kind.compensated}.get(status)
-        if said is not None:
-            tx.send(kind.message(said, fields))
+        if (said := kind.end(status, fields)) is not None:
+            tx.send(said)
         if row.lock is not None and (held := await tx.find(Lock, row.lock)) is not None and held.saga == row.id:
             await tx.remove(held)
             # Told beside the transaction: the one that waits may be a row of this very transaction.
@@ -288,12 +279,9 @@ class Sagas:
         if row.asked is not None:
             word, row.asked = row.asked, None
             await self._apply(kind, row, Retried() if word == "retry" else Resolved(), tx, now)
+        await self._apply(kind, row, Due(), tx, now)
         if row.status == Status.WAITING:
-            await self._apply(kind, row, Due(), tx, now)
-            if row.status == Status.WAITING:
-                await self._try(kind, row, tx, now)
-        else:
-            await self._apply(kind, row, Due(), tx, now)
+            await self._try(kind, row, tx, now)
         stands = row.stands(kind.definition)
         taken = [ask for ask in (Ask(*each) for each in row.course["calls"]) if _is_current(stands, ask)]
         if row.course["calls"]:
@@ -304,7 +292,7 @@ class Sagas:
     async def _call(self, row: Instance, kind: Kind, ask: Ask) -> None:
         """Make a call outward, and tell the saga what came of it."""
         step: StepDeclaration = kind.steps[ask.step]
-        do = step.undo if ask.undo else step.ask
+        do = step.work(undo=ask.undo)
         assert do is not None and not isinstance(do, type)
         happening: Happening
         try:

@@ -67,11 +67,8 @@ class Rehearsal:
             LookupError: no step that was asked for takes such an answer.
         """
         for (name, undo), ask in reversed(self._asks.items()):
-            step = self._kind.steps[name]
-            done, refused = (step.undone, step.undo_fail) if undo else (step.ok, step.fail)
-            if isinstance(event, (*done, *refused)):
-                keep = self._kind.kept(name, event)
-                return self._happens(Answered(name, ask.execution, isinstance(event, done), undo, keep))
+            if (answer := self._kind.answer(name, ask.execution, event, undo=undo)) is not None:
+                return self._happens(answer)
         raise LookupError(f"nothing that was asked for is answered by {type(event).__name__}: {[*self._asks]}")
 
     def returns(self, step: str, **keep: Any) -> Rehearsal:
@@ -123,19 +120,17 @@ class Rehearsal:
         return found
 
     def _happens(self, happening: model.Happening) -> Rehearsal:
+        before = self.status
         self._saga, asks = model.advance(self._kind.definition, self._saga, happening, now=self.now)
         for ask in asks:
             self._asks[ask.step, ask.undo] = ask
-            step = self._kind.steps[ask.step]
-            cls = step.undo if ask.undo else step.ask
-            if isinstance(cls, type):
-                self.asked.append(self._kind.message(cls, self.fields, step.using))
+            if (command := self._kind.command(ask, self.fields)) is not None:
+                self.asked.append(command)
             else:
                 place = Place(self._kind.name, "rehearsal", ask.step, ask.execution, ask.undo)
                 self.calls.append((ask.step, key_of_step(place)))
-        ends = {Status.COMPLETED: self._kind.completed, Status.COMPENSATED: self._kind.compensated}
-        if (end := ends.get(self.status)) is not None and not isinstance(self.asked[-1:] and self.asked[-1], end):
-            self.asked.append(self._kind.message(end, self.fields))
+        if self.status is not before and (end := self._kind.end(self.status, self.fields)) is not None:
+            self.asked.append(end)
         return self
 
     @property

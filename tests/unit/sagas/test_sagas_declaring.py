@@ -9,7 +9,7 @@ import pytest
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.declaring import StepDeclaration, kind_of_saga, seconds
-from stranglerfig.sagas.model import Step
+from stranglerfig.sagas.model import Answered, Step
 from tests.saga_shop import (
     SOON,
     Charge,
@@ -73,8 +73,10 @@ def test_fields_come_from_the_first_event_and_go_into_commands_and_ends() -> Non
     assert kind.message(Reserve, saga, {"quantity": "order_id"}) == Reserve(2, 1, 1)
     assert kind.message(OrderConfirmed, saga) == OrderConfirmed(1)
     assert kind.message(SoldOut, saga) == SoldOut(2, 1, "")
-    assert kind.kept("reserve", SoldOut(2, 1, "none left")) == {"reason": "none left"}
-    assert kind.kept("reserve", ItemReserved(2, 1, 3)) == {}
+    refused = Answered("reserve", 1, False, keep={"reason": "none left"})
+    assert kind.answer("reserve", 1, SoldOut(2, 1, "none left"), undo=False) == refused
+    assert kind.answer("reserve", 1, ItemReserved(2, 1, 3), undo=False) == Answered("reserve", 1, True)
+    assert kind.answer("reserve", 1, Released(2, 1), undo=False) is None
 
 
 def test_a_property_decides_whether_a_step_is_needed() -> None:
