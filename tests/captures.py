@@ -44,19 +44,23 @@ class Running:
         options = {"tables": ("public.item",), "pace": QUICK, **options}
         self.job = CaptureJob(context, direction, dsn, **options)
         self.log: Any = MemoryLog()
-        self.report: dict[str, Any] = {}
+        self.reports: list[dict[str, Any]] = []
         self.task: asyncio.Task[None] | None = None
 
     @property
     def topic(self) -> str:
         return f"fig.changes.{self.job.context}.{self.job.direction}"
 
+    @property
+    def report(self) -> dict[str, Any]:
+        return self.reports[-1] if self.reports else {}
+
     def start(self, job: CaptureJob | None = None) -> None:
-        self.report = {}
+        self.reports.clear()
         self.task = tasks.spawn(run(job or self.job, self.log, self._told), name="capture under test")
 
     async def _told(self, report: dict[str, Any]) -> None:
-        self.report = report
+        self.reports.append(report)
 
     async def stop(self) -> None:
         if self.task is not None:
@@ -65,16 +69,24 @@ class Running:
     async def until(
         self, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = 120, may_fail: bool = False
     ) -> dict[str, Any]:
-        async def met() -> bool:
-            assert may_fail or self.report.get("state") != "failed", self.report
-            return bool(self.report) and bool(condition(self.report))
+        """The first report that meets the condition, the last one so far or a later: one that stood for a moment too."""
+        looked = max(len(self.reports) - 1, 0)
+
+        async def met() -> dict[str, Any] | None:
+            nonlocal looked
+            while looked < len(self.reports):
+                report = self.reports[looked]
+                assert may_fail or report["state"] != "failed", report
+                if condition(report):
+                    return report
+                looked += 1
+            return None
 
         try:
-            await clock.until(met, timeout=timeout, what=what)
+            return await clock.until(met, timeout=timeout, what=what)  # type: ignore[return-value]
         except Exception:
             print("last report:", self.report)
             raise
-        return self.report
 
     async def streaming(self) -> dict[str, Any]:
         return await self.until(lambda r: r["state"] == "streaming", "the stream")

@@ -33,9 +33,11 @@ async def test_a_failed_task_is_shown_and_begins_again(postgres: Server, farm: F
         await running.streaming()
         for number in range(3):
             await conn.execute("INSERT INTO item VALUES (%s)", (number,))
-            [pid] = (await sessions.fetch(conn, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s",
-                                          (names(running.job.context, FORWARD).slot,)))[0]  # fmt: skip
-            await conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            assert await sessions.value(
+                conn,
+                "SELECT bool_and(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE slot_name = %s",
+                (names(running.job.context, FORWARD).slot,),
+            )
             await running.until(
                 lambda r: r["error"] and r["error"]["code"] in ("connector_failed", "connector_interrupted"),
                 "connector",

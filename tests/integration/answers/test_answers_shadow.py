@@ -170,8 +170,8 @@ async def test_a_hung_side_drops_copies_and_counts_them(sides: Sides) -> None:
 
 async def test_counts_are_settled_up_to_the_oldest_copy_without_a_verdict(sides: Sides) -> None:
     await sides.start()
-    asked = clock.epoch()
     await sides.mirror("/hang")
+    arrived = clock.epoch()
     await sides.mirror("/x")
     await sides.counted(1)
     async with postgres.session(sides.control, what="test") as conn:
@@ -180,12 +180,12 @@ async def test_counts_are_settled_up_to_the_oldest_copy_without_a_verdict(sides:
             until = await postgres.value(conn, "SELECT extract(epoch FROM until)::float8 FROM fig.shadow_settled")
             return float(until)
 
-        assert await settled() <= asked
+        assert await settled() <= arrived
         sides.hung.set()
         await sides.counted(2)
 
         async def passed() -> bool:
-            return await settled() > asked
+            return await settled() > arrived
 
         await clock.until(passed, timeout=10, what="the copy that hung to be settled")
 

@@ -75,6 +75,10 @@ def test_a_state_reads_back_and_accepts_a_table() -> None:
     assert State.from_dict(orjson.loads(orjson.dumps(accepted.as_dict()))) == accepted
     assert STATE.baseline() == {"public.item": ITEM}
     assert accepted.baseline() == {}
+    waiting = accepted.acknowledging(200, {})
+    assert (waiting.relations, waiting.accepted) == (STATE.relations, ("public.item",))  # nothing of the new shape yet
+    seen = {each.qualified: each for each in STATE.relations}
+    assert waiting.acknowledging(300, seen).accepted == ()
 
 
 def test_what_drifted_is_said_in_words() -> None:
