@@ -69,7 +69,7 @@ class Running:
     async def until(
         self, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = 120, may_fail: bool = False
     ) -> dict[str, Any]:
-        """The first report that meets the condition, the last one so far or a later: one that stood for a moment too."""
+        """The first report that meets the condition, the last one so far or a later: also one that soon passed."""
         looked = max(len(self.reports) - 1, 0)
 
         async def met() -> dict[str, Any] | None:

@@ -184,7 +184,7 @@ class State:
 
     def acknowledging(self, lsn: int, shapes: Mapping[str, Relation]) -> State:
         """The state in which ``lsn`` is acknowledged, where tables have ``shapes``; what is all before it is forgotten:
-        former spreads, and which new shapes were accepted that are these. A table whose accepted shape has not been seen
+        former spreads, and which new shapes were accepted that are these. A table whose accepted shape has not come
         yet is in no ``shapes``, and stays known."""
         # A transaction may begin its commit where the one before ends: only beyond that is it in.
         over = [n for n, (begins, _) in enumerate(self.spreads) if begins < lsn]
