@@ -1,7 +1,8 @@
 """PostgreSQL sessions: how every room connects, with one translation of what a driver may say.
 
 Every session of ours has ``application_name = fig:<what>``, so that an operator sees who is who in
-``pg_stat_activity`` and the guards' observations can tell us from the monolith's own code.
+``pg_stat_activity`` and the guards' observations can tell us from the monolith's own code. A service's sessions have
+the service's name: they are the team's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def describe(dsn: str) -> str:
 
 
 async def connect(dsn: str, *, what: str, autocommit: bool = True, **options: Any) -> Connection:
-    """Open a session named ``fig:<what>``, in UTC, with a connect timeout of 5 s.
+    """Open a session named ``fig:<what>``, in UTC, with a connect timeout of 5 s; ``options`` may say otherwise.
 
     Text forms are pinned (ISO dates, ``extra_float_digits=1``, hex bytea), so that the same value reads the same
     on every server: verification and capture rest on it.
@@ -46,11 +47,11 @@ async def connect(dsn: str, *, what: str, autocommit: bool = True, **options: An
     )
     extra = str(options.pop("options", ""))
     options.setdefault("connect_timeout", 5)
+    options.setdefault("application_name", f"fig:{what}")
     try:
         return await psycopg.AsyncConnection.connect(
             dsn,
             autocommit=autocommit,
-            application_name=f"fig:{what}",
             options=f"{settings} {extra}".strip(),
             **options,
         )

@@ -42,14 +42,16 @@ class Relay:
 
     Args:
         dsn: the service's database.
+        name: of the sessions there.
         source: what the events name as their source, ``/shop/inventory``.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
     def __init__(
-        self, dsn: str, log: EventLog, *, source: str, kill_point: Callable[[str], None] = lambda name: None
+        self, dsn: str, log: EventLog, *, name: str, source: str, kill_point: Callable[[str], None] = lambda name: None
     ) -> None:
         self._dsn = dsn
+        self._name = name
         self._log = log
         self._source = source
         self._kill_point = kill_point
@@ -69,7 +71,7 @@ class Relay:
             FigError: ``database_unreachable``; what the log says when it cannot be reached.
         """
         options = f"-c idle_session_timeout={PATIENCE}s -c idle_in_transaction_session_timeout={PATIENCE}s"
-        async with postgres.session(self._dsn, what="relay", options=options) as conn:
+        async with postgres.session(self._dsn, what="relay", application_name=self._name, options=options) as conn:
             conn.prepare_threshold = 1
             try:
                 await clock.until(

@@ -10,9 +10,11 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
 from typing import Final, TypeVar
 
 import orjson
+from psycopg import sql
 
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import postgres, tasks
@@ -31,6 +33,8 @@ T = TypeVar("T")
 TABLES: Final = ("tables.sql",)
 STILL: Final = 10
 """Seconds for which a transaction of a process that says nothing is kept."""
+_BUILDS: Final = sql.SQL("GRANT USAGE, CREATE ON SCHEMA projections, public TO {role}")
+"""Each build of a projection is a table, and what serves is a view."""
 ROUNDS: Final = 20
 """How often work is done again because others were faster, before that is an error."""
 
@@ -72,15 +76,19 @@ class Service:
         self._outbox = outbox or Outbox()
         self._forms = Forms()
         # A process that stands still within a transaction holds up who takes its place: the server ends its session.
+        # Named as the service's own, not as ours: a cut-over waits for its transactions.
         self._sessions = postgres.Few(
-            database, what=name, most=sessions, options=f"-c idle_in_transaction_session_timeout={STILL}s",
+            database, what=name, most=sessions, application_name=name,
+            options=f"-c idle_in_transaction_session_timeout={STILL}s",
             keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=STILL * 1000,
         )  # fmt: skip
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
         self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
         self._projections: list[type[Projection]] = []
         self._beside: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self._relay = None if log is None else Relay(database, log, source=self.source, kill_point=kill_point)
+        self._relay = None
+        if log is not None and outbox is None:
+            self._relay = Relay(database, log, name=f"{name}:relay", source=self.source, kill_point=kill_point)
 
     def on(
         self, *messages: type[M], subscription: str = "", emits: Iterable[type[Message]] | None = None
@@ -152,11 +160,23 @@ class Service:
         """Have :meth:`migrate` make tables of a part that comes on top."""
         self._tables[room] = (package, tables)
 
-    async def migrate(self) -> None:
-        """Create or bring forward the kit's tables in the service's database (by a role that may)."""
-        async with postgres.session(self._dsn, what=f"{self.name} migrate") as conn:
+    async def migrate(self, *, owner: str | None = None, users: Iterable[str] = ()) -> None:
+        """Create or bring forward the kit's tables in the service's database, by a role that may.
+
+        Args:
+            owner: the role that they shall belong to, where that is not the one that connects.
+            users: the roles that the service runs as, which are granted what it needs.
+        """
+        async with postgres.session(self._dsn, what="migrate", application_name=f"{self.name}:migrate") as conn:
+            if owner is not None:
+                await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
             for room, (package, tables) in self._tables.items():
                 await postgres.migrate(conn, room, package, tables)
+                grants = sql.SQL(files(package).joinpath("grants.sql").read_text(encoding="utf-8"))
+                for user in users:
+                    await conn.execute(grants.format(role=sql.Identifier(user)))
+            for user in users if self._projections else ():
+                await conn.execute(_BUILDS.format(role=sql.Identifier(user)))
 
     def unit(self, conn: postgres.Connection) -> Unit:
         """One transaction's work, for who opens and writes it: a worker of the service's own."""

@@ -37,7 +37,7 @@ async def said(stock: Stock, topic: str = "events.stock") -> list[log.Event]:
 
 
 def relay(stock: Stock, to: MemoryLog | None = None) -> Relay:
-    return Relay(stock.dsn, to or stock.log, source="/shop/stock")
+    return Relay(stock.dsn, to or stock.log, name="stock:relay", source="/shop/stock")
 
 
 async def test_messages_arrive_in_order_with_all_that_they_carry(stock: Stock) -> None:

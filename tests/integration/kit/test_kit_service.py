@@ -7,11 +7,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import conninfo
 
+from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit import Aggregate, Cause, Outbox, Refused, Service, Transaction
+from stranglerfig.kit import Aggregate, Cause, Outbox, Projection, Refused, Service, Transaction, evolves
+from stranglerfig.sagas.running import Sagas
+from tests import saga_shop
 from tests.integration.kit.conftest import Stock
-from tests.kit_shop import Ledger, Restock, StockLevel
+from tests.kit_shop import Ledger, Restock, StockAdjusted, StockLevel
 
 OUTBOX = """SELECT topic, type, key, data::text::jsonb, dataschema, correlationid, causationid, traceparent
 FROM fig.outbox ORDER BY seq"""
@@ -264,8 +268,45 @@ async def test_an_outbox_of_the_services_own(stock: Stock) -> None:
 
 async def test_sessions_that_ended_are_replaced_before_anybody_notices(stock: Stock) -> None:
     await stock.service.execute(sell)
-    ours = "FROM pg_stat_activity WHERE application_name = 'fig:stock' AND datname = current_database()"
+    ours = "FROM pg_stat_activity WHERE application_name = 'stock' AND datname = current_database()"
     stock.rows(f"SELECT pg_terminate_backend(pid) {ours}")
     while stock.rows(f"SELECT 1 {ours}"):
         await asyncio.sleep(0.01)
     assert await stock.service.execute(sell) == {"on_hand": 40}
+
+
+class Turnover(Projection, name="turnover", id="item_id"):
+    item_id: int
+    pieces: int = 0
+
+    @evolves(StockAdjusted)
+    def _adjusted(self, event: StockAdjusted) -> None:
+        self.pieces += abs(event.delta)
+
+
+async def test_a_role_that_may_make_no_tables_runs_the_service(stock: Stock) -> None:
+    role = f"app_{ids.nonce()}"
+    stock.rows(f"CREATE ROLE {role} LOGIN")
+    stock.rows(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    Sagas(stock.service, [saga_shop.Checkout])
+    stock.service.projection(Turnover)
+    await stock.service.migrate(owner="postgres", users=[role])
+    may_not = "SELECT relname FROM pg_class WHERE relnamespace = 'fig'::regnamespace AND relkind = 'r'"
+    assert stock.rows(f"{may_not} AND NOT has_table_privilege('{role}', oid, 'DELETE')") == [("migration",)]
+
+    theirs = Service("stock", database=conninfo.make_conninfo(stock.dsn, user=role), log=stock.log)
+    theirs.projection(Turnover)
+    serving = "SELECT 1 FROM fig.projection WHERE state = 'serving'"
+    running = tasks.spawn(theirs.run(), name="service")
+    try:
+        await theirs.execute(sell, key="k")
+
+        async def all_done() -> bool:
+            return bool(await stock.log.read("events.stock", 0, 0)) and bool(stock.rows(serving))
+
+        await clock.until(all_done, timeout=20, what="the message on the log, and the projection")
+        names = stock.rows(f"SELECT DISTINCT application_name FROM pg_stat_activity WHERE usename = '{role}'")
+        assert {name for (name,) in names} == {"stock", "stock:relay"}, "the team's, not ours"
+    finally:
+        await tasks.stop(running)
+        await theirs.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from examples.shop.database import create_inventory
 from examples.shop.service.app import create_app
+from examples.shop.service.service import Inventory
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
 ITEMS = """
@@ -27,6 +29,7 @@ def service_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("INVENTORY_TEST_DSN"):
         with psycopg.connect(given, autocommit=True) as conn:
             conn.execute((Path(__file__).parents[1] / "schema.sql").read_bytes())
+        asyncio.run(Inventory(given).migrate())
         yield given
         return
     root = Path(tmp_path_factory.mktemp("inventory"))
