@@ -53,6 +53,8 @@ async def supervise(
             await work()
             return
         except Exception as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError from error  # it failed while it was ended
             expected = isinstance(error, FigError)
             log.warning("%s failed: %s", name, error, exc_info=None if expected else error, extra={"action": "restart"})
             if failed is not None:

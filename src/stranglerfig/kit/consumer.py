@@ -56,6 +56,19 @@ _NTH = re.compile(rf"{ATTEMPT}\d+$")
 Handler = Callable[[Any, Transaction], Awaitable[None]]
 
 
+class Unfit(Exception):
+    """A handler's word that not the event is at fault but this process, which lacks what others have: nothing is done,
+    nothing is parked, and the process stands back.
+
+    Args:
+        error: what it lacks.
+    """
+
+    def __init__(self, error: FigError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class Reaction:
     """What handles a type of messages, and which messages it may send because of them (None: any)."""
@@ -103,6 +116,7 @@ class Consumer:
         name: of the subscription; the group in the log.
         reactions: by the type of the events.
         committed: told after each transaction that may have sent something.
+        fit: called before it joins the others; raises where this process is not to.
         lease: seconds for which a member that is not heard of keeps its partitions.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
@@ -117,6 +131,7 @@ class Consumer:
         outbox: Outbox,
         committed: Callable[[], None] = lambda: None,
         *,
+        fit: Sequence[Callable[[], Awaitable[None]]] = (),
         lease: float = 5.0,
         kill_point: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -127,6 +142,7 @@ class Consumer:
         self._forms = forms
         self._outbox = outbox
         self._committed = committed
+        self._fit = fit
         self._lease = lease
         self._kill_point = kill_point
         self._number = 0
@@ -143,8 +159,11 @@ class Consumer:
         """Consume until cancelled.
 
         Raises:
-            FigError: ``database_unreachable``, ``unknown_topic``, what the log says when it cannot be reached.
+            FigError: ``database_unreachable``, ``unknown_topic``, what the log says when it cannot be reached, and why
+                this process is not fit.
         """
+        for is_fit in self._fit:
+            await is_fit()
         await self.begin()
         feed = await self._log.subscribe(self.topics, self.name, lease=self._lease)
         again = tasks.spawn(tasks.supervise(self._retry, name=f"retry {self.name}"), name=f"retry {self.name}")
@@ -311,6 +330,8 @@ class Consumer:
         except Failed as error:
             if isinstance(error.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
                 raise error.__cause__ from None  # the database's failure, not the event's
+            if isinstance(error.__cause__, Unfit):
+                raise error.__cause__.error from None
             raise
         self._kill_point("consumer/handled")
         if replies:

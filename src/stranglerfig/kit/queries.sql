@@ -196,3 +196,21 @@ SELECT p.name, p.version, p.generation, p.state, p.begun_at, p.served_at,
               FROM fig.projection_position AS at
               WHERE (at.name, at.version, at.generation) = (p.name, p.version, p.generation)), '[]')
 FROM fig.projection AS p ORDER BY p.name, p.version, p.generation
+
+-- name: old_handled
+WITH old AS (
+    SELECT ctid FROM fig.inbox WHERE handled_at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM fig.inbox USING old WHERE inbox.ctid = old.ctid
+
+-- name: old_replies
+WITH old AS (
+    SELECT ctid FROM fig.reply WHERE said_at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM fig.reply USING old WHERE reply.ctid = old.ctid
+
+-- name: old_answers
+WITH old AS (
+    SELECT ctid FROM fig.answer WHERE given_at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM fig.answer USING old WHERE answer.ctid = old.ctid

@@ -10,8 +10,9 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from importlib.resources import files
-from typing import Final, TypeVar
+from typing import Final, LiteralString, TypeVar
 
 import orjson
 from psycopg import sql
@@ -35,6 +36,11 @@ STILL: Final = 10
 """Seconds for which a transaction of a process that says nothing is kept."""
 _BUILDS: Final = sql.SQL("GRANT USAGE, CREATE ON SCHEMA projections, public TO {role}")
 """Each build of a projection is a table, and what serves is a view."""
+KEEP: Final = timedelta(days=14)
+FORGETS: Final = 60
+"""Seconds between two looks for what is old."""
+FORGOTTEN: Final = 5000
+"""Rows that are deleted at a time."""
 ROUNDS: Final = 20
 """How often work is done again because others were faster, before that is an error."""
 
@@ -51,6 +57,9 @@ class Service:
         outbox: the table that its messages are written to: the kit's own, which the relay empties, or one of the
             service's, which capture does.
         sessions: how many it has to its database at most.
+        keep: for how long it is remembered which messages were handled and what was answered, longer than any of them
+            can come again: one that does later is handled as if it were new. Also how long sagas that have ended, and
+            what was seen of flows, can be looked at.
         lease: seconds after which a process that is not heard of loses its partitions to the others.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
@@ -64,6 +73,7 @@ class Service:
         source: str | None = None,
         outbox: Outbox | None = None,
         sessions: int = 10,
+        keep: timedelta = KEEP,
         lease: float = 6.0,
         kill_point: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -74,6 +84,7 @@ class Service:
         self.kill_point = kill_point
         self._log = log
         self._outbox = outbox or Outbox()
+        self._outbox.most_bytes = None if log is None else log.capabilities.max_event_bytes
         self._forms = Forms()
         # A process that stands still within a transaction holds up who takes its place: the server ends its session.
         # Named as the service's own, not as ours: a cut-over waits for its transactions.
@@ -83,9 +94,12 @@ class Service:
             keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=STILL * 1000,
         )  # fmt: skip
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
+        self._keep = keep
+        self._old = [queries.old_handled, queries.old_replies, queries.old_answers]
         self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
         self._projections: list[type[Projection]] = []
         self._beside: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._fit: dict[str, list[Callable[[], Awaitable[None]]]] = defaultdict(list)
         self._relay = None
         if log is not None and outbox is None:
             self._relay = Relay(database, log, name=f"{name}:relay", source=self.source, kill_point=kill_point)
@@ -151,13 +165,16 @@ class Service:
             Consumer(
                 f"{self.name}.{name}" if name else self.name,
                 reactions, self._sessions, self._log, self._forms, self._outbox, self.wrote,
-                lease=self._lease, kill_point=self.kill_point,
+                fit=self._fit[name], lease=self._lease, kill_point=self.kill_point,
             )
             for name, reactions in self._reactions.items()
         ]  # fmt: skip
 
-    def keeps(self, room: str, package: str, tables: Sequence[str]) -> None:
-        """Have :meth:`migrate` make tables of a part that comes on top."""
+    def keeps(self, room: str, package: str, tables: Sequence[str], old: Sequence[LiteralString]) -> None:
+        """Have :meth:`migrate` make tables of a part that comes on top, and :meth:`run` delete what is old in them: by
+        each statement at most ``most`` rows that are older than ``keep``."""
+        if room not in self._tables:
+            self._old += old
         self._tables[room] = (package, tables)
 
     async def migrate(self, *, owner: str | None = None, users: Iterable[str] = ()) -> None:
@@ -186,6 +203,10 @@ class Service:
         """Something may be in the outbox."""
         if self._relay is not None:
             self._relay.poke()
+
+    def fit(self, subscription: str, is_fit: Callable[[], Awaitable[None]]) -> None:
+        """Have a process join a subscription only when ``is_fit`` returns; until then it asks again."""
+        self._fit[subscription].append(is_fit)
 
     def beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Have :meth:`run` run this as well."""
@@ -244,11 +265,22 @@ class Service:
         consumers, projectors = self.consumers(), self.projectors()
         async with asyncio.TaskGroup() as group:
             works = [*((each.name, each.run) for each in consumers), *self._beside]
+            works.append((f"{self.name} forgets", self._forget))
             works += [(f"{self.name} {each.shape.name}", each.run) for each in projectors]
             if self._relay is not None:
                 works.append((f"{self.name} relay", self._relay.run))
             for name, work in works:
                 group.create_task(tasks.supervise(work, name=name), name=name)
+
+    async def _forget(self) -> None:
+        """Delete what was kept for long enough, a little at a time."""
+        while True:
+            for statement in self._old:
+                deleted = FORGOTTEN
+                while deleted == FORGOTTEN:
+                    async with self.session() as conn:
+                        deleted = (await conn.execute(statement, {"keep": self._keep, "most": FORGOTTEN})).rowcount
+            await asyncio.sleep(FORGETS * random.uniform(0.5, 1))  # noqa: S311  not all processes at once
 
     async def close(self) -> None:
         """Let go of the sessions."""

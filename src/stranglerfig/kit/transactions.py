@@ -20,6 +20,7 @@ from psycopg.rows import TupleRow
 
 from stranglerfig.eventlog import model as log
 from stranglerfig.foundation import ids, postgres
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
@@ -74,6 +75,7 @@ class Unit:
         self._news: list[tuple[Any, ...]] = []
         """What aggregates report, and what was sent: see :class:`Said`, whose first two an aggregate gives."""
         self._causes: list[Cause] = []
+        self._rows: list[tuple[str | None, ...]] = []
         self._extra: list[Statement] = []
 
     async def load(self, wanted: Iterable[tuple[Class, Any]]) -> None:
@@ -117,9 +119,10 @@ class Unit:
 
     def said_because(self, cause: Cause) -> list[Message]:
         """What was said since this was last asked, all of it because of ``cause``."""
-        fresh = [each[1] for each in self._news[len(self._causes) :]]
+        fresh = self._news[len(self._causes) :]
         self._causes += [cause] * len(fresh)
-        return fresh
+        self._rows += [self._outbox.row(Said(*each)) for each in fresh]
+        return [each[1] for each in fresh]
 
     def statements(self) -> list[Statement]:
         """All that is to be written, the messages last: they are numbered while the state's rows are locked."""
@@ -136,7 +139,7 @@ class Unit:
             form = self._forms.known(cls)
             made += form.statements(all_of_them, news)
         if self._news:
-            made.append(self._outbox.statement([Said(*each) for each in self._news], self._causes))
+            made.append(self._outbox.rows(self._rows, self._causes))
         return made
 
 
@@ -145,18 +148,37 @@ class Outbox:
 
     Args:
         data, id: the types of these columns.
+
+    Attributes:
+        most_bytes: of a message's data, which the log takes; None where none is known.
     """
+
+    most_bytes: int | None = None
 
     def __init__(self, table: str = "fig.outbox", *, data: LiteralString = "json", id: LiteralString = "text") -> None:
         name = sql.Identifier(*table.split("."))
         self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(id), sql.SQL(data)).as_string()
 
-    def statement(self, said: Sequence[Said], causes: Sequence[Cause]) -> Statement:
-        """What writes messages, in order."""
-        return self.rows([(each.id, *wire(each.message)) for each in said], causes)
+    def row(self, said: Said) -> tuple[str | None, ...]:
+        """A message as its id (None: a new one) and what :func:`wire` makes of it.
+
+        Raises:
+            FigError: ``event_too_large``: behind one that the log refuses its whole topic would wait.
+        """
+        topic, type_, key, data, schema = wire(said.message)
+        if self.most_bytes is not None and len(data) * 4 > self.most_bytes < (size := len(data.encode())):
+            raise FigError(
+                "event_too_large",
+                f"a {type_} of {key} has {size} bytes of data, the log takes {self.most_bytes}",
+                "Keep what is large elsewhere, and say where.",
+                type=type_,
+                bytes=size,
+                limit=self.most_bytes,
+            )
+        return said.id, topic, type_, key, data, schema
 
     def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Statement:
-        """The same, of their ids (None: a new one) and what :func:`wire` makes of them."""
+        """What writes messages, in order."""
         known, *columns = (list(column) for column in zip(*rows, strict=True))
         told = [
             [cause.traceparent for cause in causes],

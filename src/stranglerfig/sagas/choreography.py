@@ -14,21 +14,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from psycopg.types.json import Json
 
-from stranglerfig.foundation import sql
 from stranglerfig.kit import Service, Transaction
 from stranglerfig.kit.messages import Message, kind_of
 from stranglerfig.sagas import flows
 from stranglerfig.sagas.declaring import seconds
 from stranglerfig.sagas.flows import Drawing, Reaction
+from stranglerfig.sagas.instances import keep_tables, queries
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[M, Transaction], Awaitable[None]]
-queries = sql.load(__package__ or "")
-TABLES: Final = ("tables.sql",)
 
 
 class Flow:
@@ -90,7 +88,7 @@ class Flow:
             FigError: ``flow_misdeclared`` when the flow runs in circles without a limit, or leads nowhere.
         """
         flows.check(self.drawing)
-        service.keeps("sagas", __package__ or "", TABLES)
+        keep_tables(service)
         service.beside(f"flow {self.name}", lambda: self._leave_word(service))
         service.on(*self._classes, subscription=f"flow.{self.name}", emits=())(self._record)
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.messages import Command, Event, Message, fields_of, is_required, kind_of
 from stranglerfig.sagas import model
-from stranglerfig.sagas.model import Answered, Ask, Data, Status
+from stranglerfig.sagas.model import ENDED, Answered, Ask, Data, Status
 from stranglerfig.sagas.model import Retry as Retry
 
 S = TypeVar("S", bound="Saga")
@@ -202,8 +202,8 @@ class Kind:
 
     def end(self, status: Status, saga: Any) -> Message | None:
         """The event that is published when a saga ends so, if one is."""
-        said = {Status.COMPLETED: self.completed, Status.COMPENSATED: self.compensated}.get(status)
-        return None if said is None else self.message(said, saga)
+        said = self.completed if status is Status.COMPLETED else self.compensated
+        return None if said is None or status not in ENDED else self.message(said, saga)
 
     def lock_name(self, data: Data) -> str | None:
         """What no other saga may hold at the same time."""

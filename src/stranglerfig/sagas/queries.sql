@@ -1,11 +1,12 @@
 -- name: due
--- Sagas that time has something to say to, for one worker at a time.
+-- Sagas that time has something to say to, for one worker at a time that has the code of their version.
 SELECT id FROM fig.saga
-WHERE due_at <= statement_timestamp() AND name = ANY (%(names)s) AND id = coalesce(%(only)s::text, id)
+WHERE due_at <= statement_timestamp() AND name || '/' || version = ANY (%(kinds)s) AND id = coalesce(%(only)s::text, id)
 ORDER BY due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
 
 -- name: due_ids
-SELECT id FROM fig.saga WHERE due_at <= statement_timestamp() AND name = ANY (%(names)s) ORDER BY due_at LIMIT %(most)s
+SELECT id FROM fig.saga WHERE due_at <= statement_timestamp() AND name || '/' || version = ANY (%(kinds)s)
+ORDER BY due_at LIMIT %(most)s
 
 -- name: postpone
 -- One that this worker cannot have go on: another one may, or a mended one.
@@ -14,7 +15,7 @@ UPDATE fig.saga SET due_at = clock_timestamp() + interval '30 seconds' WHERE id 
 -- name: next_due
 -- Seconds until then.
 SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM fig.saga
-WHERE due_at IS NOT NULL AND name = ANY (%(names)s)
+WHERE due_at IS NOT NULL AND name || '/' || version = ANY (%(kinds)s)
 
 -- name: in_flight
 SELECT name, version, count(*) FROM fig.saga WHERE ended_at IS NULL AND name = ANY (%(names)s)
@@ -88,3 +89,15 @@ ORDER BY at, id
 SELECT c.type, e.type, count(*) FROM fig.flow_event AS e
 JOIN fig.flow_event AS c ON c.flow = e.flow AND c.id = e.cause AND c.id <> e.id
 WHERE e.flow = %(flow)s GROUP BY 1, 2
+
+-- name: old_sagas
+WITH old AS (
+    SELECT ctid FROM fig.saga WHERE ended_at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM fig.saga USING old WHERE saga.ctid = old.ctid
+
+-- name: old_flow_events
+WITH old AS (
+    SELECT ctid FROM fig.flow_event WHERE at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM fig.flow_event USING old WHERE flow_event.ctid = old.ctid

@@ -21,21 +21,29 @@ import psycopg
 from psycopg.types.json import Json
 from pydantic import ValidationError
 
-from stranglerfig.foundation import clock, postgres, sql, tasks
+from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Refused, Service, Transaction
+from stranglerfig.kit.consumer import Unfit
 from stranglerfig.kit.messages import Message, key_of, kind_of
 from stranglerfig.kit.transactions import Changed, write
 from stranglerfig.sagas import model
 from stranglerfig.sagas.declaring import Kind, Saga, StepDeclaration, kind_of_saga
 from stranglerfig.sagas.drawing import drawn
-from stranglerfig.sagas.instances import Instance, Lock, Place, command_id, key_of_step, place_of, saga_id
+from stranglerfig.sagas.instances import (
+    Instance,
+    Lock,
+    Place,
+    command_id,
+    keep_tables,
+    key_of_step,
+    place_of,
+    queries,
+    saga_id,
+)
 from stranglerfig.sagas.model import Answered, Ask, Began, Broke, Due, Happening, Resolved, Retried, Status
 
 log = logging.getLogger(__name__)
-queries = sql.load(__package__ or "")
-
-TABLES: Final = ("tables.sql",)
 SUBSCRIPTION: Final = "sagas"
 MOST: Final = 200
 """How many due sagas a worker takes at a time."""
@@ -69,11 +77,12 @@ class Sagas:
                     f"there are two classes of version {kind.version} of {kind.name}",
                     "Give the newer one a higher version.",
                 )
-        self._names = sorted({name for name, _ in self._kinds})
+        self._known = {"kinds": [f"{name}/{version}" for name, version in self._kinds]}
         self._free = asyncio.Semaphore(CALLS)
         self._poked = asyncio.Event()
-        service.keeps("sagas", __package__ or "", TABLES)
+        keep_tables(service)
         service.beside(SUBSCRIPTION, self.run)
+        service.fit(SUBSCRIPTION, self.check)
         self._declare()
 
     def _declare(self) -> None:
@@ -135,7 +144,11 @@ class Sagas:
                 "If it was written to another database, give this service its own topic of answers.",
                 saga=place.id,
             )
-        kind = self._kind(row)
+        try:
+            kind = self._kind(row)
+        except FigError as error:
+            # Begun by a newer release, whose processes have the code: theirs is the answer.
+            raise Unfit(error) from error
         if place.step not in kind.steps:
             return
         if (answer := kind.answer(place.step, place.execution, event, undo=place.undo)) is not None:
@@ -208,7 +221,7 @@ class Sagas:
                     task.add_done_callback(calling.discard)
                     task.add_done_callback(lambda _: self._free.release())
                 async with self._service.session() as conn:
-                    wait = await postgres.value(conn, queries.next_due, {"names": self._names})
+                    wait = await postgres.value(conn, queries.next_due, self._known)
                 if wait is None or wait > 0:
                     await clock.signalled(self._poked, timeout=LOOK if wait is None else min(wait, LOOK))
         finally:
@@ -218,7 +231,7 @@ class Sagas:
     async def check(self) -> None:
         """Refuse to begin without the code of what is in flight; leave word of what each version is like."""
         async with self._service.session() as conn:
-            found = await postgres.fetch(conn, queries.in_flight, {"names": self._names})
+            found = await postgres.fetch(conn, queries.in_flight, {"names": sorted({name for name, _ in self._kinds})})
             for (name, version), kind in self._kinds.items():
                 drawing = Json(drawn(kind))
                 await conn.execute(queries.know, {"name": name, "version": version, "drawing": drawing})
@@ -237,7 +250,7 @@ class Sagas:
                 raise
             log.info("what is due is done singly: %r", error, extra={"action": "singly"})
         async with self._service.session() as conn:
-            found = await postgres.fetch(conn, queries.due_ids, {"names": self._names, "most": MOST})
+            found = await postgres.fetch(conn, queries.due_ids, self._known | {"most": MOST})
         calls: list[tuple[Instance, Kind, Ask]] = []
         for (id,) in found:
             try:
@@ -256,7 +269,7 @@ class Sagas:
         """The same, in one transaction."""
         calls: list[tuple[Instance, Kind, Ask]] = []
         async with self._service.session() as conn, conn.transaction():
-            found = await postgres.fetch(conn, queries.due, {"names": self._names, "most": most, "only": only})
+            found = await postgres.fetch(conn, queries.due, self._known | {"most": most, "only": only})
             if not found:
                 return []
             unit = self._service.unit(conn)

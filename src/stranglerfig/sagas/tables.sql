@@ -27,6 +27,7 @@ CREATE TABLE fig.saga (
 CREATE INDEX saga_due ON fig.saga (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX saga_open ON fig.saga (name, version) WHERE ended_at IS NULL;
 CREATE INDEX saga_by_key ON fig.saga (key);
+CREATE INDEX saga_by_end ON fig.saga (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX saga_waiting ON fig.saga (lock, begun_at) WHERE status = 'waiting';
 
 -- Each version as it was declared, for those who look without having the code.

@@ -138,3 +138,24 @@ async def test_rows_of_one_event_are_brought_forward(dsn: str, log: Callable[[],
     assert [(one.position, one.event, one.appended_at) for one in found] == [(n, e, at) for n, e in enumerate(wanted)]
     # An id that was there is known, and a new one goes behind.
     assert await ours.append("t", [wanted[1], event(9)]) == [1, 2]
+
+
+async def test_a_member_that_has_nothing_to_do_follows_its_group_back(log: Callable[[], PostgresLog]) -> None:
+    ours = log()
+    await ours.migrate()
+    await ours.create_topic("t")
+    await ours.append("t", [event(n) for n in range(5)])
+    feed = await ours.subscribe(["t"], "g", lease=0.6)
+    batches = feed.batches()
+    async with asyncio.timeout(20):
+        first = await anext(batches)
+        assert [one.position for one in first] == [0, 1, 2, 3, 4]
+        await feed.commit(first[-1])
+        following = asyncio.ensure_future(anext(batches))
+        await ours.seek("t", "g", position=2)
+        assert [one.position for one in await following] == [2, 3, 4]
+        await ours.seek("t", "g", position=1)
+        with pytest.raises(FigError, match="lease_lost"):
+            await feed.commit(first[-1])  # what was in hand is not what the group was told to do
+        assert [one.position for one in await anext(batches)] == [1, 2, 3, 4]
+    await feed.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -310,3 +311,46 @@ async def test_a_role_that_may_make_no_tables_runs_the_service(stock: Stock) -> 
     finally:
         await tasks.stop(running)
         await theirs.close()
+
+
+async def test_what_was_handled_and_answered_long_ago_is_forgotten(stock: Stock) -> None:
+    service = Service("stock", database=stock.dsn, log=stock.log, keep=timedelta(hours=1))
+    Sagas(service, [saga_shop.Checkout])
+    await service.migrate()
+    saga = """INSERT INTO fig.saga (id, name, version, key, status, data, course, history, begun_at, ended_at, revision)
+    VALUES ({0}, 'orders.Checkout', 1, '1', 'completed', '{{}}', '{{}}', '[]', {1}, {1}, 1)"""
+    kept = {
+        "inbox": "INSERT INTO fig.inbox VALUES (1, ('0000000000000000000000000000000' || {0})::uuid, {1})",
+        "reply": "INSERT INTO fig.reply VALUES (1, ('0000000000000000000000000000000' || {0})::uuid, '[]', {1})",
+        "answer": "INSERT INTO fig.answer VALUES ('k' || {0}, '1', {1})",
+        "flow_event": "INSERT INTO fig.flow_event VALUES ('f', 'e' || {0}, 'c', 't', 's', null, {1})",
+        "saga": saga,
+    }
+    for statement in kept.values():
+        stock.rows(statement.format(1, "now() - interval '2 hours'"))
+        stock.rows(statement.format(2, "now() - interval '2 minutes'"))
+    running = tasks.spawn(service.run(), name="service")
+    counts = "SELECT " + ", ".join(f"(SELECT count(*) FROM fig.{table})" for table in kept)
+    try:
+
+        async def forgotten() -> bool:
+            return stock.rows(counts) == [(1,) * len(kept)]
+
+        await clock.until(forgotten, timeout=20, what="what is old to be forgotten")
+        assert stock.rows("SELECT key FROM fig.answer") == [("k2",)]
+    finally:
+        await tasks.stop(running)
+        await service.close()
+
+
+async def test_what_the_log_would_not_take_is_refused_before_it_is_written(stock: Stock) -> None:
+    limit = stock.log.capabilities.max_event_bytes
+
+    async def shout(tx: Transaction) -> None:
+        (await tx.load(StockLevel, 7)).adjust(-1, "ä" * (limit // 2))
+
+    with pytest.raises(FigError, match="event_too_large") as caught:
+        await stock.service.execute(shout)
+    assert caught.value.context["limit"] == limit
+    assert stock.rows("SELECT on_hand FROM stock_level WHERE item_id = 7") == [(100,)]
+    assert stock.rows("SELECT count(*) FROM fig.outbox") == [(0,)]

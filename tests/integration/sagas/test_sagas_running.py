@@ -393,6 +393,53 @@ async def test_each_saga_keeps_the_version_that_it_began_with(scene: Scene) -> N
     assert scene.rows("SELECT count(*) FROM payment", stock=True) == [(3,)]
 
 
+async def test_two_releases_side_by_side_with_thousands_in_flight(scene: Scene) -> None:
+    """The older release meets sagas of a version that it lacks: it stands back, and parks and puts off nothing."""
+
+    class Old(Saga, type="orders.Growing", starts=OrderPlaced):
+        order_id: int
+        item_id: int
+        quantity: int
+        cents: int
+
+        reserve = step(Reserve, ok=ItemReserved, fail=SoldOut, undo=Release, undone=Released, timeout="60s")
+
+    class New(Saga, type="orders.Growing", starts=OrderPlaced, version=2):
+        order_id: int
+        item_id: int
+        quantity: int
+        cents: int
+
+        reserve = step(Reserve, ok=ItemReserved, fail=SoldOut, undo=Release, undone=Released, timeout="60s")
+        charge = step(Charge, ok=Charged, fail=Declined, timeout="60s", pivot=True)
+
+    scene.rows('UPDATE level SET "left" = 1000', stock=True)
+    before, after = scene.orders(), scene.orders()
+    Sagas(before, [Old])
+    Sagas(after, [New, Old])
+
+    async def begun(count: int) -> None:
+        async def there() -> bool:
+            return scene.rows("SELECT count(*) FROM fig.saga") == [(count,)]
+
+        await clock.until(there, timeout=60, what=f"{count} sagas")
+
+    await scene.begin(before)
+    older = scene.running[-1]
+    await scene.placed(*[OrderPlaced(n, n % 20 + 1, 1, 100) for n in range(1, 2001)])
+    await begun(2000)
+    await tasks.stop(older)
+    await scene.begin(after)
+    await scene.placed(*[OrderPlaced(n, n % 20 + 1, 1, 100) for n in range(2001, 3001)])
+    await begun(3000)
+    await scene.begin(before)  # some process of the older release is still there
+    await scene.begin(scene.stock())
+    assert await scene.ended(3000, timeout=120) == {"completed": 3000}
+    assert scene.rows("SELECT version, count(*) FROM fig.saga GROUP BY 1 ORDER BY 1") == [(1, 2000), (2, 1000)]
+    assert scene.rows("SELECT count(*) FROM fig.dead_letter") == [(0,)]
+    assert scene.rows("SELECT count(*) FROM payment", stock=True) == [(1000,)]
+
+
 async def test_an_answer_to_a_saga_that_nobody_knows_is_kept_for_a_person(scene: Scene) -> None:
     service = scene.orders()
     orders(service)

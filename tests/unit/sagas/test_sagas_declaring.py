@@ -9,7 +9,7 @@ import pytest
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.declaring import StepDeclaration, kind_of_saga, seconds
-from stranglerfig.sagas.model import Answered, Step
+from stranglerfig.sagas.model import Answered, Status, Step
 from tests.saga_shop import (
     SOON,
     Charge,
@@ -73,6 +73,9 @@ def test_fields_come_from_the_first_event_and_go_into_commands_and_ends() -> Non
     assert kind.message(Reserve, saga, {"quantity": "order_id"}) == Reserve(2, 1, 1)
     assert kind.message(OrderConfirmed, saga) == OrderConfirmed(1)
     assert kind.message(SoldOut, saga) == SoldOut(2, 1, "")
+    assert kind.end(Status.COMPLETED, saga) == OrderConfirmed(1)
+    assert kind.end(Status.COMPENSATED, saga) == kind.end(Status.REFUSED, saga) == OrderRejected(1, "")
+    assert kind.end(Status.RUNNING, saga) is None
     refused = Answered("reserve", 1, False, keep={"reason": "none left"})
     assert kind.answer("reserve", 1, SoldOut(2, 1, "none left"), undo=False) == refused
     assert kind.answer("reserve", 1, ItemReserved(2, 1, 3), undo=False) == Answered("reserve", 1, True)
