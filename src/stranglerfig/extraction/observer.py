@@ -8,9 +8,10 @@ from typing import Any
 
 from stranglerfig.changes.flows import Flow
 from stranglerfig.changes.model import Direction
-from stranglerfig.extraction import steps
+from stranglerfig.extraction import saga_success, steps
 from stranglerfig.extraction.observe import CumulatedParts, Points, Rule, lag_samples, milliseconds, sample
 from stranglerfig.extraction.parts import Parts
+from stranglerfig.extraction.saga_success import SagaEnds
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.extraction.store import Standing, Store
 from stranglerfig.facade.accesslog import AccessLog, rotate
@@ -53,6 +54,8 @@ class Observer:
         self._event_position = -1
         self._shadow_seen = 0.0
         self._conn: postgres.Connection | None = None
+        sagas = self._settings.gates.writes.saga_success
+        self._sagas = None if sagas is None else SagaEnds(parts.contexts[context].sagas, sagas)
         self._entered: tuple[int, float] = (0, 0.0)
 
     async def begin(self) -> None:
@@ -65,11 +68,15 @@ class Observer:
         """Let go of the session."""
         if self._conn is not None:
             await self._conn.close()
+        if self._sagas is not None:
+            await self._sagas.close()
 
     async def look(self, standing: Standing) -> None:
         """Take what came since the last look."""
         if self._entered[0] != standing.visit:
             self._entered = (standing.visit, clock.epoch())
+            if self._sagas is not None:
+                self._sagas.begin()
         kpis = steps.kpis(self._settings, standing.place)
         by_name = {kpi.name: kpi for kpi in kpis}
         lines = list(self._access.read())
@@ -82,6 +89,8 @@ class Observer:
         self._flow_samples(samples, flows, by_name)
         if standing.place.stage is Stage.READS:
             await self._shadow_samples(samples, by_name)
+        if self._sagas is not None and saga_success.KPI in by_name:
+            await self._sagas.look(samples)
         if standing.owner == "service":
             await self._event_samples(samples, by_name.get("adjust_end_to_end"))
         if samples:

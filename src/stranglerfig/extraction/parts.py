@@ -26,13 +26,15 @@ Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 class ContextParts:
     """One context: its settings, the folder they lie in, where its service's database is, what captures it.
 
-    ``through`` is the Kafka Connect of ``capture: debezium``, else None.
+    ``through`` is the Kafka Connect of ``capture: debezium``, else None; ``sagas`` the database that keeps the sagas
+    which its gate looks at.
     """
 
     settings: ExtractionSettings
     folder: Path
     service_dsn: str
     through: Through | None = None
+    sagas: str = ""
 
     def tables(self, retired: bool) -> tuple[TableMapping, ...]:
         """The mapping as it is in force: retired tables are in the holding schema."""

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from stranglerfig.changes.settings import Milliseconds, Settings
-from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.bounds import samples_needed
 from stranglerfig.gates.model import Kind, Kpi, percent
 
@@ -78,6 +77,21 @@ class RateAbove(Sampled):
     def _reachable(self) -> RateAbove:
         self._enough(1 - self.above)
         return self
+
+
+class SagaSuccess(RateAbove):
+    """The share of sagas that end in time: completed, or taken back cleanly, which a refusal leads to as well."""
+
+    sagas: tuple[str, ...] = Field(min_length=1, description="Their types: orders.Checkout.")
+    within: Milliseconds = Field(
+        default=600_000,
+        description="The time that one may take. One that has not ended by then is a failure, for good.",
+    )
+    service: str | None = Field(
+        default=None,
+        description="The service whose database keeps them, by its name under services of fig.yaml; the context's own"
+        " where none is named.",
+    )
 
 
 class NoWorse(Sampled):
@@ -182,7 +196,7 @@ class WritesGate(Gate):
     row_equality: Fact = Field(
         default_factory=Fact, description="The whole-table comparison at a marker finds both equal."
     )
-    saga_success: RateAbove | None = Field(default=None, description="Not measured until the service kit has sagas.")
+    saga_success: SagaSuccess | None = Field(default=None, description="Sagas that end in time; off by default.")
 
 
 class DecommissionGate(Gate):
@@ -202,24 +216,12 @@ class GateSettings(Settings):
     decommission: DecommissionGate = Field(default_factory=DecommissionGate)
 
     def kpis(self, stage: str) -> tuple[Kpi, ...]:
-        """The KPIs of a stage's gate, in the order of the file's reference.
-
-        Raises:
-            FigError: ``kpi_not_available`` for one that this version cannot measure.
-        """
+        """The KPIs of a stage's gate, in the order of the file's reference."""
         gate: Gate = getattr(self, stage)
         standard: Gate = getattr(GateSettings(), stage)
         found: list[Kpi] = []
         for name in type(gate).model_fields:
             setting = getattr(gate, name)
-            if isinstance(setting, RateAbove):
-                raise FigError(
-                    "kpi_not_available",
-                    f"gates.{stage}.{name} is not measured until the kit has sagas",
-                    f"Take {name} out of gates.{stage} in extraction.yaml.",
-                    stage=stage,
-                    kpi=name,
-                )
             if isinstance(setting, Settings):
                 found.append(_kpi(name, setting, getattr(standard, name)))
         return (*found, *(_custom(name, custom) for name, custom in gate.custom.items()))
@@ -233,6 +235,8 @@ def _kpi(name: str, setting: Settings, standard: Settings | None) -> Kpi:
             kind, threshold, limit, unit = Kind.SHARE_BELOW, setting.share, setting.below, "ms"
         case RateBelow():
             kind, threshold, limit, unit = Kind.RATE_BELOW, setting.below, None, ""
+        case RateAbove():
+            kind, threshold, limit, unit = Kind.RATE_ABOVE, setting.above, None, ""
         case NoWorse():
             kind, threshold, limit, unit = Kind.NO_WORSE, 0.5, None, ""
         case ValueAbove():

@@ -10,6 +10,7 @@ from stranglerfig.changes.flows import Flow
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime.services import databases
 from stranglerfig.runtime.settings import Project
 from stranglerfig.runtime.supervise import control_dsn
 
@@ -155,9 +156,21 @@ def context_parts(project: Project) -> dict[str, ContextParts]:
             project.folder(name),
             project.reveal(settings.service.database),
             through(project) if settings.capture == "debezium" else None,
+            sagas=_sagas(project, name, settings),
         )
         for name, settings in project.extractions.items()
     }
+
+
+def _sagas(project: Project, context: str, settings: ExtractionSettings) -> str:
+    """The DSN of the database whose sagas the context's gate looks at.
+
+    Raises:
+        FigError: ``unknown_service``.
+    """
+    wanted = settings.gates.writes.saga_success
+    name = context if wanted is None or wanted.service is None else wanted.service
+    return project.reveal(settings.service.database) if name == context else databases(project, name)[name]
 
 
 def through(project: Project) -> Through | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
 
 import psycopg
 
@@ -41,6 +43,26 @@ async def counted(conn: Connection) -> dict[str, dict[str, int]]:
     for name, status, count in await postgres.fetch(conn, queries.counted):
         found.setdefault(name, {})[status] = count
     return found
+
+
+async def settled(conn: Connection) -> datetime:
+    """Up to when the ends of sagas are known: a moment ago, by the database's clock, since they are said by
+    transactions that may not have ended yet."""
+    return cast(datetime, await postgres.value(conn, "SELECT clock_timestamp() - interval '3 seconds'"))
+
+
+async def ends(
+    conn: Connection, names: Sequence[str], *, begun: datetime, since: datetime, until: datetime, within: float
+) -> list[tuple[float, int, int]]:
+    """Of the sagas that began after ``begun``, those whose verdict falls between ``since`` and ``until``.
+
+    One that ends ``within`` so many seconds has its verdict then; any other one when that time is up.
+
+    Returns:
+        By the second (epoch), how many, and how many of them had not ended in time.
+    """
+    params = {"names": [*names], "begun": begun, "since": since, "until": until, "within": timedelta(seconds=within)}
+    return [(float(at), int(n), int(late)) for at, n, late in await postgres.fetch(conn, queries.ends, params)]
 
 
 async def shown(conn: Connection, id: str) -> dict[str, Any] | None:

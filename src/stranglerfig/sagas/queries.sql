@@ -101,3 +101,14 @@ WITH old AS (
     SELECT ctid FROM fig.flow_event WHERE at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 DELETE FROM fig.flow_event USING old WHERE flow_event.ctid = old.ctid
+
+-- name: ends
+SELECT extract(epoch FROM date_trunc('second', at))::float8, count(*), count(*) FILTER (WHERE NOT in_time)
+FROM (
+    SELECT in_time, CASE WHEN in_time THEN ended_at ELSE begun_at + %(within)s END AS at
+    FROM (
+        SELECT begun_at, ended_at, coalesce(ended_at <= begun_at + %(within)s, false) AS in_time FROM fig.saga
+        WHERE name = ANY (%(names)s) AND begun_at > %(begun)s AND (ended_at > %(since)s OR ended_at IS NULL)
+    ) AS saga
+) AS verdict
+WHERE at > %(since)s AND at <= %(until)s GROUP BY 1 ORDER BY 1

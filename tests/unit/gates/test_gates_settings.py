@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from stranglerfig.changes.settings import milliseconds
-from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.model import Kind
 from stranglerfig.gates.settings import GateSettings
 
@@ -86,7 +85,11 @@ def test_what_is_looser_than_the_default_says_so() -> None:
         ({"reads": {"custom": {"x": {"below": 1}}}}, "sql\n  Field required"),
         ({"reads": {"custom": {"x": {"sql": "SELECT 1"}}}}, "either below or above"),
         ({"reads": {"custom": {"x": {"query": "up", "sql": "SELECT 1", "below": 1}}}}, "Extra inputs"),
-        ({"writes": {"saga_success": {"above": 0.9999, "samples": 10}}}, "can never show"),
+        (
+            {"writes": {"saga_success": {"above": 0.9999, "samples": 10, "sagas": ["orders.Checkout"]}}},
+            "can never show",
+        ),
+        ({"writes": {"saga_success": {"above": 0.9999}}}, "sagas\n  Field required"),
     ],
 )
 def test_what_cannot_be_is_refused_with_words(plain: dict[str, Any], words: str) -> None:
@@ -94,11 +97,14 @@ def test_what_cannot_be_is_refused_with_words(plain: dict[str, Any], words: str)
         GateSettings.model_validate(plain)
 
 
-def test_saga_success_is_read_but_not_available() -> None:
-    settings = GateSettings.model_validate({"writes": {"saga_success": {"above": "99.99%"}}})
-    with pytest.raises(FigError) as refused:
-        settings.kpis("writes")
-    assert refused.value.code == "kpi_not_available" and "saga_success" in refused.value.remedy
+def test_sagas_are_judged_by_their_share_of_successes() -> None:
+    plain = {"saga_success": {"above": "99.99%", "sagas": ["orders.Checkout"], "samples": 30_000}}
+    gates = GateSettings.model_validate({"writes": plain})
+    assert gates.writes.saga_success is not None and gates.writes.saga_success.within == 600_000
+    kpi = gates.kpis("writes")[-1]
+    assert (kpi.name, kpi.kind, kpi.samples) == ("saga_success", Kind.RATE_ABOVE, 30_000)
+    assert kpi.threshold == pytest.approx(0.9999)
+    assert "saga_success" not in [each.name for each in GateSettings().kpis("writes")]
 
 
 def test_custom_kpis() -> None:
