@@ -5,7 +5,8 @@
     given(Ledger(7), StockAdjusted(7, 5, 5)).when(lambda ledger: ledger.take(2)).then(StockAdjusted(7, -2, 3))
     given(StockLevel(7, 1)).when(lambda level: level.adjust(-2)).refused("insufficient_stock")
 
-A log in memory is :class:`~stranglerfig.eventlog.memory.MemoryLog`; sagas have :mod:`stranglerfig.sagas.testing`.
+A log in memory is :class:`~stranglerfig.eventlog.memory.MemoryLog`; :func:`event_of` makes what another service would
+put on it. Sagas have :mod:`stranglerfig.sagas.testing`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from stranglerfig.eventlog import model as log
+from stranglerfig.foundation import clock, ids
 from stranglerfig.kit import aggregates
 from stranglerfig.kit.aggregates import Aggregate, Refused
-from stranglerfig.kit.messages import Event
+from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -69,3 +72,15 @@ class Then(Given[A]):
 def given(aggregate: A, *events: Event) -> Given[A]:
     """An aggregate to which these events have happened."""
     return Given(aggregates.evolve(aggregate, events))
+
+
+def event_of(message: Message, *, source: str, **attributes: Any) -> log.Event:
+    """A message as a service puts it on the log, under an id of its own.
+
+    Args:
+        source: what the service calls itself: ``/orders``.
+        attributes: more of the event's, such as ``causationid``; or others than the message's.
+    """
+    kind = kind_of(message)
+    own = {"partitionkey": key_of(message), "dataschema": kind.dataschema}
+    return log.Event(ids.new_id(), source, kind.type, clock.now(), data_of(message), **(own | attributes))

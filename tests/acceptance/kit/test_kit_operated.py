@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.memory import MemoryLog
-from stranglerfig.foundation import clock, ids, tasks
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.kit import Projection, Refused, Service, Transaction, evolves
-from stranglerfig.kit.messages import Event, data_of, key_of, kind_of
+from stranglerfig.kit.messages import Event, data_of, kind_of
+from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Flow, Retry, Saga, step
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
@@ -69,9 +69,8 @@ class Desk:
 
     async def placed(self, *events: Event) -> None:
         """Orders on the log."""
-        for e in events:
-            event = log.Event(ids.new_id(), "/shop", kind_of(e).type, clock.now(), data_of(e), partitionkey=key_of(e))
-            await self.log.append(kind_of(e).topic, [event])
+        for event in events:
+            await self.log.append(kind_of(event).topic, [event_of(event, source="/shop")])
 
     async def until(self, look: Callable[[], Any], what: str) -> Any:
         """Wait for what the command shows."""

@@ -11,10 +11,10 @@ import pytest
 
 from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.memory import MemoryLog
-from stranglerfig.foundation import clock, ids
 from stranglerfig.kit import Service
 from stranglerfig.kit.consumer import Consumer
-from stranglerfig.kit.messages import Message, data_of, key_of, kind_of
+from stranglerfig.kit.messages import Message, kind_of
+from stranglerfig.kit.testing import event_of
 from tests.conftest import Server
 from tests.kit_shop import TABLES
 
@@ -39,13 +39,7 @@ class Stock:
 
     async def placed(self, *events: Message, topic: str | None = None, **attributes: Any) -> list[log.Event]:
         """Events of somebody else, put on the log."""
-        made = [
-            log.Event(
-                ids.new_id(), "/orders", kind_of(event).type, clock.now(), data_of(event), partitionkey=key_of(event),
-                **attributes,
-            )
-            for event in events
-        ]  # fmt: skip
+        made = [event_of(event, source="/orders", **attributes) for event in events]
         for event, each in zip(events, made, strict=True):
             await self.log.append(topic or kind_of(event).topic, [each])
         return made

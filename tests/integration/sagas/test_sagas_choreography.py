@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.memory import MemoryLog
-from stranglerfig.foundation import clock, ids, postgres, tasks
+from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Service, Transaction
-from stranglerfig.kit.messages import data_of, key_of, kind_of
+from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Flow, operating
 from tests.conftest import Server
 
@@ -69,12 +68,7 @@ class Choreography:
 
     async def asked(self, *orders: int) -> list[str]:
         """The correlation ids of refunds that customers ask for."""
-        made = []
-        for number in orders:
-            e = RefundAsked(number)
-            made.append(
-                log.Event(ids.new_id(), "/web", kind_of(e).type, clock.now(), data_of(e), partitionkey=key_of(e))
-            )
+        made = [event_of(RefundAsked(number), source="/web") for number in orders]
         await self.log.append("events.orders", made)
         return [event.id for event in made]
 

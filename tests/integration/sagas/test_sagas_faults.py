@@ -15,12 +15,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.postgres import PostgresLog
-from stranglerfig.foundation import clock, ids
+from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Service
-from stranglerfig.kit.messages import data_of, key_of, kind_of
+from stranglerfig.kit.testing import event_of
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 from tests.conftest import passable
 from tests.integration.sagas.worker import LEASE
@@ -98,10 +97,7 @@ class Estate:
     async def placed(self, count: int) -> None:
         """So many orders on the log, no more than some hundreds at a time ahead of what has ended."""
         log_ = PostgresLog(self.log_dsn)
-        events = [
-            log.Event(ids.new_id(), "/shop", kind_of(e).type, clock.now(), data_of(e), partitionkey=key_of(e))
-            for e in (OrderPlaced(n, n % ITEMS + 1, n % 3 + 1, n) for n in range(1, count + 1))
-        ]
+        events = [event_of(OrderPlaced(n, n % ITEMS + 1, n % 3 + 1, n), source="/shop") for n in range(1, count + 1)]
         for start in range(0, count, 200):
 
             async def appended(start: int = start) -> bool:

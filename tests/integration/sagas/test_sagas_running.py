@@ -14,7 +14,8 @@ from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Refused, Service
-from stranglerfig.kit.messages import Event, data_of, key_of, kind_of
+from stranglerfig.kit.messages import Event, data_of
+from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
@@ -73,10 +74,7 @@ class Scene:
             await service.close()
 
     async def placed(self, *events: Event) -> list[log.Event]:
-        made = [
-            log.Event(ids.new_id(), "/shop", kind_of(e).type, clock.now(), data_of(e), partitionkey=key_of(e))
-            for e in events
-        ]
+        made = [event_of(event, source="/shop") for event in events]
         await self.log.append("events.orders", made)
         return made
 
