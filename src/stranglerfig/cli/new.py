@@ -51,6 +51,8 @@ def service(fig: Fig, name: str, file: Path | None, to: Path | None) -> None:
         )
     plan = derive.plan(model, context_of(model, name, file or Path(name)))
     texts, folder = render.project(plan), to or Path(name)
+    if folder.resolve() == Path.cwd():
+        raise FigError("usage", "a folder cannot be replaced by who is in it", "Name it from outside: --to FOLDER.")
     with folder_written_whole(folder) as draft:
         for path, text in texts.items():
             (draft / path).parent.mkdir(exist_ok=True)

@@ -49,8 +49,8 @@ def check_name(name: str) -> None:
         FigError: ``bad_service_name``.
     """
     wrong = ""
-    if not re.fullmatch(r"[a-z][a-z0-9]{1,39}", name):
-        wrong = "a name is 2 to 40 lower-case letters and digits, a letter first"
+    if not re.fullmatch(r"[a-z][a-z0-9]{1,29}", name):
+        wrong = "a name is 2 to 30 lower-case letters and digits, a letter first"
     elif keyword.iskeyword(name) or name in sys.stdlib_module_names or name in _OTHERS:
         wrong = "Python, or a package that the service needs, has that name"
     if wrong:
@@ -238,15 +238,12 @@ def _service(plan: Plan) -> Iterator[str]:
     yield from (_taken(each) for each in plan.decisions)
     yield from (_reaction(*each) for each in plan.reactions)
     yield from (_view(plan, each) for each in plan.views)
-    left = [
-        each
-        for r in plan.context.readmodels
-        if r.name not in {v.name for v in plan.views}
-        for each in _comments(plan, r.name)
-    ]
-    paths = [f'"{_path(d)}": ({d.command.name}, {snake(d.command.name)})' for d in plan.decisions]
+    made = {v.name for v in plan.views}
+    left = [(name, what) for name, what in plan.notes if name in {r.name for r in plan.context.readmodels} - made]
+    paths = [Call(f'"{_path(d)}": (', [d.command.name, snake(d.command.name)]) for d in plan.decisions]
     commands = Call("COMMANDS: dict[str, tuple[type[Command], Take]] = {", paths, "}").at()
-    yield "\n".join([*left, "Take = Callable[[Any, Transaction], Awaitable[Event]]", commands])
+    comments = [f"# {name} is left out: not in the model is {what}." for name, what in left]
+    yield "\n".join([*comments, "Take = Callable[[Any, Transaction], Awaitable[Event]]", commands])
     lines = ["def build(database: str, log: EventLog) -> Service:", '    """The service, on a database and a log."""']
     lines.append(f'    service = Service("{name}", database=database, log=log)')
     lines.append(f'    service.keeps("service {name}", "{name}", ("schema.sql",))')
@@ -341,16 +338,20 @@ def _is_derived(d: Decision) -> bool:
 def _tests(plan: Plan) -> Iterator[str]:
     for d in plan.decisions:
         name, id = snake(d.command.name), d.aggregate.fields[0]
-        when = f"    asked = given({d.aggregate.name}({_example(id)})).when(lambda one: one.{name}({name.upper()}))"
+        first = f"    start = given({d.aggregate.name}({_example(id)}))"
+        when = f"    asked = start.when(lambda one: one.{name}({name.upper()}))"
         if d.open or d.event is None:
-            yield f'def test_{name}_is_not_decided_yet() -> None:\n{when}\n    asked.refused("not_decided")'
+            lines = [f"def test_{name}_is_not_decided_yet() -> None:", first, when, '    asked.refused("not_decided")']
         else:
-            said = snake(d.event.name)
-            yield f"def test_{name}_records_{said}() -> None:\n{when}\n    asked.then({said.upper()})"
+            said = snake(d.event.name).upper()
+            lines = [f"def test_{name}_is_decided() -> None:", first, when, f"    asked.then({said})"]
+        yield "\n".join(lines)
     for a in plan.aggregates:
         for event in a.events:
             name, same = snake(event.name), set(_same(event, a.fields[1:]))
-            after = f"    after = given({a.name}({_example(a.fields[0])}), {name.upper()}).when(lambda _: None)"
-            state = Call("after.state(", [f"{f.name}={_example(f)}" for f in a.fields if f.name in same]).at(4)
+            start = Call("start = given(", [f"{a.name}({_example(a.fields[0])})", name.upper()]).at(4)
+            state = Call(
+                "start.when(lambda _: None).state(", [f"{f.name}={_example(f)}" for f in a.fields if f.name in same]
+            ).at(4)
             if same:
-                yield f"def test_a_row_follows_from_{name}() -> None:\n{after}\n{state}"
+                yield f"def test_a_row_follows_from_{name}() -> None:\n{start}\n{state}"
