@@ -140,6 +140,22 @@ def test_a_read_model_becomes_a_projection_where_its_events_have_something_in_co
     assert "class Sales" not in service and "# Sales is left out: not in the model is" in service
 
 
+def test_what_is_declared_of_fields_is_kept_to() -> None:
+    fields = "at: date?, item_id: int, tags: list[str], rates: list[decimal], name: str personal"
+    made = parse(
+        f"context Stock\n  aggregate Level({fields})\n    command AdjustStock({fields})\n"
+        f"    event StockAdjusted({fields}) v2 key item_id\n"
+    )
+    plan = derive.plan(made, made.contexts[0])
+    assert ("Level", "how rates is kept (list[decimal])") in plan.notes
+    assert ("StockAdjusted", "what it was like before version 2") in plan.notes
+    messages, domain = whole(plan, "stock/messages.py"), whole(plan, "stock/domain.py")
+    assert 'type="stock.StockAdjusted", key="item_id", version=2' in messages
+    assert messages.rstrip().endswith("name: str  # personal data\n    at: dt.date | None = None")
+    assert "tags: list[str] = field(default_factory=list)" in domain and "self.rates" not in domain
+    assert '"at" date,\n    "tags" jsonb NOT NULL' in whole(plan, "stock/schema.sql")
+
+
 def test_open_and_answered_questions_stand_where_they_are_decided() -> None:
     plan = planned(more='hotspot "May it be less than nothing?" on AdjustStock answered "never"\n')
     assert "# May it be less than nothing? never" in whole(plan, "stock/domain.py")
@@ -149,6 +165,8 @@ def test_open_and_answered_questions_stand_where_they_are_decided() -> None:
     "parts",
     [
         {"event": "StockAdjusted(item_id: int, delta: int)"},
+        {"event": "StockAdjusted(item_id: list[int], delta: int) v1 key item_id"},
+        {"command": "_(item_id: int)", "more": "    event LevelClosed(item_id: int) v1 key item_id\n"},
         {"event": "StockAdjusted(item_id: int, class: int) v1 key item_id"},
         {"command": "Import(item_id: int)"},
         {"command": "adjust_stock(item_id: int)"},

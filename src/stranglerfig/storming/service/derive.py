@@ -104,11 +104,13 @@ def plan(model: Model, context: Context) -> Plan:
             continue
         id = _id(aggregate)
         state = [f for f in aggregate.fields if f.name != id.name]
-        kept = [f for f in state if not f.type.startswith("list[") or f.type[5:-1] in _LISTS]
+        kept = [f for f in state if _is_kept(f)]
         made.notes += [(aggregate.name, f"how {f.name} is kept ({f.type})") for f in state if f not in kept]
         made.aggregates.append(replace(aggregate, fields=(id, *kept)))
         for message in _messages(aggregate):
             made.take(context.slug, message)
+        older = [(e.name, f"what it was like before version {e.version}") for e in aggregate.events if e.version > 1]
+        made.notes += older
     for a in made.aggregates:
         made.decisions += [_decision(model, a, command) for command in a.commands]
     made.notes += [(d.command.name, each) for d in made.decisions for each in (d.open, d.lost) if each]
@@ -116,6 +118,10 @@ def plan(model: Model, context: Context) -> Plan:
     _look(made, model)
     _check(made)
     return made
+
+
+def _is_kept(f: Field) -> bool:
+    return not f.type.startswith("list[") or f.type[5:-1] in _LISTS
 
 
 def _messages(aggregate: Aggregate) -> list[Message]:
@@ -126,10 +132,8 @@ def _id(aggregate: Aggregate) -> Field:
     """What tells its instances apart: the key of all its events."""
     keys = {event.key for event in aggregate.events}
     found = next((f for event in aggregate.events for f in event.fields if keys == {f.name}), None)
-    if found is None:
-        raise _unusable(
-            aggregate.name, "its events have no key, or several", "Give them one: what tells one from another"
-        )
+    if found is None or found.type.startswith("list["):
+        raise _unusable(aggregate.name, "its events have not one key", "Give them one: what tells one from another")
     return replace(found, optional=False)
 
 
@@ -155,8 +159,9 @@ def _event_of(aggregate: Aggregate, command: Command) -> Event | None:
     """The event of a command's own words (AdjustStock, StockAdjusted), or the only one that there is."""
     if len(aggregate.commands) == len(aggregate.events) == 1:
         return aggregate.events[0]
-    verb, *things = words(command.name)
-    found = [e for e in aggregate.events if words(e.name)[:-1] == things and _is_done(verb, words(e.name)[-1])]
+    verb, *things = words(command.name) or ["-"]
+    said = [(words(e.name) or ["-"], e) for e in aggregate.events]
+    found = [event for spoken, event in said if spoken[:-1] == things and _is_done(verb, spoken[-1])]
     return found[0] if len(found) == 1 else None
 
 
@@ -217,7 +222,7 @@ def _look(made: Plan, model: Model) -> None:
         found = [_found(model, made.context, name) for name in seen.events]
         events = [event for _, event in found if isinstance(event, Event)]
         common = [f for f in (events[0].fields if events else ()) if all(f in event.fields for event in events)]
-        kept = [f for f in common if not f.type.startswith("list[") or f.type[5:-1] in _LISTS]
+        kept = [f for f in common if _is_kept(f)]
         id = next((f for f in kept if {event.key for event in events} == {f.name}), None)
         if id is None or len(kept) < 2 or len(events) < len(found):
             made.notes.append((seen.name, "what its rows are: its events have not one key and other fields in common"))
