@@ -43,6 +43,7 @@ COMMANDS = {
     "projection": "projection:projection",
     "schema": "schema:schema",
     "model": "model:model",
+    "new": "new:new",
     "explain": "explain:explain",
     "completion": "completion:completion",
 }

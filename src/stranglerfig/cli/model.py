@@ -34,13 +34,33 @@ def _file(fig: Fig, context: str) -> Path:
     return folder / fig.project.load_extraction(folder / "extraction.yaml").model
 
 
-def _read(file: Path) -> storming.Model:
+def read(file: Path) -> storming.Model:
+    """The model in a file.
+
+    Raises:
+        FigError: ``no_model``.
+    """
     try:
         return text.parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise FigError(
             "no_model", f"the model {file} cannot be read: {error.strerror}", "Write it, or name it in extraction.yaml."
         ) from error
+
+
+def context_of(found: storming.Model, name: str, file: Path) -> storming.Context:
+    """A context of the model that was read from ``file``.
+
+    Raises:
+        FigError: ``unknown_context``.
+    """
+    part = found.context(name)
+    if part is None:
+        names = ", ".join(c.slug for c in found.contexts) or "none"
+        raise FigError(
+            "unknown_context", f"{file} has no context '{name}'; it has: {names}", "Check the context's name."
+        )
+    return part
 
 
 @model.command()
@@ -52,7 +72,7 @@ def lint(fig: Fig, context: str) -> None:
     Example: fig model lint inventory
     """
     file = _file(fig, context)
-    found = rules.lint(_read(file))
+    found = rules.lint(read(file))
     lines = [f"{file}:{f.line}: {f.severity}: {f.place}: {f.reason} {f.remedy} [{f.code}]" for f in found]
     fig.print([finding.as_dict() for finding in found], "\n".join(lines) or "No findings.")
     if bad := [finding for finding in found if finding.severity == "error"]:
@@ -69,7 +89,7 @@ def hash_(fig: Fig, context: str) -> None:
 
     Example: fig model hash inventory
     """
-    found = _read(_file(fig, context))
+    found = read(_file(fig, context))
     missing, void = storming.missing_signatures(found), storming.void_signatures(found)
     digest = storming.semantic_hash(found)
     lines = [digest]
@@ -92,7 +112,7 @@ def sign(fig: Fig, context: str, role: str, name: str, dry_run: bool) -> None:
     Example: fig model sign inventory --role architect --name "Ada L."
     """
     file = _file(fig, context)
-    signed = storming.sign(_read(file), name, role, clock.now().date())
+    signed = storming.sign(read(file), name, role, clock.now().date())
     if not dry_run:
         file.write_text(text.show(signed), encoding="utf-8")
     digest = storming.semantic_hash(signed)
@@ -113,13 +133,8 @@ def generate(fig: Fig, context: str, check: bool, dry_run: bool) -> None:
     Example: fig model generate inventory --check
     """
     file = _file(fig, context)
-    found = _read(file)
-    part = found.context(context)
-    if part is None:
-        names = ", ".join(c.slug for c in found.contexts) or "none"
-        raise FigError(
-            "unknown_context", f"{file} has no context '{context}'; it has: {names}", "Check the context's name."
-        )
+    found = read(file)
+    part = context_of(found, context, file)
     outcomes = generators.write(found, part, file.parent, dry_run=check or dry_run)
     rows = [{"file": str(outcome.path), "state": outcome.state} for outcome in outcomes]
     fig.print(rows, "\n".join(f"{row['state']:<10} {row['file']}" for row in rows))

@@ -170,14 +170,18 @@ class Service:
             for name, reactions in self._reactions.items()
         ]  # fmt: skip
 
-    def keeps(self, room: str, package: str, tables: Sequence[str], old: Sequence[LiteralString]) -> None:
-        """Have :meth:`migrate` make tables of a part that comes on top, and :meth:`run` delete what is old in them: by
-        each statement at most ``most`` rows that are older than ``keep``."""
+    def keeps(self, room: str, package: str, tables: Sequence[str], old: Sequence[LiteralString] = ()) -> None:
+        """Have :meth:`migrate` make tables of a part that comes on top, and :meth:`run` delete what is old in them.
+
+        Args:
+            package: where the files are; ``grants.sql`` among them, if there is one, says what ``{role}`` needs.
+            old: statements that delete at most ``most`` rows each, of those older than ``keep``.
+        """
         if room not in self._tables:
             self._old += old
         self._tables[room] = (package, tables)
 
-    async def migrate(self, *, owner: str | None = None, users: Iterable[str] = ()) -> None:
+    async def migrate(self, *, owner: str | None = None, users: Sequence[str] = ()) -> None:
         """Create or bring forward the kit's tables in the service's database, by a role that may.
 
         Args:
@@ -189,9 +193,10 @@ class Service:
                 await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
             for room, (package, tables) in self._tables.items():
                 await postgres.migrate(conn, room, package, tables)
-                grants = sql.SQL(files(package).joinpath("grants.sql").read_text(encoding="utf-8"))
-                for user in users:
-                    await conn.execute(grants.format(role=sql.Identifier(user)))
+                grants = files(package).joinpath("grants.sql")
+                for user in users if grants.is_file() else ():
+                    statements = sql.SQL(grants.read_text(encoding="utf-8"))
+                    await conn.execute(statements.format(role=sql.Identifier(user)))
             for user in users if self._projections else ():
                 await conn.execute(_BUILDS.format(role=sql.Identifier(user)))
 
