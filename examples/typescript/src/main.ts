@@ -18,7 +18,8 @@ function wanted(name: string): string {
 
 /** Handles commands, each partition's in order; an offset is committed once its message's effects are. */
 async function consume(stop: AbortSignal): Promise<void> {
-  const db = new Client({ connectionString: dsn });
+  // A process that stands still within a transaction holds up who takes its place: the server ends its session.
+  const db = new Client({ connectionString: dsn, options: "-c idle_in_transaction_session_timeout=10s" });
   await db.connect();
   const consumer = new Consumer({
     ...kafka,

@@ -28,6 +28,7 @@ from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server, required
 
+pytestmark = pytest.mark.timeout(300)  # what comes first installs and builds
 EXAMPLE = Path(__file__).parents[3] / "examples" / "typescript"
 TOPICS = ("events.orders", "events.shipping", "commands.shipping")
 PARTITIONS = 3
