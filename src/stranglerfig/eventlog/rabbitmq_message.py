@@ -122,11 +122,7 @@ def decode(message: bytes, otherwise: tuple[object, ...], at: datetime) -> Event
         kind, found, data = _as_encoded(message) or _any(message)
     except (struct.error, IndexError, ValueError, TypeError, RecursionError):
         kind, found, data = None, {}, message
-    try:
-        return cloudevents.event(found, data, content_type=kind, key=None, otherwise=otherwise, at=at)
-    except ValueError:  # its time is none, though it has the name of one
-        del found["time"]
-        return cloudevents.event(found, data, content_type=kind, key=None, otherwise=otherwise, at=at)
+    return cloudevents.event(found, data, content_type=kind, key=None, otherwise=otherwise, at=at)
 
 
 def _any(message: bytes) -> tuple[str | None, dict[str, str], bytes]:

@@ -85,6 +85,8 @@ STRANGE = {
     "with a null among them": Message([("ce_id", None), ("ce_type", b"y")]),
     "with bytes that are no text": Message([("ce_id", b"\xff\xfe"), ("ce_type", b"y")], b"4", b"\xff"),
     "without a time zone": Message([*sent(PLAIN).found[:-1], ("ce_time", b"2026-02-03T04:05:06.789012")]),
+    "with a time in small letters": Message([*sent(PLAIN).found[:-1], ("ce_time", b"2026-02-03t04:05:06.789012z")]),
+    "with a time that is none": Message([*sent(PLAIN).found[:-1], ("ce_time", b"yesterday")]),
     "with an empty id": Message([(n, b"" if n == "ce_id" else v) for n, v in sent(PLAIN).found], place=7),
     "whose time nobody knows": Message(None, stamp=(TIMESTAMP_NOT_AVAILABLE, 0)),
 }
@@ -104,6 +106,10 @@ def test_what_another_program_leaves_out_is_filled_in() -> None:
     assert found.event == Event("t-2-0", "/", "message", TAKEN, b"3", "application/octet-stream", partitionkey="k")
     [found] = records(STRANGE["without a time zone"])
     assert found.event.time == AT
+    [found] = records(STRANGE["with a time in small letters"])
+    assert found.event.time == AT
+    [found] = records(STRANGE["with a time that is none"])
+    assert found.event.time == TAKEN
     [found] = records(STRANGE["with an empty id"])
     assert found.event.id == "t-2-7"
     [found] = records(STRANGE["whose time nobody knows"])
