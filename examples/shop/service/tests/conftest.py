@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from examples.shop.database import create_inventory
 from examples.shop.service.app import create_app
@@ -94,6 +95,8 @@ async def api(service_database: str, request: pytest.FixtureRequest) -> AsyncIte
     with psycopg.connect(service_database, autocommit=True) as conn:
         conn.execute("TRUNCATE inventory_item, stock_level, reservation, processed_request, outbox RESTART IDENTITY")
         conn.execute(ITEMS)
-    app = create_app(service_database, release=getattr(request, "param", "good"))
+    app = create_app(
+        conninfo.make_conninfo(service_database, user="inventory_app"), release=getattr(request, "param", "good")
+    )
     async with app.router.lifespan_context(app):
         yield Api(app, service_database)
