@@ -159,16 +159,16 @@ class Membership:
             for place in [place for place in held if place != self.busy][: max(0, len(held) - share)]:
                 await conn.execute(_queries.release, self.who | {"topic": place[0], "partition": place[1]})
                 del held[place]
-            # Where we have read on without committing yet, we go on from there.
-            held = {place: max(position, self.held.get(place, 0)) for place, position in held.items()}
+            new: dict[Place, int] = {}
             if len(held) < share:
                 # One that was taken from us, as seek does, is begun anew; not while a batch of it is in hand, which is
                 # not to be committed there.
                 free = [place for place in places if place != self.busy]
                 wanted = {"topics": [place[0] for place in free], "partitions": [place[1] for place in free]}
                 claimed = await postgres.fetch(conn, _queries.claim, here | wanted | {"count": share - len(held)})
-                held |= {(row[0], row[1]): int(row[2]) for row in claimed}
-        self.held = held
+                new = {(row[0], row[1]): int(row[2]) for row in claimed}
+        # Where we have read on without committing yet, also a moment ago, we go on from there.
+        self.held = {place: max(position, self.held.get(place, 0)) for place, position in held.items()} | new
 
     async def close(self) -> None:
         """Leave the group."""
