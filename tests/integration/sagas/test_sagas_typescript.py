@@ -23,7 +23,8 @@ from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.kafka import KafkaLog
 from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.kit import Command, Event, Refused, Service
-from stranglerfig.kit.messages import data_of, key_of, kind_of
+from stranglerfig.kit.messages import data_of, kind_of
+from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server, required
@@ -159,12 +160,9 @@ class Estate:
     async def placed(self, *orders: OrderPlaced) -> dict[str, log.Event]:
         """Orders on the log, each in a trace of its own; their events by key."""
         events = [
-            log.Event(
-                ids.new_id(), "/shop", kind_of(order).type, clock.now(), data_of(order), partitionkey=key_of(order),
-                traceparent=f"00-{order.order_id:032x}-{order.order_id:016x}-01",
-            )
+            event_of(order, source="/shop", traceparent=f"00-{order.order_id:032x}-{order.order_id:016x}-01")
             for order in orders
-        ]  # fmt: skip
+        ]
         await self.log.append("events.orders", events)
         return {event.partitionkey or "": event for event in events}
 
@@ -291,10 +289,7 @@ async def test_sagas_end_however_often_a_participant_in_typescript_is_killed(est
 
 async def test_a_command_that_comes_again_has_one_effect_and_who_asks_again_is_answered_again(estate: Estate) -> None:
     command = ArrangeShipping(1001, "AT")
-    first = log.Event(
-        "some command", "/shop", kind_of(command).type, clock.now(), data_of(command), partitionkey=key_of(command),
-        correlationid="a flow",
-    )  # fmt: skip
+    first = event_of(command, source="/shop", correlationid="a flow")._replace(id="some command")
     again = first._replace(id="some command#2")
     full = first._replace(id="another", data=data_of(ArrangeShipping(1002, "AT")))
     await estate.log.append("commands.shipping", [first, first, again, first, full])
