@@ -10,6 +10,10 @@ import psycopg
 import pytest
 from shop_driver import CONTEXT, Shop, until
 
+from stranglerfig.eventlog.model import Event
+from stranglerfig.foundation import clock
+from stranglerfig.kit.consumer import digest
+
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 SYNC = ("sync", "")
 LONG = "n" * 50
@@ -91,3 +95,12 @@ def test_the_log_can_be_looked_into_and_handed_out(shop: Shop, tmp_path: Path) -
     moved = shop.fig("events", "replay", facts, "--group", "reader", "--position", "2", "--dry-run")
     assert (moved["before"], moved["after"], moved["dry_run"]) == ([0], [0], True)
     assert shop.fig("events", "replay", facts, "--group", "reader", "--position", "2")["after"] == [2]
+    again = ("events", "replay", facts, "--again", "--position", "2", "--group")
+    assert shop.refusal(*again, "reader").code == "unknown_subscription"
+    handled = [digest(Event(line["id"], line["source"], "", clock.now(), b"")) for line in exported[:5]]
+    with psycopg.connect(shop.estate.service_dsn, autocommit=True) as conn:
+        conn.execute("INSERT INTO fig.subscription (name) VALUES ('reader')")
+        conn.execute("INSERT INTO fig.inbox SELECT id, unnest(%s::uuid[]) FROM fig.subscription", (handled,))
+        assert shop.fig(*again, "reader", "--dry-run")["handled_again"] == 3
+        assert shop.fig(*again, "reader")["handled_again"] == 3
+        assert {row[0] for row in conn.execute("SELECT event FROM fig.inbox")} == {*handled[:2]}
