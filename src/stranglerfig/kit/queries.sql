@@ -141,6 +141,12 @@ WHERE (name, version, generation, topic, partition)
 SELECT topic, partition, position FROM fig.projection_position
 WHERE (name, version, generation) = (%(name)s, %(version)s, %(generation)s)
 
+-- name: projection_held
+-- Where the build that serves is; it stays there until the transaction ends.
+SELECT at.topic, at.partition, at.position
+FROM fig.projection_position AS at JOIN fig.projection AS p USING (name, version, generation)
+WHERE p.name = %(name)s AND p.state = 'serving' FOR UPDATE OF at
+
 -- name: projection_retire
 UPDATE fig.projection SET state = 'retired' WHERE name = %(name)s AND state = 'serving'
 RETURNING version, generation

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Refused, Transaction, operating
@@ -254,18 +252,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-async def lasting(stock: Stock) -> AsyncIterator[Stock]:
-    """The same on a log that outlives processes."""
-    log = PostgresLog(stock.dsn)
-    await log.migrate()
-    for topic in ("events.orders", "events.stock"):
-        await log.create_topic(topic)
-    stock.log = log  # type: ignore[assignment]
-    yield stock
-    await log.close()
 
 
 async def test_an_event_that_kills_its_process_is_parked(lasting: Stock) -> None:
