@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 import psycopg
 
+from stranglerfig.eventlog.model import Event
 from stranglerfig.eventlog.model import shown as shown_position
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
+from stranglerfig.kit.consumer import digest
 from stranglerfig.kit.states import queries
 
 _LETTER = (
@@ -77,6 +80,29 @@ async def discard(conn: Connection, number: int) -> None:
         FigError: ``unknown_letter``, ``missing_privilege``.
     """
     await _decided(conn, queries.discard_letter, number)
+
+
+async def subscriptions(conn: Connection) -> list[str]:
+    """The names of all of the service's."""
+    return [name for (name,) in await postgres.fetch(conn, "SELECT name FROM fig.subscription ORDER BY name")]
+
+
+async def forget(conn: Connection, subscription: str, events: Iterable[Event], *, dry_run: bool = False) -> int:
+    """Have a subscription handle events anew when its group reads them again; not those that are parked.
+
+    Returns:
+        How many of them it has handled, or would have to forget.
+
+    Raises:
+        FigError: ``missing_privilege``.
+    """
+    # A command that was asked for again has the mark of its first time; which are commands is the service's affair.
+    digests = list({digest(event, command=is_command) for event in events for is_command in (False, True)})
+    statement = queries.handled if dry_run else queries.forget_handled
+    try:
+        return int(await postgres.value(conn, statement, {"name": subscription, "events": digests}))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise missing_privilege("fig.inbox, fig.reply", error) from error
 
 
 async def _decided(conn: Connection, statement: Any, number: int) -> None:

@@ -177,6 +177,7 @@ class Projector:
         self._remembers = Capability.IDEMPOTENT_APPEND not in log.capabilities.has
         self._inboxes: dict[int, int] = {}
         self._following: dict[int, asyncio.Task[None]] = {}
+        self._ends: dict[int, dict[tuple[str, int], int]] = {}
         self.applied = 0
 
     async def run(self) -> None:
@@ -301,7 +302,7 @@ class Projector:
             log.warning("%s cannot be served yet: %s", self.shape.name, error, extra={"action": "serve_failed"})
 
     async def _has_caught_up(self, build: Build) -> bool:
-        """Whether all that the log has now is in."""
+        """Whether all is in that the log had at the last look (at the first: has now); it may grow all the time."""
         ends: dict[tuple[str, int], int] = {}
         for name in self.shape.topics:
             topic = await self._log.topic(name)
@@ -311,13 +312,19 @@ class Projector:
                 (topic, partition): int(position)
                 for topic, partition, position in await postgres.fetch(conn, queries.projection_positions, build.key)
             }
-        for (name, number), end in ends.items():
-            if at.get((name, number), 0) < end and await self._log.read(name, number, at.get((name, number), 0)):
-                return False
+        before, self._ends[build.generation] = self._ends.get(build.generation, ends), ends
+        for (name, number), end in before.items():
+            if (here := at.get((name, number), 0)) < end:
+                left = await self._log.read(name, number, here, max_records=1)
+                if left and left[0].position < end:
+                    return False
         return True
 
-    async def serve(self, build: Build) -> None:
+    async def serve(self, build: Build) -> bool:
         """Have people read this build from now on. The one before is kept, retired; those retired before are dropped.
+
+        Returns:
+            Whether they do: not while the one that they read has more in it, or a later one.
 
         Raises:
             FigError: ``table_differs`` when something else has the view's name.
@@ -328,7 +335,16 @@ class Projector:
             await conn.execute(queries.projection_lock, build.key)
             serving = await postgres.one(conn, queries.projection_serving, build.key)
             if serving is not None and tuple(serving) >= (self.shape.version, build.generation):
-                return
+                return False
+            # The positions of the one that serves are held until the views are swapped: what was read stays read.
+            theirs = {
+                (row[0], row[1]): row[2] for row in await postgres.fetch(conn, queries.projection_held, build.key)
+            }
+            ours = {
+                (row[0], row[1]): row[2] for row in await postgres.fetch(conn, queries.projection_positions, build.key)
+            }
+            if any(ours.get(place, 0) < there for place, there in theirs.items() if place[0] in self.shape.topics):
+                return False
             kind = await postgres.value(conn, queries.projection_kind, (view.as_string(),))
             if kind not in (None, "v"):
                 raise FigError(
@@ -353,6 +369,7 @@ class Projector:
             await conn.execute(queries.projection_retire, build.key)
             await conn.execute(queries.projection_serve, build.key)
         log.info("%s serves version %d, build %d", self.shape.name, self.shape.version, build.generation)
+        return True
 
 
 def _column(hint: Any) -> tuple[str, bool]:

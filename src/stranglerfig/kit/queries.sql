@@ -141,6 +141,12 @@ WHERE (name, version, generation, topic, partition)
 SELECT topic, partition, position FROM fig.projection_position
 WHERE (name, version, generation) = (%(name)s, %(version)s, %(generation)s)
 
+-- name: projection_held
+-- Where the build that serves is; it stays there until the transaction ends.
+SELECT at.topic, at.partition, at.position
+FROM fig.projection_position AS at JOIN fig.projection AS p USING (name, version, generation)
+WHERE p.name = %(name)s AND p.state = 'serving' FOR UPDATE OF at
+
 -- name: projection_retire
 UPDATE fig.projection SET state = 'retired' WHERE name = %(name)s AND state = 'serving'
 RETURNING version, generation
@@ -214,3 +220,21 @@ WITH old AS (
     SELECT ctid FROM fig.answer WHERE given_at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 DELETE FROM fig.answer USING old WHERE answer.ctid = old.ctid
+
+-- name: handled
+-- How many of these a subscription has handled, which are not parked.
+SELECT count(*) FROM fig.inbox AS i JOIN fig.subscription AS s ON s.id = i.subscription
+WHERE s.name = %(name)s AND i.event = ANY (%(events)b::uuid[])
+  AND NOT EXISTS (SELECT FROM fig.dead_letter AS d WHERE (d.subscription, d.digest) = (i.subscription, i.event))
+
+-- name: forget_handled
+-- What is parked stays marked: it is handled from there.
+WITH gone AS (
+    DELETE FROM fig.inbox AS i USING fig.subscription AS s
+    WHERE s.id = i.subscription AND s.name = %(name)s AND i.event = ANY (%(events)b::uuid[])
+      AND NOT EXISTS (SELECT FROM fig.dead_letter AS d WHERE (d.subscription, d.digest) = (i.subscription, i.event))
+    RETURNING i.subscription, i.event
+), replies AS (
+    DELETE FROM fig.reply AS r USING gone WHERE (r.subscription, r.command) = (gone.subscription, gone.event)
+)
+SELECT count(*) FROM gone

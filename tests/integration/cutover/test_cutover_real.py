@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -353,6 +354,7 @@ async def estate(postgres: Any, postgres_b: Any) -> AsyncIterator[Estate]:
     await estate.journal.close()
     async with psycopg_session(estate) as sessions:
         for session in sessions:
+            await clock.until(partial(appliers_ended, session), timeout=20, what="the appliers' sessions to end")
             await session.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE %s",
                 (estate.slot + "%",),
@@ -363,6 +365,11 @@ async def estate(postgres: Any, postgres_b: Any) -> AsyncIterator[Estate]:
             )
     for task in broken:
         task.result()
+
+
+async def appliers_ended(session: Connection) -> bool:
+    """Whether the server has ended them: it does some time after they were closed."""
+    return not await postgres.fetch(session, "SELECT FROM pg_stat_activity WHERE application_name = 'fig:applier'")
 
 
 @asynccontextmanager

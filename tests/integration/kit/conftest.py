@@ -11,6 +11,7 @@ import pytest
 
 from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.kit import Service
 from stranglerfig.kit.consumer import Consumer
 from stranglerfig.kit.messages import Message, kind_of
@@ -63,3 +64,15 @@ async def stock(postgres: Server) -> AsyncIterator[Stock]:
         await made.log.create_topic(topic)
     yield made
     await made.service.close()
+
+
+@pytest.fixture
+async def lasting(stock: Stock) -> AsyncIterator[Stock]:
+    """The same on a log that outlives processes."""
+    made = PostgresLog(stock.dsn)
+    await made.migrate()
+    for topic in TOPICS:
+        await made.create_topic(topic)
+    stock.log = made  # type: ignore[assignment]
+    yield stock
+    await made.close()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit import Refused, Transaction
+from stranglerfig.kit import Refused, Transaction, operating
 from stranglerfig.kit.consumer import ATTEMPTS, Consumer
 from stranglerfig.kit.messages import decode
 from tests.integration.kit.conftest import Stock
@@ -256,18 +254,6 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-async def lasting(stock: Stock) -> AsyncIterator[Stock]:
-    """The same on a log that outlives processes."""
-    log = PostgresLog(stock.dsn)
-    await log.migrate()
-    for topic in ("events.orders", "events.stock"):
-        await log.create_topic(topic)
-    stock.log = log  # type: ignore[assignment]
-    yield stock
-    await log.close()
-
-
 async def test_an_event_that_kills_its_process_is_parked(lasting: Stock) -> None:
     stock = lasting
     await stock.placed(*[OrderPlaced(item, 13 if item == 7 else 1) for item in range(1, 21)], OrderPlaced(7, 1))
@@ -430,3 +416,18 @@ async def test_a_letter_that_ends_its_process_is_not_tried_for_ever(stock: Stock
     assert stock.rows("SELECT attempts, error FROM fig.dead_letter") == [
         (ATTEMPTS, "its process ended while it handled it")
     ]
+
+
+async def test_what_was_handled_is_handled_anew_when_somebody_asks(stock: Stock) -> None:
+    reacting(stock)
+    made = await stock.placed(OrderPlaced(7, 3), OrderPlaced(8, 500), OrderPlaced(8, 1), OrderPlaced(9, 2))
+    consumer = await stock.consumed()
+    async with stock.service.session() as conn:
+        assert await operating.subscriptions(conn) == ["stock"]
+        assert await operating.forget(conn, "stock", made, dry_run=True) == 2, "what is parked is handled from there"
+        assert await operating.forget(conn, "stock", made[:1]) == 1
+        assert await operating.forget(conn, "stock", made) == 1
+        assert await operating.forget(conn, "stock", made) == 0
+    await stock.consumed(consumer)
+    assert [stock.rows(LEVEL.format(item))[0][0] for item in (7, 8, 9)] == [94, 100, 96]
+    assert len(stock.rows(PARKED)) == 2

@@ -124,7 +124,9 @@ async def test_a_rebuild_replaces_what_went_wrong(stock: Stock) -> None:
     ]  # fmt: skip
 
 
-async def test_it_is_rebuilt_under_load_and_no_reader_sees_a_gap(stock: Stock) -> None:
+async def test_it_is_rebuilt_under_load_and_no_reader_goes_back(lasting: Stock) -> None:
+    """On a log that grows all the time, so that a build is never at its end."""
+    stock = lasting
     await stock.placed(*[OrderPlaced(n % 50 + 1, 1) for n in range(500)])
     projector = Projector(Demand, stock.service._sessions, stock.log, group="stock")
     running = await serving(stock, projector, 1)
@@ -134,9 +136,9 @@ async def test_it_is_rebuilt_under_load_and_no_reader_sees_a_gap(stock: Stock) -
     async def load() -> None:
         nonlocal placed
         while not stop.is_set():
-            await stock.placed(*[OrderPlaced(n % 50 + 1, 1) for n in range(20)])
-            placed += 20
-            await asyncio.sleep(0.01)
+            for n in range(20):
+                await stock.placed(OrderPlaced(n % 50 + 1, 1))
+                placed += 1
 
     async def read() -> None:
         nonlocal looks
@@ -144,7 +146,7 @@ async def test_it_is_rebuilt_under_load_and_no_reader_sees_a_gap(stock: Stock) -
         while not stop.is_set():
             async with stock.service.session() as conn:
                 ((count, total),) = await (await conn.execute("SELECT count(*), sum(orders) FROM demand")).fetchall()
-            assert count == 50 and total >= min(last, 500)
+            assert count == 50 and total >= last
             last, looks = total, looks + 1
             await asyncio.sleep(0)
 

@@ -15,13 +15,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from examples.servers.fetch import Missing, debian
 from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Service
 from stranglerfig.kit.testing import event_of
 from stranglerfig.runtime.embedded import EmbeddedPostgres
-from tests.conftest import passable
+from tests.conftest import passable, required
 from tests.integration.sagas.worker import LEASE
 from tests.saga_shop import STOCK, TOPICS, OrderPlaced, orders
 
@@ -36,6 +37,16 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "PYTHONPATH": str(ROOT),
     "SAGA_SHOP_PATIENCE": "10",
 }
+
+
+def ahead(hours: int) -> dict[str, str]:
+    """The environment of a process whose clock is wrong."""
+    try:
+        debian("faketime", "faketime")
+    except Missing as missing:
+        required(str(missing))
+    [library] = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"{hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 class Estate:
@@ -68,12 +79,12 @@ class Estate:
             done = conn.execute(query.encode())
             return done.fetchall() if done.description else []
 
-    async def start(self, role: str, *, point: str = "", visit: int = 0) -> asyncio.subprocess.Process:
-        """One more process."""
+    async def start(self, role: str, *, point: str = "", visit: int = 0, hours: int = 0) -> asyncio.subprocess.Process:
+        """One more process, whose clock is so many ``hours`` ahead of the others'."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.integration.sagas.worker", role, self.dsns[role], self.log_dsn),
             *((point, str(visit)) if point else ()),
-            cwd=ROOT, env=ENVIRONMENT,
+            cwd=ROOT, env=ENVIRONMENT | (ahead(hours) if hours else {}),
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         self.processes.append((role, process))
@@ -231,3 +242,25 @@ async def test_killed_at_each_point_nothing_is_lost_or_doubled(estate: Estate, p
     assert died == (1 if point.startswith("saga/") else 2)
     estate.check(60, 10)
     await estate.told(60)
+
+
+async def test_clocks_that_are_hours_apart_change_nothing(estate: Estate) -> None:
+    """Leases, time limits and what is due are the database's to say."""
+    estate.rows("stock", f"INSERT INTO level SELECT i, 20 FROM generate_series(1, {ITEMS}) AS i")
+    apart = {"orders": (7, -5), "stock": (-30, 3)}
+    for role, clocks in apart.items():
+        for hours in clocks:
+            await estate.start(role, hours=hours)
+    placing = asyncio.create_task(estate.placed(600))
+
+    async def half() -> bool:
+        return estate.ended() >= 200
+
+    await clock.until(half, timeout=60, what="a third of them to end")
+    await estate.replace(0, hours=-48)
+    await placing
+    await all_ended(estate, 600, 60)
+    estate.check(600, 20)
+    await estate.told(600)
+    lasted = "SELECT max(ended_at) - min(begun_at) < interval '1 hour' FROM fig.saga"
+    assert estate.rows("orders", lasted) == [(True,)]

@@ -134,6 +134,7 @@ async def test_a_row_that_is_not_there(postgres: Server, postgres_b: Server) -> 
                 await conn.execute("SELECT pg_replication_origin_xact_setup('0/1', now())")
                 await conn.execute("DELETE FROM stock")
                 await conn.execute("DELETE FROM item")
+            await conn.execute("SELECT pg_replication_origin_session_reset()")  # the server ends a session later
         await estate.run("monolith", "UPDATE inventory SET quantity = 90")
         await estate.start(*SYNCS)
         [said] = await left_out(estate, FORWARD)

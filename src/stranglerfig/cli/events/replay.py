@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("topic")
 @click.option("--group", help="The consumer group that reads again; no filters, no --until.")
+@click.option("--again", is_flag=True, help="The service of this subscription handles anew what it has handled.")
 @click.option("--to-file", metavar="FILE", help="Into a file instead: JSON Lines, or Parquet by its name.")
 @click.option("--to-topic", metavar="TOPIC", help="Into another topic instead, made when there is none; ids are kept.")
 @click.option("--position", type=click.IntRange(min=0), help="From this log position on (0: everything).")
@@ -39,6 +40,7 @@ def replay(
     group: str | None,
     to_file: str | None,
     to_topic: str | None,
+    again: bool,
     position: int | None,
     since: datetime | None,
     until: datetime | None,
@@ -47,6 +49,8 @@ def replay(
     **given: Any,
 ) -> None:
     """Have a consumer group read a topic again, or copy a part of it to a file or another topic.
+
+    A service of the kit handles each event once, also when it reads it again: --again has it handle them anew.
 
     Example: fig events replay events.inventory --group low-stock --position 0
     """
@@ -62,24 +66,60 @@ def replay(
                 "a group reads on from where it is moved to: it takes no --until and no filters",
                 "Copy what you want with --to-topic, and have the group read that.",
             )
-        fig.print(*fig.run(_to_group(fig, topic, group, window, dry_run)))
+        fig.print(*fig.run(_to_group(fig, topic, group, window, again, dry_run)))
+    elif again:
+        raise FigError("usage", "--again is for a group", "Give --group, or leave --again out.")
     elif to_topic == topic:
         raise FigError("usage", "a topic is not copied into itself", "Name another topic.")
     else:
         fig.print(*fig.run(_copied(fig, topic, window, wanted, to_file, to_topic, force=force, dry_run=dry_run)))
 
 
-async def _to_group(fig: Fig, topic: str, group: str, window: Window, dry_run: bool) -> tuple[dict[str, Any], str]:
+async def _to_group(
+    fig: Fig, topic: str, group: str, window: Window, again: bool, dry_run: bool
+) -> tuple[dict[str, Any], str]:
     async with opened(fig) as log:
-        await found(log, topic)
+        known = await found(log, topic)
         before = await log.committed(topic, group)
+        forgotten = await _forgotten(fig, log, known, group, window, dry_run) if again else None
         if not dry_run:
             await log.seek(topic, group, position=window.position, time=window.since)
         after = before if dry_run else await log.committed(topic, group)
     result = {"topic": topic, "group": group, "before": list(before), "after": list(after), "dry_run": dry_run}
     verb = "would read" if dry_run else "reads"
     where = f"position {window.position}" if window.position is not None else f"{window.since}"
-    return result, f"{group} {verb} {topic} again from {where} (it stood at {result['before']})."
+    said = f"{group} {verb} {topic} again from {where} (it stood at {result['before']})."
+    if forgotten is not None:
+        result["handled_again"] = forgotten
+        said += f" {forgotten:,} that it has handled {'would be' if dry_run else 'are'} handled anew."
+    return result, said
+
+
+async def _forgotten(fig: Fig, log: EventLog, topic: Topic, group: str, window: Window, dry_run: bool) -> int:
+    """Have the service whose subscription it is forget that it handled these; how many they are.
+
+    Raises:
+        FigError: ``unknown_subscription``.
+    """
+    from stranglerfig.kit import operating
+    from stranglerfig.runtime.services import each
+
+    seen = []
+    async for _, conn in each(fig.project, None, operating.is_kept_here):
+        names = await operating.subscriptions(conn)
+        seen += names
+        if group in names:
+            count = 0
+            async for page in window.pages(log, topic):
+                count += await operating.forget(conn, group, [record.event for record in page], dry_run=dry_run)
+            return count
+    raise FigError(
+        "unknown_subscription",
+        f"no service of the kit has the subscription '{group}'; there are: {', '.join(seen) or 'none'}",
+        "Leave --again out for a group of somebody else's; name the service's database under services in fig.yaml.",
+        subscription=group,
+        known=seen,
+    )
 
 
 async def _copied(
