@@ -56,9 +56,11 @@ class Server:
 def _serve(tmp_path_factory: pytest.TempPathFactory, name: str, major: int) -> Iterator[Server]:
     root = passable(tmp_path_factory.mktemp(name))
     # The tests' servers trade durability for speed, except where a test is about durability and starts its own.
-    # Origins live longer than their databases, and each test's flow has some.
-    origins = "max_active_replication_origins" if major >= 18 else "max_replication_slots"
-    server = EmbeddedPostgres(root / "data", major=major, settings={"fsync": "off", origins: "500"})
+    # Origins live longer than their databases, and each test's flow has some; a test that fails leaves its slots.
+    settings = {"fsync": "off", "max_replication_slots": "500", "max_wal_senders": "100"}
+    if major >= 18:
+        settings["max_active_replication_origins"] = "500"
+    server = EmbeddedPostgres(root / "data", major=major, settings=settings)
     server.start()
     yield Server(server)
     server.stop()

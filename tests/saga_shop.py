@@ -8,7 +8,7 @@ from stranglerfig.kit import Aggregate, Command, Event, Refused, Service, Transa
 from stranglerfig.sagas import Retry, Saga, call, step
 from stranglerfig.sagas.running import Sagas
 
-PATIENCE = float(os.environ.get("SAGA_SHOP_PATIENCE", "2"))
+PATIENCE = float(os.environ.get("SAGA_SHOP_PATIENCE", "5"))
 """Seconds for which an answer is awaited."""
 SOON = Retry(attempts=3, first=0.05, factor=2, most=0.5)
 

@@ -52,7 +52,7 @@ class Child:
         ready: Callable[[], bool],
         *,
         environment: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
         **options: object,
     ) -> None:
         """Start ``command`` and return once ``ready`` answers true."""

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 import httptools
 
+IDLE = 1.0
+"""Seconds after which an unused connection is closed: before any server that is leaving closes it."""
+
 
 class Unanswered(Exception):
     """The request may or may not have been handled: no complete answer came."""
@@ -36,7 +39,7 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._cookies: list[str] = []
         self.open = False
-        self.used = 0
+        self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -79,7 +82,6 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._waiting = loop.create_future()
         timer = loop.call_later(timeout, self._fail, f"no answer within {timeout:g} s")
-        self.used += 1
         self.transport.write(message)
         try:
             return await self._waiting
@@ -121,6 +123,7 @@ class Client:
         connection = await self._connection()
         answer = await connection.request(message, self._timeout)
         if connection.open:
+            connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
         else:
             connection.close()
@@ -129,8 +132,9 @@ class Client:
     async def _connection(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
-            if connection.open:
+            if connection.open and asyncio.get_running_loop().time() - connection.idle_since < IDLE:
                 return connection
+            connection.close()
         try:
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(self._timeout):

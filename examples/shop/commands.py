@@ -78,7 +78,7 @@ class Consumer:
         """Finish what was begun; what was not is in the queue again, in its order."""
         self._stopping.set()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=5)
+            await asyncio.wait([self._task], timeout=25)
             await tasks.stop(self._task)
 
     async def _run(self) -> None:
@@ -115,9 +115,9 @@ class Consumer:
             if self._stopping.is_set() and not ended.is_set():
                 await queue.cancel(tag)
                 # Each lane ends with the command that it is at.
-                await asyncio.wait(workers, timeout=2)
+                await asyncio.wait(workers, timeout=10)
                 if answers:
-                    await asyncio.wait(answers, timeout=2)
+                    await asyncio.wait(answers, timeout=10)
         finally:
             for task in (*workers, *answers, watch, over):
                 await tasks.stop(task)

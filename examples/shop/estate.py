@@ -320,6 +320,7 @@ class Estate:
     ) -> Program:
         """Run the load against the façade (or ``url``), steered by :meth:`steer`."""
         self.ledger.parent.mkdir(exist_ok=True)
+        self.ledger.with_name(self.ledger.name + ".status.json").unlink(missing_ok=True)  # what a load before said
         self.steer(rate=rate, mix=mix or {"reads": 70, "writes": 25, "orders": 5})
         arguments = ["-m", "examples.shop.load", "--url", url or self.facade_url, "--ledger", str(self.ledger)]
         arguments += ["--items", str(self.items), "--seed", str(self.seed), "--rate", str(rate)]

@@ -68,6 +68,8 @@ def read(ledger: Path) -> Lines:
     found = Lines()
     with ledger.open("rb") as file:
         for text in file:
+            if not text.endswith(b"\n"):
+                break  # a load is at work, and at this line
             line = orjson.loads(text)
             if "key" in line:
                 found.writes.append(line)

@@ -314,8 +314,8 @@ class Load:
             tick += 1
             if tick % 2 == 0:
                 self.close_second()
+            self.ledger.flush()  # first: whoever reads that nothing is in flight finds each of them in the ledger
             self.status("running")
-            self.ledger.flush()
 
     def close_second(self) -> None:
         """Write the second's latencies (ms) to the series."""

@@ -61,7 +61,7 @@ class _Draining(uvicorn.Server):
         self._loop.call_later(self._drain, setattr, self, "should_exit", True)
 
 
-def serve(app: Any, *, port: int, fd: int | None = None, drain: float = 1.0) -> None:
+def serve(app: Any, *, port: int, fd: int | None = None, drain: float = 2.0) -> None:
     """Serve ``app`` until SIGTERM or SIGINT, on loopback ``port`` or the listening socket ``fd``."""
     config = uvicorn.Config(
         app,
@@ -77,7 +77,7 @@ def serve(app: Any, *, port: int, fd: int | None = None, drain: float = 1.0) -> 
         log_level="warning",
         # A server that closes idle connections races with the proxy that is about to use one: let the proxy close.
         timeout_keep_alive=3600,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=30,
         server_header=False,
         date_header=False,
     )
@@ -99,5 +99,5 @@ def serve_from_environment(app: Any, *, prefix: str) -> None:
         app,
         port=int(os.environ.get(f"{prefix}_PORT", "0")),
         fd=int(fd) if fd else None,
-        drain=float(os.environ.get(f"{prefix}_DRAIN", "1.0")),
+        drain=float(os.environ.get(f"{prefix}_DRAIN", "2.0")),
     )

@@ -73,7 +73,10 @@ PLACES = [
     ("done", ""),
 ]
 READS, WRITES = ("reads", "100"), ("writes", "")
-BUSY = ("lag_too_large", "budget_exhausted", "marker_not_applied", "timed_out", "fence_not_closed", "writes_in_flight")
+BUSY = (
+    *("lag_too_large", "budget_exhausted", "marker_not_applied", "timed_out", "fence_not_closed", "writes_in_flight"),
+    *("gate_inconclusive", "tables_locked"),
+)
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 60, every: float = 0.05) -> Any:
@@ -291,6 +294,10 @@ class Shop:
     def rollback(self, *more: str) -> dict[str, Any]:
         """``fig rollback``."""
         return self._patiently("rollback", CONTEXT, *more)
+
+    def decommission(self, step: str) -> dict[str, Any]:
+        """``fig decommission``, which waits for no evidence by itself."""
+        return self._patiently("decommission", step, CONTEXT)
 
     def _patiently(self, *arguments: str, timeout: float = 120) -> dict[str, Any]:
         """Ask again what a busy machine alone refuses: a stream that is behind, a proof that takes too long."""

@@ -86,6 +86,8 @@ class RawTopic:
             return await loop.run_in_executor(self._thread, work)
         except self._kafka.KafkaException as error:
             raise self._told(error.args[0]) from error
+        except TimeoutError as error:
+            raise self._unreachable("does not answer") from error
 
     def _told(self, error: Any) -> FigError:
         codes = self._kafka.KafkaError
@@ -93,9 +95,12 @@ class RawTopic:
             return _lost(self.name, "no longer has what was not read")
         if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
             return _lost(self.name, "is not there")
+        return self._unreachable(f"does not do what is asked: {error.str()}")
+
+    def _unreachable(self, says: str) -> FigError:
         return FigError(
             "kafka_unreachable",
-            f"Kafka at {self._servers} does not do what is asked: {error.str()}",
+            f"Kafka at {self._servers} {says}",
             "Check that the brokers run and that connect.kafka in fig.yaml names them; capture tries again by itself.",
             servers=self._servers,
         )

@@ -14,6 +14,7 @@ from stranglerfig.eventlog.model import Event
 from stranglerfig.foundation import tasks
 
 _PAUSE = 0.001
+_STALE = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
 """Seconds between two looks at what was delivered."""
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -71,10 +72,10 @@ class Producing:
                         self._producer.poll(0)
                         await asyncio.sleep(_PAUSE)
                     except KafkaException as error:
-                        if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or looked:
+                        if error.args[0].code() not in _STALE or looked:
                             told(number, error.args[0], None)
                             break
-                        looked = True  # partitions were added since the client last looked
+                        looked = True  # partitions were added, or the topic made anew, since the client last looked
                         await asyncio.to_thread(self._producer.list_topics, topic, self._patience)
             if self._hearing is None or self._hearing.done():
                 self._hearing = tasks.spawn(self._hear(), name="kafka deliveries")

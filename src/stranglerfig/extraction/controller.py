@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from stranglerfig.databases import ownership
 from stranglerfig.extraction import made, steps
@@ -51,6 +51,14 @@ async def run(parts: Parts) -> None:
         await store.close()
 
 
+class _Judged(NamedTuple):
+    """What a gate said of a visit, and when its evidence began to be read (:func:`clock.monotonic`)."""
+
+    visit: int
+    gate: GateVerdict
+    looked: float
+
+
 class Controller:
     """One leading controller. ``store`` is used by the command loop; each watch has one of its own."""
 
@@ -59,7 +67,7 @@ class Controller:
         self._store = store
         self._history = History(parts)
         self._evidence = evidence
-        self._verdicts: dict[str, tuple[int, GateVerdict]] = {}
+        self._verdicts: dict[str, _Judged] = {}
         self._locks = {context: asyncio.Lock() for context in parts.contexts}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._last_back: dict[str, float] = {}
@@ -211,12 +219,12 @@ class Controller:
             now = await store.standing(command.context)
             if now.visit != standing.visit:
                 raise await self._went_back(now)
-            if found is None or found[0] != standing.visit or first:
+            if found is None or found.visit != standing.visit or first:
                 # The watch judges once a second; the first verdict with the facts just gathered is worth waiting for.
                 first = False
                 await self._next_verdict(command.context, standing.visit)
                 continue
-            gate = found[1]
+            gate = found.gate
             if not gate.kpis:
                 return None
             plain = gate.as_dict()
@@ -259,11 +267,11 @@ class Controller:
             await self._next_verdict(command.context, standing.visit)
 
     async def _next_verdict(self, context: str, visit: int, patience: float = 30.0) -> None:
-        before = self._verdicts.get(context)
+        asked = clock.monotonic()
 
         async def judged() -> bool:
-            now = self._verdicts.get(context)
-            return now is not before and now is not None and now[0] >= visit
+            found = self._verdicts.get(context)
+            return found is not None and found.visit >= visit and found.looked >= asked
 
         await clock.until(judged, timeout=patience, what=f"the gate of {context} to be judged", at_most=0.2)
 
@@ -363,11 +371,12 @@ class Controller:
         await observer.look(standing)
         kpis = steps.kpis(self._parts.contexts[context].settings, standing.place)
         guard = steps.guard_samples(self._parts.contexts[context].settings, standing.place)
+        looked = clock.monotonic()
         gate = await self._evidence.judge(
             context, standing.evidence, kpis, scope="guard" if guard else "gate", guard_samples=guard
         )
         await store.judged(standing.visit, gate.as_dict())
-        self._verdicts[context] = (standing.visit, gate)
+        self._verdicts[context] = _Judged(standing.visit, gate, looked)
         if gate.verdict is Verdict.FAIL and not self._locks[context].locked():
             await self._breach(context, standing, gate, store)
         if not self._locks[context].locked():

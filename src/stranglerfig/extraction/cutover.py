@@ -144,7 +144,7 @@ async def _alone(plan: CutoverPlan) -> AsyncIterator[None]:
             if await conn.take_over(plan.takeover):
                 log.warning("a stopped controller's cut-over lock was taken over", extra={"action": "takeover"})
             try:
-                await clock.until(conn.claim, timeout=1, what="the lock")
+                await clock.until(conn.claim, timeout=5, what="the lock")
             except FigError:
                 raise FigError(
                     "cutover_under_way",

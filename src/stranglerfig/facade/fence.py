@@ -22,7 +22,7 @@ from stranglerfig.databases import sides
 from stranglerfig.databases.model import Ownership, Side
 from stranglerfig.databases.side import SideSession
 from stranglerfig.facade.asking import Asking
-from stranglerfig.facade.holding import HoldReport, Judgement, Seen, judge, may_open, overdue, report
+from stranglerfig.facade.holding import FRESH, HoldReport, Judgement, Seen, judge, may_open, overdue, report
 from stranglerfig.facade.model import FENCE_PATH, TARGET, Matcher
 from stranglerfig.facade.settings import FenceSettings, Routes
 from stranglerfig.foundation import clock, tasks
@@ -130,6 +130,8 @@ class Gatekeeper:
         self._waiting: dict[int, tuple[asyncio.Future[Side], float]] = {}
         self._numbers = itertools.count()
         self._urgent_until = 0.0
+        self._stepped = clock.monotonic()
+        self._looks_again_until = 0.0
         self._changed = asyncio.Event()
         self._giving_up: asyncio.Task[None] | None = None
         self._letting_go: asyncio.Task[None] | None = None
@@ -168,6 +170,12 @@ class Gatekeeper:
 
     def step(self) -> None:
         """Act on what is seen now."""
+        now = clock.monotonic()
+        if now - self._stepped > FRESH:  # this process stood still: its looks are old for that reason alone
+            self._looks_again_until = now + FRESH / 2
+            for eye in self._eyes.values():
+                eye.wake()
+        self._stepped = now
         seen = self.judgement()
         if seen.kind == "hold":
             self._close(seen)
@@ -236,7 +244,7 @@ class Gatekeeper:
         budget = self.settings.settings.budget
         for number, (future, since) in list(self._waiting.items()):
             fate = overdue(seen, now - since, budget, max(PATIENCE, budget))
-            if fate == "wait":
+            if fate == "wait" or (fate == "refuse" and now < self._looks_again_until):
                 break  # the oldest come first
             if fate == "abort":
                 self._give_up(seen)

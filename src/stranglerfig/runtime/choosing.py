@@ -175,16 +175,16 @@ async def _database(dsn: str) -> AsyncIterator[str]:
     """A database beside the one that ``dsn`` names, dropped afterwards."""
     name = f"{PREFIX}{ids.nonce()[:8]}"
     try:
-        async with postgres.session(dsn, what="choose") as conn:
-            await conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    except psycopg.Error as error:
-        raise FigError(
-            "choose_needs_database",
-            f"at {postgres.describe(dsn)} the database in which the log would be measured cannot be created: {error}",
-            "Name a role that may (ALTER ROLE … CREATEDB), or a server of yours for trials.",
-            database=postgres.describe(dsn),
-        ) from error
-    try:
+        try:
+            async with postgres.session(dsn, what="choose") as conn:
+                await conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except psycopg.Error as error:
+            raise FigError(
+                "choose_needs_database",
+                f"at {postgres.describe(dsn)} the database to measure the log in cannot be created: {error}",
+                "Name a role that may (ALTER ROLE … CREATEDB), or a server of yours for trials.",
+                database=postgres.describe(dsn),
+            ) from error
         yield conninfo.make_conninfo(dsn, dbname=name)
     finally:
         async with postgres.session(dsn, what="choose") as conn:

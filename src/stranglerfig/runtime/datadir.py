@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -121,13 +121,16 @@ class DataDirectory:
         except (OSError, ValueError):
             return {}
 
-    def choose_ports(self, names: tuple[str, ...]) -> dict[str, int]:
-        """A port for each name: the one it had before, unless somebody else took it in the meantime."""
+    def choose_ports(self, names: tuple[str, ...], *, configured: Collection[int] = ()) -> dict[str, int]:
+        """A port for each name: the one it had before, unless somebody else took it in the meantime.
+
+        ``configured`` are ports that somebody asked for by number, and that will be listened on as well.
+        """
         remembered = self.ports()
         chosen: dict[str, int] = {}
         for name in names:
             port = remembered.get(name, 0)
-            while not port or port in chosen.values() or not port_is_free("127.0.0.1", port):
+            while not port or port in (*chosen.values(), *configured) or not port_is_free("127.0.0.1", port):
                 port = free_port()
             chosen[name] = port
         self._replace("ports.json", chosen)

@@ -17,6 +17,7 @@ import subprocess
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import psycopg
 
@@ -51,11 +52,18 @@ def binaries(major: int = 18) -> Path:
     return Path(spec.origin).parent / folder / "bin"
 
 
+_given: Final[set[int]] = set()
+
+
 def free_port() -> int:
-    """A TCP port that is free on loopback now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that is free on loopback now, given to nobody else in this process: who was may not listen yet."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def _user() -> str | None:
@@ -90,6 +98,7 @@ class EmbeddedPostgres:
     settings: dict[str, str] = field(default_factory=dict)
     die_with_parent: bool = False
     process: subprocess.Popen[bytes] | None = None
+    _logged: int = 0
 
     @property
     def log_file(self) -> Path:
@@ -213,6 +222,7 @@ class EmbeddedPostgres:
                 ) from error
 
     def _spawn(self, user: str | None) -> None:
+        self._logged = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603
                 [
@@ -233,7 +243,7 @@ class EmbeddedPostgres:
         assert self.process is not None
         while clock.monotonic() < deadline:
             if self.process.poll() is not None:
-                return "shared memory" if "shared memory block" in self._log_tail() else "ended"
+                return "shared memory" if "shared memory block" in self._log_since_spawn() else "ended"
             pid_file = self.directory / "postmaster.pid"
             # Another server's answer on this port must not be taken for ours: compare the pid.
             if pid_file.exists() and pid_file.read_text().split("\n", 1)[0] == str(self.process.pid):
@@ -244,6 +254,11 @@ class EmbeddedPostgres:
                     pass
             clock.block(0.02)
         return "timed out"
+
+    def _log_since_spawn(self) -> str:
+        with self.log_file.open("rb") as log:
+            log.seek(self._logged)
+            return log.read().decode(errors="replace")
 
     def _log_tail(self) -> str:
         return self.log_file.read_text(errors="replace").strip()[-600:] if self.log_file.exists() else ""

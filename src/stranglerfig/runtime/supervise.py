@@ -23,7 +23,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import processes
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
 from stranglerfig.runtime.nursery import Born, Nursery
-from stranglerfig.runtime.settings import Project
+from stranglerfig.runtime.settings import Project, host_and_port
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,11 @@ class Supervisor:
         """
         await self._clear_leftovers()
         self._check_listen()
-        self._ports = self._data.choose_ports((*PORTS, *(f"metrics_{role}" for role in MEASURED)))
+        estate = self._project.estate
+        listens = [estate.listen] + ([host_and_port(estate.schemas.listen)] if estate.schemas.listen else [])
+        self._ports = self._data.choose_ports(
+            (*PORTS, *(f"metrics_{role}" for role in MEASURED)), configured=[port for _, port in listens]
+        )
         if check:
             await self._check_monolith()
         stopped = tasks.spawn(stop.wait(), name="stop asked")

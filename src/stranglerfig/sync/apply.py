@@ -67,7 +67,7 @@ async def run(job: SyncJob, log: EventLog, report: Report, *, urgent: asyncio.Ev
             begun = clock.monotonic()
             try:
                 async with open_target(job) as target:
-                    progress.error = None
+                    progress.opened()
                     await _follow(job, log, target, progress)
             except Stopped as stopped:
                 log_.error("sync stopped: %s", stopped, extra={"action": "sync_stopped", "parked": stopped.parked})

@@ -43,6 +43,11 @@ class Progress:
     window: Window = field(default_factory=Window)
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
 
+    def opened(self) -> None:
+        """The target can be reached; whose rows are held by somebody else may still have to wait for them."""
+        if self.error is not None and self.error.code != "rows_busy":
+            self.error = None
+
     def begin(self, target: Target) -> None:
         """Take up ``target`` where it stands."""
         self.target, self.applied = target, target.applied
@@ -52,7 +57,7 @@ class Progress:
 
     def committed(self, units: Sequence[Unit], applied: Applied, rows: int) -> None:
         """Count what one commit brought."""
-        self.applied = applied
+        self.applied, self.error = applied, None
         now = clock.epoch()
         here = Histogram()
         times = [_latest(unit.item.committed_at) for unit in units if isinstance(unit.item, Transaction)]

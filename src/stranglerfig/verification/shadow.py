@@ -233,7 +233,11 @@ class Comparator:
     async def _work(self, group: asyncio.TaskGroup) -> None:
         while True:
             copy = await self._queue.get()
-            verdict = await self._first(copy, group)
+            try:
+                verdict = await self._first(copy, group)
+            except asyncio.CancelledError:
+                self._count(copy, "dropped")
+                raise
             if verdict is not None:
                 self._count(copy, verdict)
 

@@ -90,6 +90,11 @@ async def test_a_service_from_nothing_passes_its_tests_runs_and_ends(tmp_path: P
 
             await clock.until(told, timeout=30, what="the read model, by outbox and log")
             assert conn.execute("SELECT count(*) FROM fig.answer").fetchone() == (1,)
+
+            async def sent() -> bool:
+                return conn.execute("SELECT count(*) FROM fig.outbox").fetchone() == (0,)
+
+            await clock.until(sent, timeout=30, what="what was sent to leave the outbox")
         status, metrics = service.ask("/metrics")
         assert status == 200
         assert 'billing_request_seconds_count{route="/api/billing/register-item",status="200"} 2.0' in metrics

@@ -14,30 +14,27 @@ def test_both_sides_write_and_both_hold_all_of_it(both_shop: Shop) -> None:
     shop = both_shop
     shop.go(WRITES)
     # One row, at the same time on both sides, besides the load: their differences both count.
-    before = shop.value(shop.estate.service_dsn, "SELECT reserved FROM stock_level WHERE item_id = 600")
-    shop.estate.steer(rate=0)
     shop.silent()
-    old = shop.pid("sync")
-    shop.kill("sync")
-    for dsn, statement in (
-        (shop.estate.shop_server.dsn("shop", "shop_app"), "UPDATE inventory SET reserved = reserved + 2"),
-        (
-            shop.estate.inventory_server.dsn("inventory", "inventory_app"),
-            "UPDATE stock_level SET reserved = reserved + 3",
-        ),
-    ):
-        with psycopg.connect(dsn) as conn:
-            conn.execute(f"{statement} WHERE item_id = 600".encode())
-    shop.back("sync", old)
 
-    def added() -> bool:
-        held = (
+    def held() -> tuple[int, int]:
+        return (
             shop.value(shop.estate.service_dsn, "SELECT reserved FROM stock_level WHERE item_id = 600"),
             shop.value(shop.estate.monolith_dsn, "SELECT reserved FROM inventory WHERE item_id = 600"),
         )
-        return held == (before + 5, before + 5)
 
-    until(added, "both differences on both sides", 30)
+    until(lambda: len(set(held())) == 1, "both sides to be equal", 30)
+    before, _ = held()
+    with (
+        psycopg.connect(shop.estate.shop_server.dsn("shop", "shop_app")) as monolith,
+        psycopg.connect(shop.estate.inventory_server.dsn("inventory", "inventory_app")) as service,
+    ):
+        old = shop.kill("sync")  # it is back in a moment: both are written before that
+        monolith.execute("UPDATE inventory SET reserved = reserved + 2 WHERE item_id = 600")
+        service.execute("UPDATE stock_level SET reserved = reserved + 3 WHERE item_id = 600")
+        monolith.commit()
+        service.commit()
+    shop.back("sync", old)
+    until(lambda: held() == (before + 5, before + 5), "both differences on both sides", 30)
     for dsn, statement in (
         (shop.estate.shop_server.dsn("shop", "shop_app"), "UPDATE inventory SET reserved = reserved - 5"),
     ):

@@ -17,7 +17,7 @@ def test_decommission_restored_once_then_to_the_drop(shop: Shop, tmp_path: Path)
     assert shop.refusal("decommission", "restore", CONTEXT).code == "nothing_behind"
     for step in ("watch", "brownout", "retire"):
         shop.fig("decommission", step, CONTEXT, "--dry-run")
-        shop.fig("decommission", step, CONTEXT)
+        shop.decommission(step)
         assert shop.place() == ("decommission", step)
     assert shop.value(estate.monolith_dsn, "SELECT to_regclass('public.inventory')") is None
     shop.fig("decommission", "restore", CONTEXT, "--dry-run")

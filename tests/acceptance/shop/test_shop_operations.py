@@ -23,9 +23,15 @@ def run(dsn: str, statement: str) -> None:
 
 def stopped(shop: Shop) -> dict[str, Any]:
     """The change that sync stands at."""
-    until(lambda: shop.flow("forward", "sync").get("state") == "stopped", "sync to stop", 30)
-    [parked] = shop.fig("sync", "parked", CONTEXT)["list"]
-    return dict(parked)
+
+    def there() -> list[dict[str, Any]]:
+        # The flow's report is half a second old at most: sync may be on its way to stand here again.
+        if shop.flow("forward", "sync").get("state") != "stopped":
+            return []
+        return list(shop.fig("sync", "parked", CONTEXT)["list"])
+
+    [parked] = until(there, "sync to stop", 30)
+    return parked
 
 
 def goes_on(shop: Shop) -> None:

@@ -62,8 +62,12 @@ def test_two_workers_over_three_partitions_to_the_writes_and_back(divided: Shop)
     until(lambda: rows(shop.estate.service_dsn, applied) == [(n, True) for n in range(PARTITIONS)], "all partitions")
 
     first, second = shop.pid("sync"), shop.ask("run", "sync")
-    until(lambda: sorted(workers(shop).values()) == [1, 2], "both workers to have their share", 30)
-    assert of(second.process.pid, workers(shop)) and of(first, workers(shop))
+    shares = until(
+        lambda: found if sorted((found := workers(shop)).values()) == [1, 2] else None,
+        "both workers to have their share",
+        30,
+    )
+    assert of(second.process.pid, shares) and of(first, shares)
     assert "partition" in shop.text("status", CONTEXT)
     os.kill(second.process.pid, signal.SIGKILL)
     second.process.wait()

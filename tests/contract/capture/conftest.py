@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import pytest
 from examples.servers.fetch import Missing
 from examples.servers.kafka import Connect, Kafka
 from stranglerfig.capture.debezium import Through
+from stranglerfig.foundation import clock
 from tests.conftest import required
 
 
@@ -52,7 +54,23 @@ def farm(running_farm: Farm) -> Iterator[Farm]:
     """Kafka and Kafka Connect; the test's connectors end with it, for each asks its source 50 times a second."""
     yield running_farm
     for name in _asked(f"{running_farm.connect.url}/connectors"):
-        _asked(f"{running_farm.connect.url}/connectors/{name}", "DELETE")
+        _delete(f"{running_farm.connect.url}/connectors/{name}")
+
+
+def _delete(url: str) -> None:
+    """Connect refuses (409) while a rebalance is under way."""
+    for _ in range(300):
+        try:
+            _asked(url, "DELETE")
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return
+            if error.code != 409:
+                raise
+            clock.block(0.2)
+        else:
+            return
+    raise AssertionError(f"{url} could not be removed for a minute")
 
 
 def _asked(url: str, method: str = "GET") -> Any:

@@ -1,4 +1,4 @@
-"""A member of a group in a process of its own, to be killed: takes a batch, commits its second record, and waits."""
+"""A member of a group in a process of its own, to be killed: takes some, commits the second record, and waits."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import asyncio
 import sys
 
 from stranglerfig.eventlog import open_log
+from stranglerfig.eventlog.model import Record
 
 
 async def main(url: str, state: str, topic: str, group: str) -> None:
     log = open_log(url, state=state)
-    subscription = await log.subscribe([topic], group, lease=1.0)
+    subscription = await log.subscribe([topic], group, lease=3.0)
+    taken: list[Record] = []
     async for batch in subscription.batches():
-        await subscription.commit(batch[1])
-        print(*(record.event.data.decode() for record in batch), flush=True)
+        taken += batch
+        if len(taken) < 2:
+            continue
+        await subscription.commit(taken[1])
+        print(*(record.event.data.decode() for record in taken), flush=True)
         await asyncio.sleep(600)
 
 

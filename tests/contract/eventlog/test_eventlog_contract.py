@@ -58,7 +58,8 @@ async def test_an_event_reads_back_whole(log: EventLog, t: str) -> None:
     assert first < second
     [record, other] = await log.read(t, 0, 0)
     assert (record.event, record.topic, record.partition, record.position) == (full, t, 0, first)
-    assert abs((record.appended_at - before).total_seconds()) < 5
+    slack = timedelta(seconds=1)
+    assert before - slack <= record.appended_at <= clock.now() + slack
     assert (other.event.subject, other.position) == ("ü€𝄞", second)
 
 
@@ -181,12 +182,12 @@ async def test_a_page_is_bounded_but_never_empty(log: EventLog, t: str) -> None:
 
 async def test_a_reader_that_waits_is_woken(log: EventLog, t: str) -> None:
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(log.read(t, 0, 0, wait=10))
+        waiting = group.create_task(log.read(t, 0, 0, wait=60))
         await asyncio.sleep(0.05)
         begun = clock.monotonic()
         [position] = await log.append(t, [event(b"1")])
     assert [record.event.data for record in waiting.result()] == [b"1"]
-    assert clock.monotonic() - begun < 5
+    assert clock.monotonic() - begun < 30
     assert await log.read(t, 0, position + 1, wait=0.01) == []
 
 
@@ -253,7 +254,7 @@ async def test_retention(backend: Backend, log: Any, name: Name) -> None:
             return True
         return False
 
-    await clock.until(expired, timeout=60, what="retention")
+    await clock.until(expired, timeout=120, what="retention")
     [position] = await log.append(short, [event(b"new")])
     assert [record.event.data for record in await log.read(short, 0, position)] == [b"new"]
     assert len(await log.read(kept, 0, 0)) == 1
@@ -297,13 +298,13 @@ async def test_a_group_is_moved(log: EventLog, t: str, name: Name) -> None:
 async def test_a_slow_consumer_keeps_what_it_has(log: EventLog, t: str, name: Name) -> None:
     """Slower than its lease: being at work is not being dead."""
     await log.append(t, numbered(2))
-    slow = await log.subscribe([t], name("g"), lease=0.6)
-    other = await log.subscribe([t], name("g"), lease=0.6)
+    slow = await log.subscribe([t], name("g"), lease=2.5)
+    other = await log.subscribe([t], name("g"), lease=2.5)
     batches, others = slow.batches(), other.batches()
     async with asyncio.timeout(30):
         batch = await anext(batches)
     stolen = asyncio.create_task(anext(others))
-    await asyncio.sleep(2)
+    await asyncio.sleep(6)
     assert not stolen.done()
     await slow.commit(batch[-1])
     stolen.cancel()

@@ -145,7 +145,7 @@ async def test_a_member_that_has_nothing_to_do_follows_its_group_back(log: Calla
     await ours.migrate()
     await ours.create_topic("t")
     await ours.append("t", [event(n) for n in range(5)])
-    feed = await ours.subscribe(["t"], "g", lease=0.6)
+    feed = await ours.subscribe(["t"], "g", lease=3.0)
     batches = feed.batches()
     async with asyncio.timeout(20):
         first = await anext(batches)

@@ -317,16 +317,16 @@ async def test_a_server_that_is_silent(
 async def test_heartbeats_notice_a_silent_server(
     server: RabbitMQ, opened: Open, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rabbitmq_wire, "_HEARTBEAT", 1)
+    monkeypatch.setattr(rabbitmq_wire, "_HEARTBEAT", 3)
     async with line_to(server) as (line, url):
         log = opened(url)
         await log.create_topic(topic)
         await log.append(topic, [event(b"1")])
         waiting = asyncio.create_task(log.read(topic, 0, 1, wait=60))
-        await asyncio.sleep(2.5)  # the server hears from us, and so do we from it
+        await asyncio.sleep(7)  # the server hears from us, and so do we from it
         assert not waiting.done()
         line.passes.clear()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await refused(waiting) == "log_unreachable"
         line.passes.set()
         await log.close()

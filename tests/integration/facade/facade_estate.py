@@ -130,7 +130,7 @@ class Estates:
                 raise FigError("envoy_ended", self.control.log_file.read_text()[-2000:])
             return await self.control.ready()
 
-        await clock.until(serving, timeout=10, what="Envoy")
+        await clock.until(serving, timeout=60, what="Envoy")
 
     async def stop_envoy(self) -> None:
         assert self.process is not None

@@ -36,7 +36,7 @@ class Fenced(Routed):
         self.table = folder / "router" / "table.json"
         self.client = RouterClient(f"http://127.0.0.1:{self.port}", self.table, [broker.metrics])
         self.nodes = [broker.metrics]
-        self.budget = 2.0
+        self.budget = 30.0
 
     async def start(self) -> None:
         context = FenceContext(
@@ -145,11 +145,10 @@ async def test_it_waits_until_what_was_passed_on_is_acknowledged(fenced: Fenced)
     sent = Commands(requester, f"{fenced.prefix}in")
     sent.send(8)
     await fenced.until(lambda: len(monolith.got) == 5, "five to be with the monolith")
-    fenced.budget = 30
     await fenced.intend(1)
     await fenced.lead("fenced")
     with pytest.raises(FigError) as caught:
-        await fenced.client.close_fence("inventory", 1, timeout=0.6)
+        await fenced.client.close_fence("inventory", 1, timeout=2)
     assert caught.value.code == "commands_in_flight" and "3 are waiting" in caught.value.message
     closing = tasks.spawn(fenced.client.close_fence("inventory", 1, timeout=10), name="close")
     for tag in monolith.unacked[:3]:
@@ -175,8 +174,8 @@ async def test_how_long_it_takes_to_know_that_nothing_is_in_flight(fenced: Fence
     await fenced.intend(1)
     await fenced.lead("fenced")
     begun = time.monotonic()
-    await fenced.client.close_fence("inventory", 1, timeout=5)
-    assert time.monotonic() - begun < 3, "two reports of the queue at 100 ms each, and then some"
+    await fenced.client.close_fence("inventory", 1, timeout=15)
+    assert time.monotonic() - begun < 10, "two reports of the queue at 100 ms each, and then some"
 
 
 async def test_other_types_wait_for_the_drain_only(fenced: Fenced) -> None:

@@ -74,11 +74,10 @@ async def test_rows_follow_from_events_and_are_read_by_name(stock: Stock) -> Non
     await stock.placed(OrderPlaced(9, 5))
 
     async def followed() -> bool:
-        return (9, 5, 1) in stock.rows(SUMS)
+        return (9, 5, 1) in stock.rows(SUMS) and projector.applied == 5
 
     await clock.until(followed, timeout=20, what="the new order")
     await tasks.stop(running)
-    assert projector.applied == 5
     assert stock.rows("SELECT count(*) FROM pg_indexes WHERE tablename = 'demand_v1_1'") == [(2,)]
 
 

@@ -125,7 +125,7 @@ async def test_what_commits_late_comes_before_what_follows_from_it(stock: Stock)
 
 
 async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relays, "PATIENCE", 1)
+    monkeypatch.setattr(relays, "PATIENCE", 3)
     monkeypatch.setattr(relays, "STANDBY", 0.05)
     monkeypatch.setattr(Relay, "_read_on", Relay._read)  # a process that stands still gives no sign of life
     await sold(stock, 2)
@@ -139,8 +139,8 @@ async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypat
             return await stock.log.append(topic, events, partition=partition)
 
     first = asyncio.create_task(relay(stock, Paused()).run())
-    await stuck.wait()
-    second = asyncio.create_task(relay(stock).run())
+    assert await clock.signalled(stuck, timeout=30)
+    second = asyncio.create_task(tasks.supervise(relay(stock).run, name="second"))
 
     async def there() -> bool:
         return stock.rows("SELECT count(*) FROM fig.outbox") == [(0,)]
@@ -154,12 +154,12 @@ async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypat
 
 
 async def test_a_slow_log_costs_no_relay_its_place(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relays, "PATIENCE", 1)
+    monkeypatch.setattr(relays, "PATIENCE", 3)
     await sold(stock, 1)
 
     class Slow(MemoryLog):
         async def append(self, topic: str, events: Sequence[log.Event], *, partition: int | None = None) -> list[int]:
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(7)
             return [0] * len(events)
 
     one = relay(stock, Slow())
@@ -169,7 +169,7 @@ async def test_a_slow_log_costs_no_relay_its_place(stock: Stock, monkeypatch: py
         assert not running.done(), running.exception()
         return one.moved == 1 and stock.rows("SELECT 1 FROM fig.outbox") == []
 
-    await clock.until(moved, timeout=20, what="the slow log")
+    await clock.until(moved, timeout=40, what="the slow log")
     await tasks.stop(running)
 
 

@@ -256,10 +256,10 @@ async def test_clocks_that_are_hours_apart_change_nothing(estate: Estate) -> Non
     async def half() -> bool:
         return estate.ended() >= 200
 
-    await clock.until(half, timeout=60, what="a third of them to end")
+    await clock.until(half, timeout=180, what="a third of them to end")
     await estate.replace(0, hours=-48)
     await placing
-    await all_ended(estate, 600, 60)
+    await all_ended(estate, 600, 180)
     estate.check(600, 20)
     await estate.told(600)
     lasted = "SELECT max(ended_at) - min(begun_at) < interval '1 hour' FROM fig.saga"

@@ -17,7 +17,7 @@ from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
 from tests.saga_shop import Checkout
 
-SETTINGS = SagaSuccess.model_validate({"sagas": ["orders.Checkout"], "within": "5s", "above": 0.9, "samples": 50})
+SETTINGS = SagaSuccess.model_validate({"sagas": ["orders.Checkout"], "within": "15s", "above": 0.9, "samples": 50})
 NEW = """INSERT INTO fig.saga (id, name, version, key, status, data, course, history, begun_at, ended_at, revision)
 VALUES ('{0}', '{1}', 1, '1', '{2}', '{{}}', '{{}}', '[]', clock_timestamp() - interval '{3} seconds',
         clock_timestamp() - interval '{4} seconds', 1)"""

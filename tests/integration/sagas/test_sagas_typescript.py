@@ -94,7 +94,7 @@ class Delivery(
         undo=CancelShipping,
         undone=ShippingCancelled,
         timeout="1s",
-        retry=Retry(attempts=20, most=2),
+        retry=Retry(attempts=60, most=2),
         keep=["reason"],
     )
     charge = call(charge, pivot=True)
@@ -180,7 +180,7 @@ class Estate:
         async def reached() -> bool:
             return bool(self.rows(query, shipping=shipping)[0][0] >= least)
 
-        await clock.until(reached, timeout=45, what=f"{query} to be {least}")
+        await clock.until(reached, timeout=120, what=f"{query} to be {least}")
 
 
 @pytest.fixture(scope="module")

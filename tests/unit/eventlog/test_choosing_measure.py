@@ -119,6 +119,7 @@ async def test_a_log_that_is_too_slow_does_not_keep_the_rate() -> None:
 
 async def test_events_that_never_arrive_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "_GRACE", 0.2)
+    monkeypatch.setattr(measuring, "_LAST", 30.0)
 
     class Half(SmallLog):
         async def append(self, topic: str, events: Sequence[Event], *, partition: int | None = None) -> list[int]:

@@ -62,7 +62,7 @@ async def service() -> Service:
 @pytest.fixture
 async def reader(service: Service) -> AsyncIterator[Reader]:
     calls: Any = service
-    made = Reader(calls, "t", 0, overdue=0.2, patience=1.0)
+    made = Reader(calls, "t", 0, overdue=0.2, patience=5.0)
     yield made
     await made.close()
     assert service.subscriptions == []

@@ -23,6 +23,7 @@ from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import flowing, logs, processes, reporting
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
+from stranglerfig.runtime.embedded import free_port
 from stranglerfig.runtime.roles import killer
 from stranglerfig.telemetry import metrics
 
@@ -65,6 +66,12 @@ def test_ports_are_chosen_once(tmp_path: Path) -> None:
         taken.listen()
         assert not port_is_free("127.0.0.1", first["a"])
         assert data.choose_ports(("a",))["a"] != first["a"]
+    port = data.ports()["a"]
+    assert data.choose_ports(("a",), configured=[port])["a"] != port, "somebody will listen there"
+
+
+def test_no_port_is_given_twice() -> None:
+    assert len({free_port() for _ in range(300)}) == 300
 
 
 def test_logs_of_the_last_run_are_kept_beside(tmp_path: Path) -> None:

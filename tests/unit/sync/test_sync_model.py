@@ -317,6 +317,18 @@ def _copied(seconds_ago: float) -> Applied:
     return Applied(snapshot_ended_at=clock.now() - timedelta(seconds=seconds_ago))
 
 
+def test_who_waits_for_rows_says_so_until_they_are_written() -> None:
+    progress = _progress()
+    progress.error = FigError("database_unreachable", "away")
+    progress.opened()
+    assert progress.error is None
+    progress.error = FigError("rows_busy", "held by somebody else")
+    progress.opened()  # each attempt opens the target anew
+    assert progress.error.code == "rows_busy"
+    progress.committed([], _copied(1), 1)
+    assert progress.error is None
+
+
 def test_the_edge_of_the_copy_is_no_late_commit() -> None:
     progress, copied = _progress(), _copied(0.5)
     progress.committed([Unit(SnapshotEdge(1, 1, 1, begins=False), 1)], copied, 0)
