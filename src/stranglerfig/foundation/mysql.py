@@ -280,6 +280,10 @@ class Connection:
                 await self._run(cursor.close)
             else:
                 self._abandon()
+                # The driver would read the rest to its end when it collects these, from a connection that is closed.
+                if cursor._result is not None:
+                    cursor._result.unbuffered_active = False
+                cursor.connection = None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ async def test_rows_are_streamed_and_a_reader_that_stops_ends_the_session(dsn: s
         stream = conn.stream("SELECT seq FROM seq_1_to_2500", rows=1000)
         await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]
+        gc.collect()  # nothing of it is read when it is collected
         with pytest.raises(FigError) as raised:
             await conn.value("SELECT 1")
         assert raised.value.code == "database_unreachable"
