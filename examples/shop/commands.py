@@ -110,11 +110,11 @@ class Consumer:
         watch = tasks.spawn(self._stopping.wait(), name="stop asked")
         over = tasks.spawn(ended.wait(), name="broker gone")
         try:
-            tag = await queue.consume(sort)
+            await queue.consume(sort)
             await asyncio.wait([watch, over], return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set() and not ended.is_set():
-                await queue.cancel(tag)
-                # Each lane ends with the command that it is at.
+                # Each lane ends with the command that it is at. What waits in them goes back as the consumer goes,
+                # not after it: a new release would begin with what comes later.
                 await asyncio.wait(workers, timeout=10)
                 if answers:
                     await asyncio.wait(answers, timeout=10)

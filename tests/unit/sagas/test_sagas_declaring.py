@@ -51,8 +51,8 @@ def test_the_steps_as_the_model_runs_them() -> None:
         and look.when(kind_of_saga(Checkout).of_start(OrderPlaced(10, 1, 1, 1)))
     )
     assert others == [
-        Step("reserve", 1, 2.0, SOON, True, True, Retry(attempts=20)),
-        Step("charge", 2, 2.0, Retry(None, 0.05, most=1), False, False, Retry(attempts=20), True),
+        Step("reserve", 1, 5.0, SOON, True, True, Retry(attempts=20)),
+        Step("charge", 2, 5.0, Retry(None, 0.05, most=1), False, False, Retry(attempts=20), True),
     ]
 
 
