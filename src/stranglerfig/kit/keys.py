@@ -28,8 +28,8 @@ class KeyStore:
         remembered: seconds for which a key is taken as it was found.
     """
 
-    def __init__(self, *, remembered: float = REMEMBERED) -> None:
-        self._remembered = remembered
+    def __init__(self, *, remembered: float | None = None) -> None:
+        self._remembered = REMEMBERED if remembered is None else remembered
         # By id, the oldest first; None: there is none here, or it was destroyed.
         self._known: dict[str, tuple[float, Key | None]] = {}
 
