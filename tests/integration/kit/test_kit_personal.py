@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import types
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -471,3 +474,25 @@ async def test_an_event_from_the_harness_is_handled_as_it_is(crm: Crm) -> None:
     await consumer.begin()
     await consumer.handle(await crm.log.read("events.crm", 0, 0))
     assert seen == [PLANTED] and crm.rows(KEYS) == []
+
+
+async def test_the_how_to_does_what_it_says(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs/how-to/personal-data.md"
+    (code,) = re.findall(r"^```python file=\S+\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.setenv("CRM_DSN", crm.dsn)
+    told = types.ModuleType("customers")
+    monkeypatch.setitem(sys.modules, "customers", told)
+    exec(compile(code, "customers.py", "exec"), told.__dict__)
+    crm.processes.append(told.service)
+    crm.rows("CREATE TABLE newsletter AS SELECT 7 AS customer_id")
+
+    async def moved(tx: Transaction) -> None:
+        (await tx.open(told.Customer, 7)).move(PLANTED)
+
+    await told.service.execute(moved)
+    assert await street(told.service, 7) == PLANTED
+    await crm.log.append("events.crm", [event_of(told.CustomerErased(7), source="/crm")])
+    (consumer,) = told.service.consumers()
+    await consumer.begin()
+    await consumer.handle(await crm.log.read("events.crm", 0, 0))
+    assert await street(crm.service, 7) is None and crm.rows("SELECT * FROM newsletter") == found_in(crm, PLANTED) == []
