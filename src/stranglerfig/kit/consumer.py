@@ -33,7 +33,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Refused
 from stranglerfig.kit.driving import Failed, in_turn
 from stranglerfig.kit.messages import Command, Message, decode, kind_of
-from stranglerfig.kit.states import Forms, Statement, queries
+from stranglerfig.kit.states import Forms, Part, queries, together
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, wire, write
 
 log = logging.getLogger(__name__)
@@ -306,7 +306,7 @@ class Consumer:
         told_ = [(reply, cause_of(each.record.event)) for each in asking for reply in known.get(each.digest, ())]
         if told_:
             rows = [(None, *reply) for reply, _ in told_]
-            await conn.execute(*self._outbox.rows(rows, [cause for _, cause in told_]))
+            await conn.execute(*together([self._outbox.rows(rows, [cause for _, cause in told_])]))
 
     async def _effects(self, conn: postgres.Connection, found: Sequence[_Task], now: datetime | None = None) -> None:
         """Have all handled, and what they changed and said written."""
@@ -336,8 +336,7 @@ class Consumer:
         self._kill_point("consumer/handled")
         if replies:
             texts = [orjson.dumps(said).decode() for said in replies.values()]
-            params = {"subscription": self._number, "commands": [*replies], "messages": texts}
-            unit.write(Statement(queries.put_replies, params))
+            unit.write(Part(queries.put_replies, [self._number, [*replies], texts]))
         await write(unit)
         self._kill_point("consumer/written")
 

@@ -30,7 +30,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Form, evolvers_of
 from stranglerfig.kit.consumer import digest
 from stranglerfig.kit.messages import Event, decode, is_required, kind_of, misdeclared
-from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries
+from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries, together
 from stranglerfig.kit.transactions import send
 
 log = logging.getLogger(__name__)
@@ -263,7 +263,9 @@ class Projector:
                     found = held[id] = Held(self._cls(id), NEW, ())
                 change.method(found.aggregate, event)
             reached = place | {"position": last.position + 1}
-            await send(conn, [*rows.statements(held.values()), Statement(queries.projection_reached, reached)])
+            changed = rows.parts(held.values())
+            written = [together(changed)] if changed else []
+            await send(conn, [*written, Statement(queries.projection_reached, reached)])
         self.applied += len(work)
 
     async def _fresh(

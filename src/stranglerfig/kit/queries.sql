@@ -16,11 +16,11 @@ ORDER BY e.stream, e.version
 -- name: append_events
 -- A version that is there already fails all of it: somebody was faster.
 INSERT INTO fig.stream_event (stream, version, type, dataschema, data)
-SELECT * FROM unnest(%(streams)b::text[], %(versions)b::bigint[], %(types)b::text[], %(schemas)b::text[], %(data)b::text[]::json[])
+SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[]::json[])
 
 -- name: put_snapshots
 INSERT INTO fig.snapshot (stream, version, form, state)
-SELECT * FROM unnest(%(streams)s::text[], %(versions)s::bigint[], %(forms)s::text[], %(states)s::json[])
+SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[]::json[])
 ON CONFLICT (stream) DO UPDATE SET version = excluded.version, form = excluded.form, state = excluded.state
 
 -- name: put_answer
@@ -50,7 +50,7 @@ ON CONFLICT DO NOTHING RETURNING event
 
 -- name: put_replies
 INSERT INTO fig.reply (subscription, command, messages)
-SELECT %(subscription)s, * FROM unnest(%(commands)b::uuid[], %(messages)b::text[]::json[])
+SELECT %s, * FROM unnest(%b::uuid[], %b::text[]::json[])
 ON CONFLICT DO NOTHING
 
 -- name: replies

@@ -25,7 +25,7 @@ from stranglerfig.kit.consumer import Consumer, Reaction
 from stranglerfig.kit.messages import Message
 from stranglerfig.kit.projections import Projection, Projector
 from stranglerfig.kit.relay import Relay
-from stranglerfig.kit.states import Forms, Statement, queries
+from stranglerfig.kit.states import Forms, Part, queries
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit
 
 M = TypeVar("M", bound=Message)
@@ -222,7 +222,12 @@ class Service:
         return self._sessions.session()
 
     async def execute(
-        self, work: Callable[[Transaction], Awaitable[T]], *, key: str | None = None, cause: Cause | None = None
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        *,
+        key: str | None = None,
+        known: Callable[[Transaction], Awaitable[T | None]] | None = None,
+        cause: Cause | None = None,
     ) -> T:
         """Do work in one transaction; again, from the beginning, when others were faster.
 
@@ -230,6 +235,8 @@ class Service:
             work: through its transaction alone; returns the answer.
             key: an idempotency key: who comes with it again gets the first answer again, and nothing is done. The
                 answer must be JSON then.
+            known: for a service that keeps its answers itself, in a table with a unique key: finds the one that was
+                given before. It is asked when the work could not be written, or is refused.
             cause: what the messages say they follow from; of ``key``, where none is given.
 
         Raises:
@@ -245,13 +252,16 @@ class Service:
                 try:
                     answer = await work(tx)
                     tx.settle()
-                    first = (
-                        () if key is None else (Statement(queries.put_answer, (key, orjson.dumps(answer).decode())),)
-                    )
-                    await commit(unit, *first)
+                    if key is not None:
+                        unit.write(Part(queries.put_answer, (key, orjson.dumps(answer).decode())))
+                    await commit(unit)
                 except (Refused, Changed) as error:
-                    if key is not None and (known := await postgres.value(conn, queries.answer, (key,))) is not None:
-                        return orjson.loads(known)  # type: ignore[no-any-return]
+                    if key is not None and (text := await postgres.value(conn, queries.answer, (key,))) is not None:
+                        return orjson.loads(text)  # type: ignore[no-any-return]
+                    if known is not None:
+                        before = await known(Transaction(Unit(conn, self._forms, self._outbox), why))
+                        if before is not None:
+                            return before
                     if isinstance(error, Refused):
                         raise
                     last = error

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, LiteralString, NamedTuple
 
@@ -39,6 +40,43 @@ class Statement(NamedTuple):
     params: Any
 
 
+class Part(NamedTuple):
+    """A change of rows that may be one of many in a single statement, see :func:`together`.
+
+    Attributes:
+        rows: how many it must meet; None where it fails by itself when it meets others than are wanted.
+    """
+
+    text: LiteralString
+    params: Sequence[Any]
+    rows: int | None = None
+
+
+def together(parts: Sequence[Part]) -> Statement:
+    """Changes of different rows as one statement: when one meets others than it wants, none is made.
+
+    One statement is one transaction and one round trip. All of them see the same snapshot; those that are counted come
+    before those that are not.
+    """
+    text = _together(tuple(part.text for part in parts), tuple(part.rows is not None for part in parts))
+    params = [value for part in parts for value in part.params]
+    wanted = [part.rows for part in parts if part.rows is not None]
+    return Statement(text, [*params, sum(wanted)] if wanted else params)
+
+
+_COUNT: LiteralString = "SELECT count(*) FROM p{}"
+
+
+@lru_cache(maxsize=1000)
+def _together(texts: tuple[LiteralString, ...], counted: tuple[bool, ...]) -> LiteralString:
+    *before, last = texts
+    if any(counted):
+        counts = " + ".join(f"({_COUNT.format(n)})" for n, each in enumerate(counted) if each)
+        before, last = list(texts), f"SELECT fig.expect({counts}, %b)"
+    with_ = ", ".join(f"p{n} AS ({text})" for n, text in enumerate(before))
+    return f"WITH {with_} {last}" if before else last
+
+
 @dataclass(slots=True)
 class Held:
     """An aggregate in a transaction.
@@ -46,12 +84,14 @@ class Held:
     Attributes:
         origin: the row's version when it was read, or the stream's; ``NEW`` for what is not there yet.
         before: its state when it was read.
+        read_at: when that was, where it is known.
         is_removed: whether it is to be there no more.
     """
 
     aggregate: Any
     origin: Any
     before: tuple[Any, ...]
+    read_at: datetime | None = None
     is_removed: bool = False
 
 
@@ -77,30 +117,30 @@ class Rows:
         is_json = [types[each] in ("json", "jsonb") for each in form.fields]
         self._json = is_json if any(is_json) else None
         self._cls = cls
-        self.select = _text("SELECT xmin::text, {columns} FROM {table} WHERE {id} = ANY (%b::{type}[])", parts)
+        self.select = _text(
+            "SELECT xmin::text, clock_timestamp(), {columns} FROM {table} WHERE {id} = ANY (%b::{type}[])", parts
+        )
         self.insert = _text("INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})", parts)
         self.update = _text(
-            "WITH v AS (SELECT * FROM unnest(%b::text[]::xid[], {arrays}) AS v (fig_version, {columns})), done AS ("
-            "UPDATE {table} AS t SET {sets} FROM v WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1)"
-            " SELECT fig.expect((SELECT count(*) FROM done), (SELECT count(*) FROM v))",
+            "UPDATE {table} AS t SET {sets} FROM unnest(%b::text[]::xid[], {arrays}) AS v (fig_version, {columns})"
+            " WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1",
             parts,
         )
         self.delete = _text(
-            "WITH v AS (SELECT * FROM unnest(%b::text[]::xid[], %b::{type}[]) AS v (fig_version, {id})), done AS ("
-            "DELETE FROM {table} AS t USING v WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1)"
-            " SELECT fig.expect((SELECT count(*) FROM done), (SELECT count(*) FROM v))",
+            "DELETE FROM {table} AS t USING unnest(%b::text[]::xid[], %b::{type}[]) AS v (fig_version, {id})"
+            " WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1",
             parts,
         )
 
     async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
         """Those of ``ids`` that there are."""
         found = []
-        for version, *state in await postgres.fetch(conn, self.select, (list(ids),)):
+        for version, read_at, *state in await postgres.fetch(conn, self.select, (list(ids),)):
             made = self._cls(*state)
-            found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made)))
+            found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made), read_at))
         return found
 
-    def statements(self, held: Iterable[Held], news: Mapping[int, Any] = MappingProxyType({})) -> list[Statement]:
+    def parts(self, held: Iterable[Held], news: Mapping[int, Any] = MappingProxyType({})) -> list[Part]:
         """What writes those that are new, have changed, or have ``news`` (by their Python id).
 
         One that says something and stays as it was is written as well: so it is still the one that was read, and what
@@ -117,12 +157,12 @@ class Rows:
             elif state != each.before or id(each.aggregate) in news:
                 changed.append(state)
                 versions.append(each.origin)
-        made = [Statement(self.insert, _columns(new))] if new else []
+        made = [Part(self.insert, _columns(new))] if new else []
         if changed:
-            made.append(Statement(self.update, [versions, *_columns(changed)]))
+            made.append(Part(self.update, [versions, *_columns(changed)], len(changed)))
         if gone:
             ids = [aggregates.id_of(each.aggregate) for each in gone]
-            made.append(Statement(self.delete, [[each.origin for each in gone], ids]))
+            made.append(Part(self.delete, [[each.origin for each in gone], ids], len(gone)))
         return made
 
     def _sent(self, aggregate: Any) -> tuple[Any, ...]:
@@ -188,7 +228,7 @@ class Streams:
         written = log.Event(f"{stream}/{version}", "/", type_, _NO_TIME, data.encode(), dataschema=schema)
         return decode(self._events[type_], written)
 
-    def statements(self, held: Iterable[Held], news: dict[int, list[Event]]) -> list[Statement]:
+    def parts(self, held: Iterable[Held], news: dict[int, list[Event]]) -> list[Part]:
         """What appends the news of each (by its Python id), and a snapshot where one is due."""
         streams, versions, types, schemas, data = [], [], [], [], []
         snapshots: list[tuple[str, int, str]] = []
@@ -207,14 +247,11 @@ class Streams:
                 snapshots.append((stream, now, self._adapter.dump_json(each.aggregate).decode()))
         made = []
         if streams:
-            params = {"streams": streams, "versions": versions, "types": types, "schemas": schemas, "data": data}
-            made.append(Statement(queries.append_events, params))
+            made.append(Part(queries.append_events, [streams, versions, types, schemas, data]))
         if snapshots:
             names, at, states = map(list, zip(*snapshots, strict=True))
             forms = [self._fingerprint] * len(names)
-            made.append(
-                Statement(queries.put_snapshots, {"streams": names, "versions": at, "forms": forms, "states": states})
-            )
+            made.append(Part(queries.put_snapshots, [names, at, forms, states]))
         return made
 
 

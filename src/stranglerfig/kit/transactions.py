@@ -24,7 +24,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
-from stranglerfig.kit.states import NEW, Class, Forms, Held, Statement, queries
+from stranglerfig.kit.states import NEW, Class, Forms, Held, Part, Statement, queries, together
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
@@ -77,6 +77,7 @@ class Unit:
         self._causes: list[Cause] = []
         self._rows: list[tuple[str | None, ...]] = []
         self._extra: list[Statement] = []
+        self._parts: list[Part] = []
 
     async def load(self, wanted: Iterable[tuple[Class, Any]]) -> None:
         """Have these at hand: one query for those of a class."""
@@ -89,6 +90,7 @@ class Unit:
             for each in await (await self._forms.of(self.conn, cls)).load(self.conn, ids_) if ids_ else ():
                 report_to(each.aggregate, cast(list[tuple[Aggregate, Event]], self._news))
                 self._held[cls, id_of(each.aggregate)] = each
+                self.now = self.now or each.read_at
 
     def held(self, cls: type[A], id: Any) -> A | None:
         """One that is at hand, or None where there is none."""
@@ -110,12 +112,19 @@ class Unit:
         assert held is not None
         held.is_removed = True
 
-    def write(self, what: Said | Statement) -> None:
-        """A message, or a statement that comes before all others."""
-        if isinstance(what, Statement):
+    def write(self, what: Said | Statement | Part) -> None:
+        """A message, a statement that comes before all others, or a change of rows beside the aggregates'."""
+        if isinstance(what, Part):
+            self._parts.append(what)
+        elif isinstance(what, Statement):
             self._extra.append(what)
         else:
             self._news.append(what)
+
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether all that is written goes into one statement, which needs no transaction around it."""
+        return not self._extra
 
     def said_because(self, cause: Cause) -> list[Message]:
         """What was said since this was last asked, all of it because of ``cause``."""
@@ -125,7 +134,10 @@ class Unit:
         return [each[1] for each in fresh]
 
     def statements(self) -> list[Statement]:
-        """All that is to be written, the messages last: they are numbered while the state's rows are locked."""
+        """All that is to be written, in one statement beside those that were given as such.
+
+        The messages come last: they are numbered while the state's rows are locked.
+        """
         news: dict[int, list[Event]] = defaultdict(list)
         for each in self._news:
             if each[0] is not None:
@@ -134,13 +146,12 @@ class Unit:
         for (cls, _), held in self._held.items():
             if held is not None:
                 by_class[cls].append(held)
-        made = list(self._extra)
+        parts = list(self._parts)
         for cls, all_of_them in by_class.items():
-            form = self._forms.known(cls)
-            made += form.statements(all_of_them, news)
+            parts += self._forms.known(cls).parts(all_of_them, news)
         if self._news:
-            made.append(self._outbox.rows(self._rows, self._causes))
-        return made
+            parts.append(self._outbox.rows(self._rows, self._causes))
+        return [*self._extra, together(parts)] if parts else self._extra
 
 
 class Outbox:
@@ -177,7 +188,7 @@ class Outbox:
             )
         return said.id, topic, type_, key, data, schema
 
-    def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Statement:
+    def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Part:
         """What writes messages, in order."""
         known, *columns = (list(column) for column in zip(*rows, strict=True))
         told = [
@@ -185,7 +196,7 @@ class Outbox:
             [cause.correlationid for cause in causes],
             [cause.id for cause in causes],
         ]
-        return Statement(self._text, [[id or ids.new_id() for id in known], *columns, *told])
+        return Part(self._text, [[id or ids.new_id() for id in known], *columns, *told])
 
 
 def wire(message: Message) -> tuple[str, ...]:
@@ -293,15 +304,16 @@ class Transaction:
         self._early.clear()
 
 
-async def commit(unit: Unit, *first: Statement) -> None:
+async def commit(unit: Unit) -> None:
     """Write all of a unit in a transaction of its own, in one round trip.
 
     Raises:
         Changed: something was not as it had been read; nothing is written.
     """
-    if made := [*first, *unit.statements()]:
+    if made := unit.statements():
         try:
-            await send(unit.conn, [_BEGIN, *made, _COMMIT])
+            # One of ours is a transaction by itself; in what was given as a statement anything may be.
+            await send(unit.conn, made if unit.is_one_statement else [_BEGIN, *made, _COMMIT])
         except BaseException:
             with contextlib.suppress(psycopg.Error):
                 await unit.conn.rollback()
@@ -317,8 +329,14 @@ async def write(unit: Unit) -> None:
     await send(unit.conn, unit.statements())
 
 
-async def send(conn: postgres.Connection, made: Iterable[Statement]) -> None:
+async def send(conn: postgres.Connection, made: Sequence[Statement]) -> None:
     """All statements in one round trip; the first one's failure is raised."""
+    if len(made) == 1:
+        try:
+            await conn.execute(*made[0])
+        except _MEANWHILE as error:
+            raise Changed(str(error)) from error
+        return
     failure: psycopg.Error | None = None
     async with conn.pipeline() as pipeline:
         try:

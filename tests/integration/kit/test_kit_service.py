@@ -66,6 +66,50 @@ async def test_one_key_at_once_many_times_counts_once(stock: Stock) -> None:
     assert stock.rows("SELECT on_hand FROM stock_level WHERE item_id = 7") == [(70,)]
 
 
+class Receipt(Aggregate, table="receipt", id="key"):
+    """An answer that the service keeps itself."""
+
+    key: str
+    on_hand: int
+
+
+async def test_answers_in_a_table_of_the_services_own(stock: Stock) -> None:
+    stock.rows("CREATE TABLE receipt (key text PRIMARY KEY, on_hand int)")
+
+    async def sell_and_keep(tx: Transaction) -> int:
+        on_hand = (await sell(tx))["on_hand"]
+        await tx.add(Receipt("k", on_hand))
+        return on_hand
+
+    async def known(tx: Transaction) -> int | None:
+        found = await tx.find(Receipt, "k")
+        return None if found is None else found.on_hand
+
+    answers = await asyncio.gather(*(stock.service.execute(sell_and_keep, known=known) for _ in range(8)))
+    assert answers == [70] * 8
+    stock.rows("UPDATE stock_level SET on_hand = 10 WHERE item_id = 7")
+    assert await stock.service.execute(sell_and_keep, known=known) == 70, "also when the rule would refuse it by now"
+    stock.rows("DELETE FROM receipt")
+    with pytest.raises(Refused):
+        await stock.service.execute(sell_and_keep, known=known)
+    assert stock.rows("SELECT on_hand FROM stock_level WHERE item_id = 7") == [(10,)]
+
+
+async def test_what_was_read_is_the_time_and_else_the_database_is_asked(stock: Stock) -> None:
+    async def times(tx: Transaction) -> tuple[object, object]:
+        asked = await tx.value("SELECT clock_timestamp()")
+        await tx.load(StockLevel, 7)
+        return asked, await tx.now()
+
+    asked, now = await stock.service.execute(times)
+    assert asked < now < clock.now() + timedelta(minutes=1)  # type: ignore[operator]
+
+    async def twice(tx: Transaction) -> bool:
+        return await tx.now() == await tx.now()
+
+    assert await stock.service.execute(twice)
+
+
 async def test_many_at_once_on_one_row_and_one_stream_all_count(stock: Stock) -> None:
     async def both(tx: Transaction) -> None:
         (await tx.load(StockLevel, 7)).adjust(1)
