@@ -41,6 +41,7 @@ COMMANDS = {
     "saga": "saga:saga",
     "flow": "flow:flow",
     "projection": "projection:projection",
+    "personal": "personal:personal",
     "schema": "schema:schema",
     "model": "model:model",
     "new": "new:new",

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, Self, TypeVar, dataclass_transform
 
-from stranglerfig.kit.messages import Event, is_required, misdeclared
+from stranglerfig.kit.messages import Event, is_required, kind_of, misdeclared
 
 A = TypeVar("A", bound="Aggregate")
 E = TypeVar("E", bound=Event)
 S = TypeVar("S")
+SNAPSHOT: Final = 100
+"""How many events lie between snapshots, unless a class says otherwise."""
 _MARK = "__evolves__"
 _BY = "__evolves_by__"
 
@@ -45,7 +47,7 @@ class Form:
         fields: all fields, in order; for a table its columns.
         table: the table of its rows, or None.
         stream: what its streams' names begin with, or None.
-        snapshot_every: how many events of a stream lie between snapshots.
+        snapshot_every: how many events of a stream lie between snapshots; 0: there are none.
     """
 
     id: str
@@ -97,7 +99,8 @@ class Aggregate:
             def _adjusted(self, event: StockAdjusted) -> None:
                 self.on_hand = event.on_hand
 
-    Of an aggregate with ``stream=`` every field but the id needs a default: it begins with them.
+    Of an aggregate with ``stream=`` every field but the id needs a default: it begins with them. It has a snapshot at
+    every hundredth event, or as ``snapshot_every=`` says; none, if one of its events has personal fields.
     """
 
     __form__: ClassVar[Form]
@@ -106,7 +109,7 @@ class Aggregate:
     _version: int
 
     def __init_subclass__(
-        cls, *, id: str, table: str | None = None, stream: str | None = None, snapshot_every: int = 100
+        cls, *, id: str, table: str | None = None, stream: str | None = None, snapshot_every: int | None = None
     ) -> None:
         super().__init_subclass__()
         for name in ("_news", "_version"):  # ours, not fields of the state
@@ -122,8 +125,14 @@ class Aggregate:
             empty = [f.name for f in found if f.name != id and is_required(f)]
             if empty:
                 raise misdeclared(cls, f"a stream begins with nothing, and {empty} have no default", "give them one")
-        cls.__form__ = Form(id, names, table, stream, snapshot_every)
         cls.__evolvers__ = {event: method for event, method, _ in evolvers_of(cls)}
+        personal = [event.__name__ for event in cls.__evolvers__ if kind_of(event).personal]
+        if personal and snapshot_every is not None:
+            what = f"snapshots would keep the personal fields of {personal} when their key is destroyed"
+            raise misdeclared(cls, what, "it has none: take snapshot_every= away")
+        cls.__form__ = Form(
+            id, names, table, stream, 0 if personal else SNAPSHOT if snapshot_every is None else snapshot_every
+        )
 
     def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
         made = super().__new__(cls)

@@ -14,11 +14,13 @@ import hashlib
 import logging
 import random
 import re
+import traceback
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any, Final
 
 import orjson
@@ -32,7 +34,8 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Refused
 from stranglerfig.kit.driving import Failed, in_turn
-from stranglerfig.kit.messages import Command, Message, decode, kind_of
+from stranglerfig.kit.messages import Command, Message, decode, keys_wanted, kind_of
+from stranglerfig.kit.sealing import Destroyed, Keys
 from stranglerfig.kit.states import Forms, Part, queries, together
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, wire, write
 
@@ -188,9 +191,11 @@ class Consumer:
         Args:
             commit: told of each record up to which all is handled, while the batch takes long.
         """
-        found = [self._task(record) for record in batch if record.event.type in self._reactions]
-        if not found:
+        ours = [record for record in batch if record.event.type in self._reactions]
+        if not ours:
             return
+        keys = await self._keys([record.event for record in ours])
+        found = [self._task(record, keys) for record in ours]
         self._at = found[0].record
         try:
             await self._handle(found, commit)
@@ -213,11 +218,19 @@ class Consumer:
             if commit is not None:
                 await commit(task.record)
 
-    def _task(self, record: Record) -> _Task:
+    async def _keys(self, events: Sequence[Event]) -> Keys:
+        """What opens the personal values in events that are handled here."""
+        wanted = {id for event in events for id in keys_wanted(self._reactions[event.type][0].message, event)}
+        if not wanted:
+            return {}
+        async with self._sessions.session() as conn:
+            return await self._forms.keys.of_ids(conn, wanted)
+
+    def _task(self, record: Record, keys: Keys) -> _Task:
         event = record.event
         message, error = None, None
         try:
-            message = decode(self._reactions[event.type][0].message, event)
+            message = decode(self._reactions[event.type][0].message, event, keys)
         except FigError as caught:
             error = str(caught)
         is_command = issubclass(self._reactions[event.type][0].message, Command)
@@ -240,7 +253,7 @@ class Consumer:
             try:
                 return await self._together([task])
             except FAILURES as error:
-                said = told(error)
+                said = told(error, task.message)
                 log.warning(
                     "%s cannot handle %s (attempt %d): %s", self.name, task.record.event.id, count, said,
                     extra={"action": "attempt_failed"},
@@ -316,14 +329,14 @@ class Consumer:
             for task in found
             for reaction in self._reactions[task.record.event.type]
         ]
-        replies: dict[uuid.UUID, list[tuple[str, ...]]] = defaultdict(list)
+        replies: dict[uuid.UUID, list[Message]] = defaultdict(list)
 
         def done(number: int) -> None:
             task, reaction, tx = work[number]
             said = tx.settle()
             reaction.check(said)
             if isinstance(task.message, Command):
-                replies[task.digest] += [wire(message) for message in said]
+                replies[task.digest] += said
 
         try:
             await in_turn([_run(reaction, task.message, tx) for task, reaction, tx in work], unit.load, done)
@@ -334,8 +347,14 @@ class Consumer:
                 raise error.__cause__.error from None
             raise
         self._kill_point("consumer/handled")
+        try:
+            await unit.ready()
+        except FigError as error:
+            if error.code == "backend_not_installed":
+                raise
+            raise Failed(0) from error
         if replies:
-            texts = [orjson.dumps(said).decode() for said in replies.values()]
+            texts = [orjson.dumps([wire(each, unit.keys) for each in said]).decode() for said in replies.values()]
             unit.write(Part(queries.put_replies, [self._number, [*replies], texts]))
         await write(unit)
         self._kill_point("consumer/written")
@@ -364,14 +383,14 @@ class Consumer:
             tried = 0
             for number, _key, topic, partition, position, event, data, digest_ in due:
                 record = Record(topic, partition, int(position), event_told(event, data), clock.now())
-                tried += await self._again(number, _Task(record, digest_, *self._read(record.event)))
+                tried += await self._again(number, _Task(record, digest_, *await self._read(record.event)))
             if not tried:
                 await asyncio.sleep(LOOK)
 
-    def _read(self, event: Event) -> tuple[Message | None, str | None]:
+    async def _read(self, event: Event) -> tuple[Message | None, str | None]:
         if event.type not in self._reactions:
             return None, f"nothing handles {event.type} any more"
-        task = self._task(Record("", 0, 0, event, event.time))
+        task = self._task(Record("", 0, 0, event, event.time), await self._keys([event]))
         return task.message, task.error
 
     async def _again(self, number: int, task: _Task) -> bool:
@@ -400,12 +419,12 @@ class Consumer:
                     await self._effects(conn, [task])
                     await conn.execute(queries.remove_letter, (number,))
             except Changed as error:
-                said = told(error)
+                said = told(error, task.message)
                 await asyncio.sleep(random.uniform(0, 0.01) * round_)  # noqa: S311  who meets again should not
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, the others' turn comes
-                return told(error)
+                return told(error, task.message)
             else:
                 self._committed()
                 return None
@@ -430,11 +449,15 @@ def cause_of(event: Event) -> Cause:
     return Cause(event.id, event.correlationid or event.id, event.traceparent)
 
 
-def told(error: BaseException) -> str:
-    """An error as an operator reads it."""
+def told(error: BaseException, message: Message | None = None) -> str:
+    """An error as an operator reads it. It is kept, so what it says is left out where it may quote personal values."""
     cause = error.__cause__ or error
     if isinstance(cause, Refused):
         return f"refused: {cause.code}"
+    if message is not None and kind_of(message).personal and not isinstance(cause, Destroyed):
+        name = f"[{cause.code}]" if isinstance(cause, FigError) else type(cause).__name__
+        *_, at = [None, *traceback.extract_tb(cause.__traceback__)]
+        return name if at is None else f"{name}, in {at.name} (line {at.lineno} of {PurePath(at.filename).name})"
     return str(cause) if isinstance(cause, FigError) else f"{type(cause).__name__}: {cause}"
 
 

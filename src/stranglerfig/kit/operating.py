@@ -148,6 +148,42 @@ async def rebuild(conn: Connection, name: str, *, dry_run: bool = False) -> dict
     return {"name": name, "version": version, "generation": generation}
 
 
+async def keeps_keys(conn: Connection) -> bool:
+    """Whether the database is one of a service of the kit's that may have personal data."""
+    return await postgres.value(conn, "SELECT to_regclass('fig.personal_key')") is not None
+
+
+async def personal_key(conn: Connection, subject: str) -> dict[str, Any] | None:
+    """When the key of a subject's personal data was made, and destroyed; None where there is none. Not the key.
+
+    Raises:
+        FigError: ``missing_privilege``.
+    """
+    try:
+        row = await postgres.one(conn, queries.personal_key, (subject,))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise missing_privilege("fig.personal_key", error) from error
+    return None if row is None else {"subject": subject, "made_at": row[0], "destroyed_at": row[1]}
+
+
+async def destroy_key(conn: Connection, subject: str) -> dict[str, Any]:
+    """Destroy the key of a subject's personal data; processes that remember it open with it for a minute more.
+
+    Returns:
+        What :func:`personal_key` says then.
+
+    Raises:
+        FigError: ``missing_privilege``.
+    """
+    try:
+        await conn.execute(queries.destroy_personal_key, {"subject": subject})
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise missing_privilege("fig.personal_key", error) from error
+    found = await personal_key(conn, subject)
+    assert found is not None
+    return found
+
+
 def unknown(number: int) -> FigError:
     """There is no such parked event."""
     return FigError("unknown_letter", f"no event is parked under the number {number}", "See fig events parked.")

@@ -29,7 +29,8 @@ from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Form, evolvers_of
 from stranglerfig.kit.consumer import digest
-from stranglerfig.kit.messages import Event, decode, is_required, kind_of, misdeclared
+from stranglerfig.kit.keys import KeyStore
+from stranglerfig.kit.messages import Event, decode, is_required, keys_wanted, kind_of, misdeclared
 from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries, together
 from stranglerfig.kit.transactions import send
 
@@ -115,6 +116,9 @@ class Projection:
                 raise misdeclared(
                     cls, f"{change.event.__name__} has no field '{change.by}'", f"say by=, one of {given}"
                 )
+            if change.by in kind_of(change.event).personal:
+                what = f"its rows' ids are the personal '{change.by}' of {change.event.__name__}, which may become None"
+                raise misdeclared(cls, what, "say by=, another field")
         if not changes:
             raise misdeclared(cls, "nothing changes it", "add methods with @evolves(…)")
         hints = typing.get_type_hints(cls)
@@ -162,17 +166,20 @@ class Projector:
 
     Args:
         group: what the log's consumer groups begin with, the service's name.
+        keys: what opens personal values of its events.
     """
 
     def __init__(
-        self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = 5.0
-    ) -> None:
+        self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = 5.0,
+        keys: KeyStore | None = None,
+    ) -> None:  # fmt: skip
         self.shape = cls.__shape__
         self._cls: type[Any] = cls
         self._sessions = sessions
         self._log = log
         self._group = group
         self._lease = lease
+        self._keys = keys or KeyStore()
         # Where the log may have an event twice, each build has an inbox.
         self._remembers = Capability.IDEMPOTENT_APPEND not in log.capabilities.has
         self._inboxes: dict[int, int] = {}
@@ -253,7 +260,9 @@ class Projector:
             if last.position < position:
                 return  # another member was here
             fresh = await self._fresh(conn, build, batch, position)
-            work = [(change, decode(change.event, record.event)) for record, change in fresh]
+            wanted = {id for record, change in fresh for id in keys_wanted(change.event, record.event)}
+            keys = await self._keys.of_ids(conn, wanted) if wanted else {}
+            work = [(change, decode(change.event, record.event, keys)) for record, change in fresh]
             ids = {getattr(event, change.by): None for change, event in work}
             held = {getattr(each.aggregate, self.shape.id): each for each in await rows.load(conn, list(ids))}
             for change, event in work:

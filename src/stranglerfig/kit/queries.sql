@@ -238,3 +238,30 @@ WITH gone AS (
     DELETE FROM fig.reply AS r USING gone WHERE (r.subscription, r.command) = (gone.subscription, gone.event)
 )
 SELECT count(*) FROM gone
+
+-- name: personal_keys
+-- The keys of these subjects; they are made where there are none. What another transaction makes at this moment is
+-- waited for, and found at the next look.
+WITH wanted AS (SELECT DISTINCT unnest(%(subjects)b::text[]) AS subject),
+made AS (
+    INSERT INTO fig.personal_key (subject)
+    SELECT subject FROM wanted WHERE NOT EXISTS (SELECT FROM fig.personal_key AS k WHERE k.subject = wanted.subject)
+    ORDER BY subject ON CONFLICT DO NOTHING RETURNING subject, id::text, key
+)
+SELECT subject, id, key FROM made
+UNION ALL SELECT subject, id::text, key FROM fig.personal_key JOIN wanted USING (subject)
+
+-- name: personal_keys_of_ids
+SELECT id::text, key FROM fig.personal_key WHERE id = ANY (%(ids)s::uuid[]) AND key IS NOT NULL
+
+-- name: destroy_personal_key
+-- Of a subject that has none as well: none is to be made. Returns nothing where it was destroyed before.
+INSERT INTO fig.personal_key (subject, key, destroyed_at) VALUES (%(subject)s, NULL, now())
+ON CONFLICT (subject) DO UPDATE SET key = NULL, destroyed_at = excluded.destroyed_at
+WHERE personal_key.destroyed_at IS NULL RETURNING id::text
+
+-- name: personal_key
+SELECT made_at, destroyed_at FROM fig.personal_key WHERE subject = %s
+
+-- name: drop_snapshots
+DELETE FROM fig.snapshot WHERE stream = ANY (%b::text[])

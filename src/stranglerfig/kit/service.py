@@ -25,13 +25,14 @@ from stranglerfig.kit.consumer import Consumer, Reaction
 from stranglerfig.kit.messages import Message
 from stranglerfig.kit.projections import Projection, Projector
 from stranglerfig.kit.relay import Relay
+from stranglerfig.kit.sealing import Destroyed
 from stranglerfig.kit.states import Forms, Part, queries
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P", bound=Projection)
 T = TypeVar("T")
-TABLES: Final = ("tables.sql",)
+TABLES: Final = ("tables.sql", "personal.sql")
 STILL: Final = 10
 """Seconds for which a transaction of a process that says nothing is kept."""
 _BUILDS: Final = sql.SQL("GRANT USAGE, CREATE ON SCHEMA projections, public TO {role}")
@@ -143,7 +144,8 @@ class Service:
                 raise self._no_log()
             return []
         return [
-            Projector(cls, self._sessions, self._log, group=self.name, lease=self._lease) for cls in self._projections
+            Projector(cls, self._sessions, self._log, group=self.name, lease=self._lease, keys=self._forms.keys)
+            for cls in self._projections
         ]
 
     def _no_log(self) -> FigError:
@@ -241,6 +243,7 @@ class Service:
 
         Raises:
             Refused: a rule says no; nothing is kept, and the key may be used again.
+            Destroyed: personal data were to be written of a subject whose key was destroyed; the same.
             FigError: ``contended`` when others were faster twenty times; ``database_unreachable`` (whether it was done
                 is not known: with a key, ask again).
         """
@@ -255,14 +258,14 @@ class Service:
                     if key is not None:
                         unit.write(Part(queries.put_answer, (key, orjson.dumps(answer).decode())))
                     await commit(unit)
-                except (Refused, Changed) as error:
+                except (Refused, Destroyed, Changed) as error:
                     if key is not None and (text := await postgres.value(conn, queries.answer, (key,))) is not None:
                         return orjson.loads(text)  # type: ignore[no-any-return]
                     if known is not None:
                         before = await known(Transaction(Unit(conn, self._forms, self._outbox), why))
                         if before is not None:
                             return before
-                    if isinstance(error, Refused):
+                    if not isinstance(error, Changed):
                         raise
                     last = error
                     await asyncio.sleep(random.uniform(0, 0.002) * round_)  # noqa: S311  who meets again should not
@@ -274,6 +277,17 @@ class Service:
             f"others changed what {self.name} was about to change, {ROUNDS} times: {last}",
             "Ask again. When it stays so: too much goes through one aggregate, or an id is made twice.",
         ) from last
+
+    async def destroy_key(self, subject: str | int) -> None:
+        """Destroy the key of a subject's personal data, which read as None from then on: in this process at once, in
+        others a minute later at the latest (:data:`~stranglerfig.kit.keys.REMEMBERED`). What is still to be written
+        about the subject must not have any, for no other key is made. It may be done again, and for a subject that has
+        no key.
+        """
+        async with self._sessions.session() as conn:
+            id = await postgres.value(conn, queries.destroy_personal_key, {"subject": str(subject)})
+        if id is not None:
+            self._forms.keys.drop(id)
 
     async def run(self) -> None:
         """Relay and consume until cancelled; what fails is begun again."""

@@ -24,7 +24,9 @@ from stranglerfig.foundation import postgres, sql
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import aggregates
 from stranglerfig.kit.aggregates import Aggregate, Form, form_of
-from stranglerfig.kit.messages import Event, data_of, decode, kind_of
+from stranglerfig.kit.keys import KeyStore
+from stranglerfig.kit.messages import Event, decode, keys_wanted, kind_of, sealed_data_of
+from stranglerfig.kit.sealing import Keys
 
 queries = sql.load(__package__ or "")
 
@@ -180,10 +182,14 @@ def _columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 class Streams:
-    """A class of aggregates as streams of the events that they recorded."""
+    """A class of aggregates as streams of the events that they recorded.
 
-    def __init__(self, cls: Class) -> None:
+    Of a class whose events have personal fields there are no snapshots: they would have these values opened.
+    """
+
+    def __init__(self, cls: Class, keys: KeyStore) -> None:
         self._cls = cls
+        self._keys = keys
         self._form = form_of(cls)
         self._events = {kind_of(event).type: event for event in cls.__evolvers__}
         self._adapter: TypeAdapter[Any] = TypeAdapter(cls)
@@ -197,15 +203,15 @@ class Streams:
     async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
         """Those of ``ids`` that have recorded anything, each from its last snapshot on."""
         names = {self.name(id): id for id in ids}
-        start: dict[str, tuple[int, Aggregate]] = {}
-        for stream, version, form, state in await postgres.fetch(conn, queries.snapshots, (list(names),)):
-            if form == self._fingerprint:
-                start[stream] = (version, self._cls(*aggregates.state_of(self._adapter.validate_json(state))))
+        start = await self._snapshots(conn, list(names)) if self._form.snapshot_every else {}
         after = [start[stream][0] if stream in start else 0 for stream in names]
         events: dict[str, list[Event]] = defaultdict(list)
         params = {"streams": list(names), "after": after}
-        for stream, version, type_, schema, data in await postgres.fetch(conn, queries.events, params):
-            events[stream].append(self._event(stream, version, type_, schema, data))
+        recorded = [self._recorded(*row) for row in await postgres.fetch(conn, queries.events, params)]
+        wanted = {id for _, cls, written in recorded for id in keys_wanted(cls, written)}
+        keys = await self._keys.of_ids(conn, wanted) if wanted else {}
+        for stream, cls, written in recorded:
+            events[stream].append(decode(cls, written, keys))
         found = []
         for stream, id in names.items():
             if stream in start or stream in events:
@@ -214,7 +220,16 @@ class Streams:
                 found.append(Held(made, aggregates.version_of(made), ()))
         return found
 
-    def _event(self, stream: str, version: int, type_: str, schema: str, data: str) -> Event:
+    async def _snapshots(self, conn: postgres.Connection, names: list[str]) -> dict[str, tuple[int, Aggregate]]:
+        return {
+            stream: (version, self._cls(*aggregates.state_of(self._adapter.validate_json(state))))
+            for stream, version, form, state in await postgres.fetch(conn, queries.snapshots, (names,))
+            if form == self._fingerprint
+        }
+
+    def _recorded(
+        self, stream: str, version: int, type_: str, schema: str, data: str
+    ) -> tuple[str, type[Event], log.Event]:
         if type_ not in self._events:
             raise FigError(
                 "message_unreadable",
@@ -226,10 +241,14 @@ class Streams:
                 type=type_,
             )
         written = log.Event(f"{stream}/{version}", "/", type_, _NO_TIME, data.encode(), dataschema=schema)
-        return decode(self._events[type_], written)
+        return stream, self._events[type_], written
 
-    def parts(self, held: Iterable[Held], news: dict[int, list[Event]]) -> list[Part]:
-        """What appends the news of each (by its Python id), and a snapshot where one is due."""
+    def parts(self, held: Iterable[Held], news: dict[int, list[Event]], keys: Keys) -> list[Part]:
+        """What appends the news of each (by its Python id), and a snapshot where one is due.
+
+        Args:
+            keys: by subject, those of the news.
+        """
         streams, versions, types, schemas, data = [], [], [], [], []
         snapshots: list[tuple[str, int, str]] = []
         for each in held:
@@ -241,13 +260,16 @@ class Streams:
                 versions.append(version)
                 types.append(kind_of(event).type)
                 schemas.append(kind_of(event).dataschema)
-                data.append(data_of(event).decode())
+                data.append(sealed_data_of(event, keys).decode())
             now = origin + len(recorded)
-            if now // self._form.snapshot_every > origin // self._form.snapshot_every:
+            every = self._form.snapshot_every
+            if every and now // every > origin // every:
                 snapshots.append((stream, now, self._adapter.dump_json(each.aggregate).decode()))
         made = []
         if streams:
             made.append(Part(queries.append_events, [streams, versions, types, schemas, data]))
+            if not self._form.snapshot_every:  # one from before its events had personal fields
+                made.append(Part(queries.drop_snapshots, [streams]))
         if snapshots:
             names, at, states = map(list, zip(*snapshots, strict=True))
             forms = [self._fingerprint] * len(names)
@@ -259,9 +281,14 @@ _NO_TIME = datetime.fromtimestamp(0, UTC)
 
 
 class Forms:
-    """How each class of aggregates is kept, found out once."""
+    """How each class of aggregates is kept, found out once.
 
-    def __init__(self) -> None:
+    Args:
+        keys: what opens personal values of their events.
+    """
+
+    def __init__(self, keys: KeyStore | None = None) -> None:
+        self.keys = keys or KeyStore()
         self._rows: dict[Class, Rows] = {}
         self._streams: dict[Class, Streams] = {}
 
@@ -275,7 +302,7 @@ class Forms:
             return found
         form = form_of(cls)
         if form.table is None:
-            return self._streams.setdefault(cls, Streams(cls))
+            return self._streams.setdefault(cls, Streams(cls, self.keys))
         types = {
             name: kind for name, kind in await postgres.fetch(conn, queries.columns, (_table(form.table).as_string(),))
         }

@@ -23,8 +23,9 @@ from stranglerfig.foundation import ids, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
-from stranglerfig.kit.messages import Event, Message, data_of, key_of, kind_of
-from stranglerfig.kit.states import NEW, Class, Forms, Held, Part, Statement, queries, together
+from stranglerfig.kit.messages import Event, Message, key_of, kind_of, sealed_data_of, subjects_of
+from stranglerfig.kit.sealing import NO_KEYS, Keys
+from stranglerfig.kit.states import NEW, Class, Forms, Held, Part, Rows, Statement, queries, together
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
@@ -75,9 +76,13 @@ class Unit:
         self._news: list[tuple[Any, ...]] = []
         """What aggregates report, and what was sent: see :class:`Said`, whose first two an aggregate gives."""
         self._causes: list[Cause] = []
-        self._rows: list[tuple[str | None, ...]] = []
+        self._rows: list[tuple[Any, ...]] = []
+        """Of each the outbox's row; where keys are wanted for it, itself until there are."""
         self._extra: list[Statement] = []
         self._parts: list[Part] = []
+        self._subjects: set[str] = set()
+        self.keys: Keys = {}
+        """Of those whose personal data are said, by subject, when it is :meth:`ready`."""
 
     async def load(self, wanted: Iterable[tuple[Class, Any]]) -> None:
         """Have these at hand: one query for those of a class."""
@@ -130,8 +135,33 @@ class Unit:
         """What was said since this was last asked, all of it because of ``cause``."""
         fresh = self._news[len(self._causes) :]
         self._causes += [cause] * len(fresh)
-        self._rows += [self._outbox.row(Said(*each)) for each in fresh]
+        for each in fresh:
+            subjects = subjects_of(each[1])
+            self._subjects |= subjects
+            self._rows.append(Said(*each) if subjects else self._outbox.row(Said(*each)))
         return [each[1] for each in fresh]
+
+    @property
+    def wants_keys(self) -> bool:
+        """Whether personal data are said, and it is not :meth:`ready`."""
+        return bool(self._subjects)
+
+    async def ready(self) -> None:
+        """Have the keys of those whose personal data are said; within the transaction that is to be written.
+
+        Raises:
+            Destroyed: one of them was destroyed.
+            Changed: somebody else was about to make the same ones, and it came to a deadlock.
+            FigError: ``event_too_large``, ``backend_not_installed``.
+        """
+        if not self._subjects:
+            return
+        try:
+            self.keys = await self._forms.keys.of_subjects(self.conn, self._subjects)
+        except _MEANWHILE as error:
+            raise Changed(str(error)) from error
+        self._subjects.clear()
+        self._rows = [self._outbox.row(each, self.keys) if isinstance(each, Said) else each for each in self._rows]
 
     def statements(self) -> list[Statement]:
         """All that is to be written, in one statement beside those that were given as such.
@@ -148,7 +178,11 @@ class Unit:
                 by_class[cls].append(held)
         parts = list(self._parts)
         for cls, all_of_them in by_class.items():
-            parts += self._forms.known(cls).parts(all_of_them, news)
+            form = self._forms.known(cls)
+            if isinstance(form, Rows):
+                parts += form.parts(all_of_them, news)
+            else:
+                parts += form.parts(all_of_them, news, self.keys)
         if self._news:
             parts.append(self._outbox.rows(self._rows, self._causes))
         return [*self._extra, together(parts)] if parts else self._extra
@@ -170,13 +204,13 @@ class Outbox:
         name = sql.Identifier(*table.split("."))
         self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(id), sql.SQL(data)).as_string()
 
-    def row(self, said: Said) -> tuple[str | None, ...]:
+    def row(self, said: Said, keys: Keys = NO_KEYS) -> tuple[str | None, ...]:
         """A message as its id (None: a new one) and what :func:`wire` makes of it.
 
         Raises:
             FigError: ``event_too_large``: behind one that the log refuses its whole topic would wait.
         """
-        topic, type_, key, data, schema = wire(said.message)
+        topic, type_, key, data, schema = wire(said.message, keys)
         if self.most_bytes is not None and len(data) * 4 > self.most_bytes < (size := len(data.encode())):
             raise FigError(
                 "event_too_large",
@@ -199,10 +233,14 @@ class Outbox:
         return Part(self._text, [[id or ids.new_id() for id in known], *columns, *told])
 
 
-def wire(message: Message) -> tuple[str, ...]:
-    """A message as the outbox has it: topic, type, key, data, dataschema."""
+def wire(message: Message, keys: Keys = NO_KEYS) -> tuple[str, ...]:
+    """A message as the outbox has it: topic, type, key, data, dataschema.
+
+    Args:
+        keys: by subject, those that its personal values are sealed under.
+    """
     kind = kind_of(message)
-    return kind.topic, kind.type, key_of(message), data_of(message).decode(), kind.dataschema
+    return kind.topic, kind.type, key_of(message), sealed_data_of(message, keys).decode(), kind.dataschema
 
 
 class Transaction:
@@ -272,6 +310,12 @@ class Transaction:
         """Have a statement run with the commit, before the aggregates are written."""
         self._write(Statement(statement, params))
 
+    def destroy_key(self, subject: str | int) -> None:
+        """Destroy with the commit the key of a subject's personal data: what is sealed under it reads as None, in every
+        process a minute later at the latest. No other key is made for the subject.
+        """
+        self.execute(queries.destroy_personal_key, {"subject": str(subject)})
+
     async def rows(self, query: LiteralString, params: Any = None) -> list[TupleRow]:
         """The rows of a query, by SQL."""
         await self._turn(None)
@@ -305,19 +349,24 @@ class Transaction:
 
 
 async def commit(unit: Unit) -> None:
-    """Write all of a unit in a transaction of its own, in one round trip.
+    """Write all of a unit in a transaction of its own, in one round trip; in three where personal data are in it.
 
     Raises:
         Changed: something was not as it had been read; nothing is written.
+        Destroyed: the key of personal data that are in it was destroyed; nothing is written.
     """
-    if made := unit.statements():
-        try:
+    try:
+        if unit.wants_keys:
+            await send(unit.conn, [_BEGIN])
+            await unit.ready()
+            await send(unit.conn, [*unit.statements(), _COMMIT])
+        elif made := unit.statements():
             # One of ours is a transaction by itself; in what was given as a statement anything may be.
             await send(unit.conn, made if unit.is_one_statement else [_BEGIN, *made, _COMMIT])
-        except BaseException:
-            with contextlib.suppress(psycopg.Error):
-                await unit.conn.rollback()
-            raise
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):
+            await unit.conn.rollback()
+        raise
 
 
 async def write(unit: Unit) -> None:
@@ -325,7 +374,9 @@ async def write(unit: Unit) -> None:
 
     Raises:
         Changed: something was not as it had been read; the transaction is to be rolled back.
+        Destroyed: the key of personal data that are in it was destroyed; the same.
     """
+    await unit.ready()
     await send(unit.conn, unit.statements())
 
 

@@ -290,6 +290,7 @@ def _check(kind: Kind) -> None:
         )
     _check_source(kind, kind.starts, names)
     fields = {f.name for f in dataclasses.fields(kind.cls)}  # type: ignore[arg-type]
+    _check_personal(kind, fields)
     if kind.lock is not None and kind.lock not in fields:
         raise _misdeclared(kind, f"it locks by '{kind.lock}', which is no field of it", f"use one of {sorted(names)}")
     for end in (kind.completed, kind.compensated):
@@ -307,6 +308,19 @@ def _check(kind: Kind) -> None:
             raise _misdeclared(kind, f"{name} asks for '{each.when}', which is no field of it", "write a property")
         _check_messages(kind, name, each, names)
         seen.append(name)
+
+
+def _check_personal(kind: Kind, fields: set[str]) -> None:
+    """A saga's fields are kept as they are: they would outlive the key of what is personal."""
+    kept = {name: kind.starts for name in fields & kind_of(kind.starts).personal.keys()}
+    for each in kind.steps.values():
+        for answer in (*each.ok, *each.fail, *each.undone, *each.undo_fail):
+            kept |= dict.fromkeys(kind_of(answer).personal.keys() & each.keep, answer)
+    for end in (kind.completed, kind.compensated):
+        kept |= dict.fromkeys(fields & kind_of(end).personal.keys(), end) if end is not None else {}
+    for name, event in kept.items():
+        what = f"it would keep '{name}', a personal field of {event.__name__}, when its key is destroyed"
+        raise _misdeclared(kind, what, "keep an id, and ask whoever has it")
 
 
 def _check_messages(kind: Kind, name: str, each: StepDeclaration, names: set[str]) -> None:

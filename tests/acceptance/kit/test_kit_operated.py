@@ -15,12 +15,14 @@ import pytest
 
 from stranglerfig.eventlog.memory import MemoryLog
 from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Projection, Refused, Service, Transaction, evolves
 from stranglerfig.kit.messages import Event, data_of, kind_of
 from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Flow, Retry, Saga, step
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
+from tests.kit_people import CustomerMoved
 from tests.saga_shop import TOPICS, Charge, Charged, Declined, OrderPlaced
 
 pytestmark = pytest.mark.acceptance
@@ -194,6 +196,30 @@ async def test_a_projection_is_rebuilt(desk: Desk) -> None:
     await desk.fig("projection", "rebuild", "orders_by_item")
     await desk.until(lambda: serving(2), "the second build")
     assert "no service has it" in await desk.fig("projection", "rebuild", "nothing", status=4)
+
+
+async def test_a_key_is_destroyed_once_it_was_confirmed(desk: Desk) -> None:
+    async def move(tx: Transaction) -> None:
+        tx.send(CustomerMoved(7, "Elm Street 5"))
+
+    await desk.log.create_topic("events.crm")
+    await desk.service.execute(move)
+    destroy = ("personal", "destroy", "7")
+    assert "[not_confirmed]" in await desk.fig(*destroy, status=3)
+    assert "[not_confirmed]" in await desk.fig(*destroy, "--confirm", "8", status=3)
+    assert "the key of '7' in orders would be destroyed" in await desk.fig(*destroy, "--dry-run")
+    told = await desk.told(*destroy, "--service", "orders", "--dry-run")
+    assert told["destroyed_at"] is None and "key" not in told
+    assert "the key of '7' in orders was destroyed at" in await desk.fig(*destroy, "--confirm", "7")
+    again = await desk.told(*destroy, "--confirm", "7")
+    assert again["destroyed_at"] and again["made_at"] == told["made_at"]
+    assert "no service has a key" in await desk.fig("personal", "destroy", "8", "--confirm", "8", status=4)
+    with pytest.raises(FigError, match="personal_key_destroyed"):
+        await desk.service.execute(move)
+    config = desk.folder / "fig.yaml"
+    dsn = f"'{desk.service._dsn}'"
+    config.write_text(config.read_text().replace(f"orders: {dsn}", f"orders: {dsn}, twin: {dsn}"))
+    assert "several services have a key: orders, twin" in await desk.fig(*destroy, "--dry-run", status=4)
 
 
 async def test_a_flow_that_stopped_is_found_and_drawn(desk: Desk) -> None:
