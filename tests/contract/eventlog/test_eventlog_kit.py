@@ -1,4 +1,4 @@
-"""A service of the kit on each backend: state, messages, progress and read models are the database's and hold on any log."""
+"""A service of the kit on each backend: state, messages, progress and read models hold on any log."""
 
 from __future__ import annotations
 
