@@ -17,6 +17,7 @@ SELECT json_build_object('item_id', item_id, 'sku', sku, 'name', name, 'on_hand'
     'updated_at', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text
 FROM stock_level JOIN inventory_item USING (item_id) WHERE item_id = %s
 """
+NEXT = "SELECT nextval('reservation_reservation_id_seq')"
 Answer = dict[str, Any]
 
 
@@ -75,7 +76,7 @@ class Inventory:
 
         async def decide(tx: Transaction) -> Decided:
             level = await _level(tx, item_id)
-            id = await tx.value("SELECT nextval(pg_get_serial_sequence('reservation', 'reservation_id'))")
+            id = await tx.value(NEXT)
             level.reserve(await tx.add(Reservation(id, item_id, order_ref, quantity)))
             return Decided(level, quantity, {"reservation_id": id})
 

@@ -25,16 +25,14 @@ from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, key_of, kind_of, sealed_data_of, subjects_of
 from stranglerfig.kit.sealing import NO_KEYS, Keys
-from stranglerfig.kit.states import NEW, Class, Forms, Held, Part, Rows, Statement, queries, together
+from stranglerfig.kit.states import NEW, Change, Class, Forms, Held, Part, Rows, Statement, queries, together
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
-# Arrays in binary form: as text each of their strings would be searched for what has to be escaped.
-_OUTBOX: LiteralString = """INSERT INTO {}
+_OUTBOX: LiteralString = """INSERT INTO {table}
 (id, topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid)
-SELECT id::{}, topic, type, key, data::{}, key, dataschema, traceparent, correlationid, causationid
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
-     AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
+SELECT id::{id}, topic, type, key, data::{data}, key, dataschema, traceparent, correlationid, causationid
+FROM {given} AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +200,8 @@ class Outbox:
 
     def __init__(self, table: str = "fig.outbox", *, data: LiteralString = "json", id: LiteralString = "text") -> None:
         name = sql.Identifier(*table.split("."))
-        self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(id), sql.SQL(data)).as_string()
+        parts = {"table": name, "id": sql.SQL(id), "data": sql.SQL(data)}
+        self._change = Change(_OUTBOX, parts, ["text"] * 9)
 
     def row(self, said: Said, keys: Keys = NO_KEYS) -> tuple[str | None, ...]:
         """A message as its id (None: a new one) and what :func:`wire` makes of it.
@@ -224,13 +223,12 @@ class Outbox:
 
     def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Part:
         """What writes messages, in order."""
-        known, *columns = (list(column) for column in zip(*rows, strict=True))
-        told = [
-            [cause.traceparent for cause in causes],
-            [cause.correlationid for cause in causes],
-            [cause.id for cause in causes],
-        ]
-        return Part(self._text, [[id or ids.new_id() for id in known], *columns, *told])
+        return self._change.part(
+            [
+                (id or ids.new_id(), *row, cause.traceparent, cause.correlationid, cause.id)
+                for (id, *row), cause in zip(rows, causes, strict=True)
+            ]
+        )
 
 
 def wire(message: Message, keys: Keys = NO_KEYS) -> tuple[str, ...]:
