@@ -87,12 +87,12 @@ BEGIN
                     TG_ARGV[0]);
         END IF;
         IF NOT ownership.enforcing THEN
-            -- Observing: once per session, table and shape of statement in 10 s; a setting of the session remembers.
+            -- Observing: once per session, table and shape of statement in 5 s; a setting of the session remembers.
             shape := left(regexp_replace(current_query(), '''[^'']*''|\m\d+(\.\d+)?\M', '?', 'g'), 500);
             key := left(md5(TG_RELID::text || TG_OP || shape), 12);
             seen := coalesce(current_setting('fig.observed', true), '');
             second := extract(epoch FROM clock_timestamp())::bigint;
-            IF coalesce(substring(seen FROM key || '@(\d+)')::bigint, 0) <= second - 10 THEN
+            IF coalesce(substring(seen FROM key || '@(\d+)')::bigint, 0) <= second - 5 THEN
                 PERFORM set_config('fig.observed',
                     left(key || '@' || second || ' ' || regexp_replace(seen, key || '@\d+ ?', ''), 1200), false);
                 PERFORM pg_logical_emit_message(false, 'fig.refused', json_build_object(

@@ -43,7 +43,7 @@ class Writers(Settings):
     quiet_seconds: float = Field(
         default=60,
         ge=11,
-        description="A writer not seen for so long is gone; a session is recorded at most every 10 s.",
+        description="A writer not seen for so long is gone; a session is recorded at most every 5 s.",
     )
 
 

@@ -34,7 +34,7 @@ class KeyStore:
         self._known: dict[str, tuple[float, Key | None]] = {}
 
     async def of_ids(self, conn: postgres.Connection, ids: Iterable[str]) -> dict[str, Key]:
-        """Those of these keys that there are, by id.
+        """Those of these keys that there are, by id. Without a question where none is asked for, or all are remembered.
 
         Raises:
             FigError: ``backend_not_installed``.

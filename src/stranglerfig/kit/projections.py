@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, ClassVar, Final, Literal, NamedTuple, dataclass_transform
+from typing import Any, ClassVar, Final, Literal, LiteralString, NamedTuple, dataclass_transform
 from uuid import UUID
 
 import psycopg
@@ -261,7 +261,7 @@ class Projector:
                 return  # another member was here
             fresh = await self._fresh(conn, build, batch, position)
             wanted = {id for record, change in fresh for id in keys_wanted(change.event, record.event)}
-            keys = await self._keys.of_ids(conn, wanted) if wanted else {}
+            keys = await self._keys.of_ids(conn, wanted)
             work = [(change, decode(change.event, record.event, keys)) for record, change in fresh]
             ids = {getattr(event, change.by): None for change, event in work}
             held = {getattr(each.aggregate, self.shape.id): each for each in await rows.load(conn, list(ids))}
@@ -319,10 +319,7 @@ class Projector:
             topic = await self._log.topic(name)
             ends |= {(name, number): end for number, end in enumerate(topic.next_positions if topic else ())}
         async with self._sessions.session() as conn:
-            at = {
-                (topic, partition): int(position)
-                for topic, partition, position in await postgres.fetch(conn, queries.projection_positions, build.key)
-            }
+            at = await _positions(conn, queries.projection_positions, build)
         before, self._ends[build.generation] = self._ends.get(build.generation, ends), ends
         for (name, number), end in before.items():
             if (here := at.get((name, number), 0)) < end:
@@ -348,12 +345,8 @@ class Projector:
             if serving is not None and tuple(serving) >= (self.shape.version, build.generation):
                 return False
             # The positions of the one that serves are held until the views are swapped: what was read stays read.
-            theirs = {
-                (row[0], row[1]): row[2] for row in await postgres.fetch(conn, queries.projection_held, build.key)
-            }
-            ours = {
-                (row[0], row[1]): row[2] for row in await postgres.fetch(conn, queries.projection_positions, build.key)
-            }
+            theirs = await _positions(conn, queries.projection_held, build)
+            ours = await _positions(conn, queries.projection_positions, build)
             if any(ours.get(place, 0) < there for place, there in theirs.items() if place[0] in self.shape.topics):
                 return False
             kind = await postgres.value(conn, queries.projection_kind, (view.as_string(),))
@@ -381,6 +374,13 @@ class Projector:
             await conn.execute(queries.projection_serve, build.key)
         log.info("%s serves version %d, build %d", self.shape.name, self.shape.version, build.generation)
         return True
+
+
+async def _positions(conn: postgres.Connection, query: LiteralString, build: Build) -> dict[tuple[str, int], int]:
+    """By topic and partition, from one of the questions about a build."""
+    return {
+        (topic, partition): int(position) for topic, partition, position in await postgres.fetch(conn, query, build.key)
+    }
 
 
 def _column(hint: Any) -> tuple[str, bool]:

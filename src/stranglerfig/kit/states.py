@@ -240,7 +240,7 @@ class Streams:
         params = {"streams": list(names), "after": after}
         recorded = [self._recorded(*row) for row in await postgres.fetch(conn, queries.events, params)]
         wanted = {id for _, cls, written in recorded for id in keys_wanted(cls, written)}
-        keys = await self._keys.of_ids(conn, wanted) if wanted else {}
+        keys = await self._keys.of_ids(conn, wanted)
         for stream, cls, written in recorded:
             events[stream].append(decode(cls, written, keys))
         found = []

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from shop_driver import CONTEXT, READS, WRITES, Shop, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+
+
+def remaining_writers(shop: Shop) -> list[dict[str, Any]]:
+    """Who wrote the context's tables of late, by what the guards have seen, and is not named in extraction.yaml."""
+    return [w for w in shop.fig("plan", CONTEXT)["writers"] if w["recent"] and not w["explained"]]
 
 
 def test_from_the_first_plan_to_the_writes_and_back(untouched_shop: Shop) -> None:
@@ -51,14 +58,11 @@ def test_from_the_first_plan_to_the_writes_and_back(untouched_shop: Shop) -> Non
     assert shop.refusal("sync", "resnapshot", CONTEXT).code == "resnapshot_needs_sync"
 
     # Writes: orders still write the table; the guards have seen it.
+    until(lambda: remaining_writers(shop), "an order of late")
     found = shop.refusal("advance", CONTEXT, "--wait", "60")
     assert found.code == "writers_remain" and "shop:orders" in found.message
     estate.deploy_monolith(reserve="api")
-    until(
-        lambda: not [w for w in shop.fig("plan", CONTEXT)["writers"] if w["recent"] and not w["explained"]],
-        "the guards to see no other writer",
-        every=0.5,
-    )
+    until(lambda: not remaining_writers(shop), "the guards to see no other writer", every=0.5)
     dry = shop.fig("advance", CONTEXT, "--dry-run")
     assert any("cut over" in effect for effect in dry["effects"]) and shop.owner() == "monolith"
     shop.advance()

@@ -72,6 +72,13 @@ class Fenced:
                 "UPDATE fig.ownership SET state = %s, epoch = %s WHERE context = 'inventory'", (state, epoch)
             )
 
+    async def hold(self, state: str, *, budget: float) -> None:
+        """Start with the monolith's row as a cut-over leaves it, and writes led to the fence."""
+        await self.start(budget=budget)
+        await self.row("monolith", state, 1)
+        await self.phase("holding")
+        await self.estate.control.apply([self.estate.routing(writes="fenced")])
+
     async def write(self) -> tuple[int, str]:
         async with self.estate.client.post(self.estate.url + ADJUST, data=b"x" * 100) as answer:
             body = await answer.json()
@@ -183,10 +190,7 @@ async def test_budget_over_gives_up_and_writes_go_back(fenced: Fenced) -> None:
 
 
 async def test_after_ceding_there_is_only_forward(fenced: Fenced) -> None:
-    await fenced.start(budget=0.2)
-    await fenced.row("monolith", "ceded", 1)
-    await fenced.phase("holding")
-    await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
+    await fenced.hold("ceded", budget=0.2)
     write = tasks.spawn(fenced.write(), name="write")
     await fenced.held(1)
 
@@ -260,10 +264,7 @@ async def _forge(fenced: Fenced, headers: dict[str, str]) -> str:
 
 
 async def test_who_goes_away_is_not_waited_for(fenced: Fenced) -> None:
-    await fenced.start(budget=0.5)
-    await fenced.row("monolith", "ceded", 1)
-    await fenced.phase("holding")
-    await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
+    await fenced.hold("ceded", budget=0.5)
     with pytest.raises(TimeoutError):
         async with fenced.estate.client.post(fenced.estate.url + ADJUST, timeout=aiohttp.ClientTimeout(total=0.3)):
             pass
@@ -286,10 +287,7 @@ async def test_what_cannot_be_read_is_refused_after_the_budget(fenced: Fenced) -
 
 async def test_a_fence_that_stood_still_looks_again_before_it_refuses(fenced: Fenced) -> None:
     """Its looks are old then, and its budget over: neither says anything about the rows."""
-    await fenced.start(budget=0.5)
-    await fenced.row("monolith", "ceded", 1)
-    await fenced.phase("holding")
-    await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
+    await fenced.hold("ceded", budget=0.5)
     write = tasks.spawn(fenced.write(), name="write")
     await fenced.held(1)
     for _ in range(3):
@@ -362,10 +360,7 @@ async def test_a_large_body_waits_as_well(fenced: Fenced) -> None:
 
 
 async def test_giving_up_that_does_not_succeed_opens_nothing(fenced: Fenced) -> None:
-    await fenced.start(budget=0.2)
-    await fenced.row("monolith", "fenced", 1)
-    await fenced.phase("holding")
-    await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
+    await fenced.hold("fenced", budget=0.2)
     async with postgres.session(fenced.monolith_dsn, what="test", autocommit=False) as conn:
         # Another participant is at the row: it cedes while the fence server tries to give up.
         await conn.execute("SELECT 1 FROM fig.ownership FOR UPDATE")
