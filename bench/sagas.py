@@ -22,7 +22,8 @@ from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import postgres
 from stranglerfig.kit import Aggregate, Command, Event, Service, Transaction
 from stranglerfig.runtime.roles import collect_rarely
-from stranglerfig.sagas import Saga, Sagas, step
+from stranglerfig.sagas import Saga, step
+from stranglerfig.sagas.running import Sagas
 
 COUNT = 6000
 ROUNDS = 2
