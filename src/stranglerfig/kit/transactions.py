@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple, TypeVar, cast
@@ -353,29 +354,35 @@ async def commit(unit: Unit) -> None:
         Changed: something was not as it had been read; nothing is written.
         Destroyed: the key of personal data that are in it was destroyed; nothing is written.
     """
-    try:
+    async with by_hand(unit.conn):
         if unit.wants_keys:
             await send(unit.conn, [_BEGIN])
-            await unit.ready()
-            await send(unit.conn, [*unit.statements(), _COMMIT])
+            await write(unit, commit=True)
         elif made := unit.statements():
             # One of ours is a transaction by itself; in what was given as a statement anything may be.
             await send(unit.conn, made if unit.is_one_statement else [_BEGIN, *made, _COMMIT])
+
+
+@asynccontextmanager
+async def by_hand(conn: postgres.Connection) -> AsyncIterator[None]:
+    """A transaction that the block begins and commits; what is open when the block fails is rolled back."""
+    try:
+        yield
     except BaseException:
         with contextlib.suppress(psycopg.Error):
-            await unit.conn.rollback()
+            await conn.rollback()
         raise
 
 
-async def write(unit: Unit) -> None:
-    """Write all of a unit in the transaction that is open on its session.
+async def write(unit: Unit, *, commit: bool = False) -> None:
+    """Write all of a unit in the transaction that is open on its session; ``commit`` ends it in the same round trip.
 
     Raises:
         Changed: something was not as it had been read; the transaction is to be rolled back.
         Destroyed: the key of personal data that are in it was destroyed; the same.
     """
     await unit.ready()
-    await send(unit.conn, unit.statements())
+    await send(unit.conn, [*unit.statements(), _COMMIT] if commit else unit.statements())
 
 
 async def send(conn: postgres.Connection, made: Sequence[Statement]) -> None:
