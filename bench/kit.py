@@ -1,12 +1,22 @@
-"""What a service of the kit does a second: its relay, its inbox, its read models, an aggregate of many events."""
+"""What a service of the kit does a second: its relay, its inbox, its read models, an aggregate of many events.
+
+``python -m bench.kit DSN SECONDS`` is the service's process of ``kit_memory``.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
+from psycopg import conninfo
+
+from bench import peers
 from bench.context import Context, Spent
+from bench.part import peak_megabytes
 from bench.result import Result
 from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.postgres import PostgresLog
@@ -18,7 +28,12 @@ from stranglerfig.kit.projections import Projector
 EVENTS = 200_000
 ITEMS = 5000
 HISTORY = 10_000
+BACKLOG = 10_000_000
 LOADS = 50
+STREAMS = 200
+EACH = 50
+AT_ONCE = 10
+REASON = "x" * 180
 FILL = """\
 INSERT INTO fig.outbox (id, topic, type, key, data, dataschema, correlationid, causationid)
 SELECT gen_random_uuid()::text, 'events.bench', 'bench.Moved', (g %% 1000)::text,
@@ -55,9 +70,9 @@ class Account(Aggregate, stream="account", id="item_id"):
     item_id: int
     on_hand: int = 0
 
-    def move(self, delta: int) -> Moved:
+    def move(self, delta: int, reason: str = "") -> Moved:
         """Pieces come or go."""
-        return self.record(Moved(self.item_id, delta))
+        return self.record(Moved(self.item_id, delta, reason))
 
     @evolves(Moved)
     def _moved(self, event: Moved) -> None:
@@ -82,9 +97,49 @@ def service(context: Context) -> list[Result]:
         return asyncio.run(_measured(context, dsn))
 
 
-async def _measured(context: Context, dsn: str) -> list[Result]:
+def memory(context: Context) -> list[Result]:
+    """``kit_memory``: the most that a process holds while ten million events lie before it and a million behind."""
+    backlog, seconds = context.rows(BACKLOG), context.seconds(30)
+    with context.servers("service") as (server,):
+        dsn = server.create_database("service")
+        asyncio.run(_piled_up(dsn, backlog))
+        found = peers.said([sys.executable, "-m", "bench.kit", dsn, str(seconds)])
+    if found["handled"] == 0 or found["sent"] == 0:
+        raise RuntimeError(f"nothing was done meanwhile: {found}")
+    note = (
+        f"{backlog:,} events to be handled and {backlog // 10:,} to be sent; in {seconds:.0f} s it handled "
+        f"{found['handled']:,} and sent {found['sent']:,}"
+    )
+    return [Result("kit_memory", found["peak"], "MB", target=120, note=note)]
+
+
+async def _piled_up(dsn: str, backlog: int) -> None:
     log_ = PostgresLog(dsn)
     await log_.migrate()
+    made = await _service(dsn, log_)
+    some = [_order(number) for number in range(1000)]
+    for _ in range(0, backlog, len(some)):
+        await log_.append("events.orders", [replace(each, id=ids.new_id()) for each in some])
+    async with made.session() as conn:
+        await conn.execute(FILL, (backlog // 10,))
+    await made.close()
+    await log_.close()
+
+
+async def _works(dsn: str, seconds: float) -> dict[str, float]:
+    """Run the service, as ``python -m`` its package would, and see what it held at most."""
+    log_ = PostgresLog(dsn)
+    made = await _service(dsn, log_)
+    running = asyncio.create_task(made.run())
+    await asyncio.sleep(seconds)
+    peak = peak_megabytes()
+    running.cancel()
+    async with postgres.session(dsn, what="bench") as conn:
+        handled = int(await postgres.value(conn, "SELECT -sum(on_hand) FROM stock"))
+    return {"handled": handled, "sent": await log_.position_at("events.bench", 0, clock.now()), "peak": peak}
+
+
+async def _service(dsn: str, log_: PostgresLog) -> Service:
     made = Service("bench", database=dsn, log=log_)
     await made.migrate()
 
@@ -95,11 +150,21 @@ async def _measured(context: Context, dsn: str) -> list[Result]:
     for topic in ("events.orders", "events.bench"):
         await log_.create_topic(topic)
     async with made.session() as conn:
-        await conn.execute("CREATE TABLE stock (item_id int PRIMARY KEY, on_hand int NOT NULL)")
-        await conn.execute("INSERT INTO stock SELECT g, 0 FROM generate_series(0, %s) AS g", (ITEMS - 1,))
+        await conn.execute("CREATE TABLE IF NOT EXISTS stock (item_id int PRIMARY KEY, on_hand int NOT NULL)")
+        await conn.execute(
+            "INSERT INTO stock SELECT g, 0 FROM generate_series(0, %s) AS g ON CONFLICT DO NOTHING", (ITEMS - 1,)
+        )
+    return made
+
+
+async def _measured(context: Context, dsn: str) -> list[Result]:
+    log_ = PostgresLog(dsn)
+    await log_.migrate()
+    made = await _service(dsn, log_)
     count = context.rows(EVENTS)
     results = [await _relayed(made, dsn, count), *await _handled(made, log_, count, context)]
     results.append(await _loaded(made))
+    results += await _histories(context, made, dsn)
     await made.close()
     await log_.close()
     return results
@@ -187,8 +252,60 @@ async def _loaded(made: Service) -> Result:
     )  # fmt: skip
 
 
+async def _histories(context: Context, made: Service, dsn: str) -> list[Result]:
+    """Aggregates of some events each, grown one event and one transaction at a time, then each read from its events."""
+    streams = max(20, context.rows(STREAMS * EACH) // EACH)
+
+    async def timed(work: Callable[[int], Awaitable[object]]) -> float:
+        waiting = iter(range(2, 2 + streams))
+
+        async def one_after_the_other() -> None:
+            for id in waiting:
+                await work(id)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+        return streams * EACH / (time.perf_counter() - begun)
+
+    async def grow(id: int) -> None:
+        async def moved(tx: Transaction) -> None:
+            (await tx.open(Account, id)).move(1, REASON)
+
+        for _ in range(EACH):
+            await made.execute(moved)
+
+    async def look(id: int) -> None:
+        async def looked(tx: Transaction) -> int:
+            return (await tx.load(Account, id)).on_hand
+
+        assert await made.execute(looked) == EACH
+
+    written, read = await timed(grow), await timed(look)
+    where = conninfo.conninfo_to_dict(dsn)
+    address = [str(where[name]) for name in ("dbname", "host", "port", "user")]
+    found = []
+    for threads in (1, AT_ONCE):
+        found.append(await asyncio.to_thread(peers.measured, "histories.py", *address, streams, EACH, threads))
+    results = []
+    for name, ours, what in (("kit_written", written, "written"), ("kit_read", read, "read")):
+        peer = max(found, key=lambda one: float(one[what]))
+        note = (
+            f"{streams} aggregates of {EACH} events of 240 B, {AT_ONCE} at a time, no snapshots; written: the "
+            "aggregate is taken, decides, and is kept, one event and one transaction each time (ours: and its outbox); "
+            f"theirs: {peer['configuration']}"
+        )
+        results.append(
+            Result(name, ours, "events/s", "eventsourcing", peer[what], peer[what], more_is_better=True, note=note)
+        )
+    return results
+
+
 def _order(number: int) -> log.Event:
     # Items follow each other as a hash would have them, not in their own order.
     item = number * 2_654_435_761 % ITEMS
     data = data_of(Ordered(item, 1))
     return log.Event(ids.new_id(), "/orders", "orders.Ordered", clock.now(), data, partitionkey=str(item))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(_works(sys.argv[1], float(sys.argv[2])))))

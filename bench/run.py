@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cutover, engines, facade, kit, logs, memory, messages, scale, schemas, snapshot, stream, up
+from bench import cutover, engines, facade, kit, logs, memory, messages, sagas, scale, schemas, snapshot, stream, up
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -39,7 +39,9 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("log_append", "log_read"), logs.postgres),
     (("kafka_append", "kafka_read"), logs.kafka),
     (("schema_lookup", "schema_check"), schemas.governed),
-    (("kit_relay", "kit_inbox", "kit_projection", "kit_load"), kit.service),
+    (("kit_relay", "kit_inbox", "kit_projection", "kit_load", "kit_written", "kit_read"), kit.service),
+    (("kit_memory",), kit.memory),
+    (("sagas_rate", "sagas_step"), sagas.orchestrated),
     (("facade_p50", "facade_p99"), facade.added),
     (("router_rate", "router_p50", "router_cpu"), messages.added),
     (("up",), up.ready),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from examples.shop.service.service import Inventory
 from stranglerfig.foundation.sql import load
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
@@ -59,6 +61,7 @@ def create_inventory(server: EmbeddedPostgres) -> str:
         if conn.execute("SELECT to_regclass('public.stock_level')").fetchone() == (None,):
             conn.execute("SET ROLE inventory_owner")
             conn.execute((HERE / "service" / "schema.sql").read_bytes())
+    asyncio.run(Inventory(server.dsn("inventory")).migrate())
     return server.dsn("inventory")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from examples.shop.service.store import Refused, Store, Unknown
+from examples.shop.service.service import Answer, Asked, Inventory
+from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit import Refused
 
 CONTRACT = Path(__file__).with_name("openapi.yaml")
 
@@ -43,8 +46,8 @@ def integer(content: dict[str, Any], name: str, *, least: int | None = None) -> 
     return value
 
 
-async def command(request: Request) -> tuple[dict[str, Any], str, str | None]:
-    """Body, idempotency key and trace of a write."""
+async def command(request: Request) -> tuple[dict[str, Any], Asked]:
+    """Body of a write, and who asks."""
     try:
         content = orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
@@ -52,14 +55,14 @@ async def command(request: Request) -> tuple[dict[str, Any], str, str | None]:
     key = request.headers.get("idempotency-key", "")
     if not isinstance(content, dict) or not key or len(key) > 200:
         raise BadRequest("a JSON object and the header Idempotency-Key are wanted")
-    return content, key, request.headers.get("traceparent")
+    return content, Asked(key, request.headers.get("traceparent"))
 
 
 class Api:
-    """The routes over the store. ``bad`` is the release that the demonstration has to catch."""
+    """The routes. ``bad`` is the release that the demonstration has to catch."""
 
-    def __init__(self, store: Store, *, bad: bool = False) -> None:
-        self._store = store
+    def __init__(self, inventory: Inventory, *, bad: bool = False) -> None:
+        self._inventory = inventory
         self._bad = bad
         self.routes = [
             Route("/api/inventory/adjust", self.adjust, methods=["POST"]),
@@ -76,9 +79,9 @@ class Api:
         if item_id >= 2**63:
             return refusal("unknown_item", 404)  # no bigint, so no item
         try:
-            level = await self._store.read(item_id)
-        except Unknown as unknown:
-            return refusal(unknown.code, 404, item_id=item_id)
+            level = await self._inventory.read(item_id)
+        except Refused as refused:
+            return refusal(refused.code, 404, item_id=item_id)
         if self._bad and item_id % 20 == 0:
             return await self._spoiled(level)
         return rendered(level)
@@ -93,32 +96,30 @@ class Api:
 
     async def adjust(self, request: Request) -> Response:
         """Change what is on hand."""
-        content, key, trace = await command(request)
+        content, asked = await command(request)
         item_id, delta = integer(content, "item_id"), integer(content, "delta")
         reason = str(content.get("reason", ""))[:200]
-        return await self._answer(self._store.adjust(key, item_id, delta, reason, trace), item_id=item_id)
+        return await self._answer(self._inventory.adjust(asked, item_id, delta, reason), item_id=item_id)
 
     async def reserve(self, request: Request) -> Response:
         """Promise pieces of an item."""
-        content, key, trace = await command(request)
+        content, asked = await command(request)
         item_id, quantity = integer(content, "item_id"), integer(content, "qty", least=1)
         order_ref = None if content.get("order_id") is None else integer(content, "order_id")
-        return await self._answer(self._store.reserve(key, item_id, quantity, order_ref, trace), item_id=item_id)
+        return await self._answer(self._inventory.reserve(asked, item_id, quantity, order_ref), item_id=item_id)
 
     async def release(self, request: Request) -> Response:
         """Take a promise back."""
-        content, key, trace = await command(request)
+        content, asked = await command(request)
         reservation_id = integer(content, "reservation_id")
-        return await self._answer(self._store.release(key, reservation_id, trace), reservation_id=reservation_id)
+        return await self._answer(self._inventory.release(asked, reservation_id), reservation_id=reservation_id)
 
     @staticmethod
-    async def _answer(work: Any, **facts: Any) -> Response:
+    async def _answer(work: Awaitable[Answer], **facts: Any) -> Response:
         try:
-            return rendered(await work)
-        except Unknown as unknown:
-            return refusal(unknown.code, 404, **facts)
+            return rendered(orjson.dumps(await work))
         except Refused as refused:
-            return refusal(refused.code, 409, **facts)
+            return refusal(refused.code, 404 if refused.code.startswith("unknown") else 409, **facts)
 
     async def contract(self, _: Request) -> Response:
         """The contract that this API keeps."""
@@ -126,7 +127,8 @@ class Api:
 
     async def health(self, _: Request) -> Response:
         """Whether the service can do its work."""
-        await self._store.row("SELECT 1")
+        async with self._inventory.service.session() as conn:
+            await postgres.value(conn, "SELECT 1")
         return rendered(orjson.dumps({"status": "ok", "release": "bad" if self._bad else "good", "pid": os.getpid()}))
 
 
@@ -141,17 +143,18 @@ async def _bad_request(_: Request, error: Exception) -> Response:
 
 def create_app(dsn: str | None = None, *, release: str | None = None) -> Starlette:
     """The application; settings from the environment: ``INVENTORY_DSN``, ``INVENTORY_RELEASE`` (good, bad)."""
-    store = Store(dsn or os.environ["INVENTORY_DSN"])
-    api = Api(store, bad=(release or os.environ.get("INVENTORY_RELEASE", "good")) == "bad")
+    inventory = Inventory(dsn or os.environ["INVENTORY_DSN"])
+    api = Api(inventory, bad=(release or os.environ.get("INVENTORY_RELEASE", "good")) == "bad")
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await store.open()
+        async with inventory.service.session():
+            pass  # to fail early
         yield
-        await store.close()
+        await inventory.service.close()
 
     return Starlette(
         routes=api.routes,
-        exception_handlers={psycopg.Error: _unavailable, BadRequest: _bad_request},
+        exception_handlers={psycopg.Error: _unavailable, FigError: _unavailable, BadRequest: _bad_request},
         lifespan=lifespan,
     )

@@ -1,32 +1,16 @@
-"""The inventory's rules: two aggregates, what they decide, and the events that say so. No I/O, no clock."""
+"""The inventory's rules: its aggregates, what they decide, and the events that say so. No I/O, no clock."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stranglerfig.kit import Aggregate, Event, Refused, evolves
 
 LARGEST = 2**31 - 1
 
 
-class Refused(Exception):
-    """A business rule says no."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class InventoryItem:
-    """What is kept in stock, and from which level on it should be ordered again."""
-
-    item_id: int
-    sku: str
-    name: str
-    reorder_level: int
-
-
-@dataclass(frozen=True, slots=True)
-class StockAdjusted:
+class StockAdjusted(Event, type="inventory.StockAdjusted", key="item_id"):
     """What is on hand was changed by ``delta``; both figures are those after it."""
 
     item_id: int
@@ -36,8 +20,7 @@ class StockAdjusted:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ItemReserved:
+class ItemReserved(Event, type="inventory.ItemReserved", key="item_id"):
     """``quantity`` was set aside; both figures are those after it."""
 
     item_id: int
@@ -45,10 +28,10 @@ class ItemReserved:
     order_ref: int | None
     on_hand: int
     reserved: int
+    reservation_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationReleased:
+class ReservationReleased(Event, type="inventory.ReservationReleased", key="item_id"):
     """A reservation was given back; both figures are those after it."""
 
     item_id: int
@@ -58,21 +41,42 @@ class ReservationReleased:
     reserved: int
 
 
-Event = StockAdjusted | ItemReserved | ReservationReleased
+class InventoryItem(Aggregate, table="inventory_item", id="item_id"):
+    """What is kept in stock, and from which level on it should be ordered again."""
+
+    item_id: int
+    sku: str
+    name: str
+    reorder_level: int
 
 
-@dataclass(frozen=True, slots=True)
-class StockLevel:
+class Reservation(Aggregate, table="reservation", id="reservation_id"):
+    """Pieces that are promised to an order, or to whoever asked."""
+
+    reservation_id: int
+    item_id: int
+    order_ref: int | None
+    quantity: int
+    state: str = "held"
+
+    def release(self) -> None:
+        """Give them back, once.
+
+        Raises:
+            Refused: ``already_released``.
+        """
+        if self.state != "held":
+            raise Refused("already_released")
+        self.state = "released"
+
+
+class StockLevel(Aggregate, table="stock_level", id="item_id"):
     """How many pieces of an item are on hand, and how many of those are promised to somebody."""
 
     item_id: int
     on_hand: int
     reserved: int
-
-    @property
-    def available(self) -> int:
-        """What can still be promised."""
-        return self.on_hand - self.reserved
+    updated_at: datetime | None = None
 
     def adjust(self, delta: int, reason: str) -> StockAdjusted:
         """Pieces came or went; never fewer than are promised.
@@ -85,28 +89,48 @@ class StockLevel:
             raise Refused("insufficient_stock")
         if on_hand > LARGEST:
             raise Refused("too_many")
-        return StockAdjusted(self.item_id, delta, on_hand, self.reserved, reason)
+        return self.record(StockAdjusted(self.item_id, delta, on_hand, self.reserved, reason))
 
-    def reserve(self, quantity: int, order_ref: int | None) -> ItemReserved:
-        """Promise ``quantity`` pieces.
+    def reserve(self, reservation: Reservation) -> ItemReserved:
+        """Promise a reservation's pieces.
 
         Raises:
             Refused: ``insufficient_stock``.
         """
-        if quantity > self.available:
+        quantity = reservation.quantity
+        if quantity > self.on_hand - self.reserved:
             raise Refused("insufficient_stock")
-        return ItemReserved(self.item_id, quantity, order_ref, self.on_hand, self.reserved + quantity)
+        reserved, id = self.reserved + quantity, reservation.reservation_id
+        return self.record(ItemReserved(self.item_id, quantity, reservation.order_ref, self.on_hand, reserved, id))
 
-    def release(self, reservation_id: int, quantity: int, state: str) -> ReservationReleased:
-        """Take a promise of ``quantity`` pieces back, once.
+    def release(self, reservation: Reservation) -> ReservationReleased:
+        """Take a promise back.
 
         Raises:
             Refused: ``already_released``.
         """
-        if state != "held":
-            raise Refused("already_released")
-        return ReservationReleased(self.item_id, reservation_id, quantity, self.on_hand, self.reserved - quantity)
+        reservation.release()
+        reserved, id = self.reserved - reservation.quantity, reservation.reservation_id
+        return self.record(ReservationReleased(self.item_id, id, reservation.quantity, self.on_hand, reserved))
 
-    def after(self, event: Event) -> StockLevel:
-        """The level once ``event`` has happened."""
-        return StockLevel(self.item_id, event.on_hand, event.reserved)
+    @evolves(StockAdjusted)
+    def _adjusted(self, event: StockAdjusted) -> None:
+        self.on_hand = event.on_hand
+
+    @evolves(ItemReserved)
+    def _reserved(self, event: ItemReserved) -> None:
+        self.reserved = event.reserved
+
+    @evolves(ReservationReleased)
+    def _released(self, event: ReservationReleased) -> None:
+        self.reserved = event.reserved
+
+
+class ProcessedRequest(Aggregate, table="processed_request", id="key"):
+    """An idempotency key with the answer that was given: it moved here from the monolith, with those before it."""
+
+    key: str
+    kind: str
+    item_id: int
+    delta: int
+    response: dict[str, Any]

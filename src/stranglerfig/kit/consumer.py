@@ -37,7 +37,7 @@ from stranglerfig.kit.driving import Failed, in_turn
 from stranglerfig.kit.messages import Command, Message, decode, keys_wanted, kind_of
 from stranglerfig.kit.sealing import Destroyed, Keys
 from stranglerfig.kit.states import Forms, Part, queries, together
-from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, wire, write
+from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, by_hand, wire, write
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ class Consumer:
         self._number = 0
         # Where we were when the database or the log was away: that attempt was nobody's fault.
         self._innocent: dict[tuple[str, int], int] = {}
+        # Where what we have handled ends.
+        self._handled_to: dict[tuple[str, int], int] = {}
         self.handled = 0
 
     @property
@@ -194,23 +196,30 @@ class Consumer:
         ours = [record for record in batch if record.event.type in self._reactions]
         if not ours:
             return
+        place = ours[0].topic, ours[0].partition
         keys = await self._keys([record.event for record in ours])
         found = [self._task(record, keys) for record in ours]
         self._at = found[0].record
         try:
-            await self._handle(found, commit)
+            await self._handle(found, commit, goes_on=self._handled_to.pop(place, None) == batch[0].position)
         except FigError:
-            self._innocent[self._at.topic, self._at.partition] = self._at.position
+            self._innocent[place] = self._at.position
             raise
+        self._handled_to[place] = batch[-1].position + 1
 
-    async def _handle(self, found: Sequence[_Task], commit: Callable[[Record], Awaitable[None]] | None) -> None:
-        count = await self._attempt(found[0].record)
+    async def _handle(
+        self, found: Sequence[_Task], commit: Callable[[Record], Awaitable[None]] | None, *, goes_on: bool
+    ) -> None:
+        """Where a process ends is seen by the next one, which does not go on from what it has handled itself."""
+        count = 1 if goes_on else await self._attempt(found[0].record)
         self._kill_point("consumer/attempted")
         if count == 1:
             try:
                 return await self._together(found)
             except FAILURES as error:
                 log.info("a batch of %s is done again singly: %r", self.name, error, extra={"action": "singly"})
+            if goes_on:
+                await self._attempt(found[0].record)
             count = await self._attempt(found[0].record)
         for task in found:
             await self._singly(task, count or await self._attempt(task.record))
@@ -239,8 +248,7 @@ class Consumer:
     async def _attempt(self, record: Record) -> int:
         """How often this record was begun with, this time included."""
         self._at = record
-        async with self._sessions.session() as conn, conn.transaction():
-            await conn.execute("SET LOCAL synchronous_commit = off")  # a process may end, and that is what is counted
+        async with self._sessions.session() as conn:
             place = {"topic": record.topic, "partition": record.partition, "position": record.position}
             innocent = self._innocent.pop((record.topic, record.partition), None) == record.position
             params = {"subscription": self._number, "anew": innocent} | place
@@ -280,8 +288,9 @@ class Consumer:
         return await self._once(found)
 
     async def _once(self, found: Sequence[_Task]) -> None:
-        async with self._sessions.session() as conn, conn.transaction():
+        async with self._sessions.session() as conn, by_hand(conn):
             async with conn.pipeline():
+                await conn.execute("BEGIN")
                 fresh_ = await conn.execute(
                     queries.receive, {"subscription": self._number, "events": [each.digest for each in found]}
                 )
@@ -305,7 +314,8 @@ class Consumer:
                 else:
                     ready.append(task)
             await self._tell_again(conn, again)
-            await self._effects(conn, ready, now)
+            unit = await self._effects(conn, ready, now)
+            await write(unit, commit=True)
         self.handled += len(ready)
         self._committed()
 
@@ -321,8 +331,8 @@ class Consumer:
             rows = [(None, *reply) for reply, _ in told_]
             await conn.execute(*together([self._outbox.rows(rows, [cause for _, cause in told_])]))
 
-    async def _effects(self, conn: postgres.Connection, found: Sequence[_Task], now: datetime | None = None) -> None:
-        """Have all handled, and what they changed and said written."""
+    async def _effects(self, conn: postgres.Connection, found: Sequence[_Task], now: datetime | None = None) -> Unit:
+        """Have all handled; what they changed and said is to be written."""
         unit = Unit(conn, self._forms, self._outbox, now=now)
         work: list[tuple[_Task, Reaction, Transaction]] = [
             (task, reaction, Transaction(unit, cause_of(task.record.event), task.record.event))
@@ -356,8 +366,7 @@ class Consumer:
         if replies:
             texts = [orjson.dumps([wire(each, unit.keys) for each in said]).decode() for said in replies.values()]
             unit.write(Part(queries.put_replies, [self._number, [*replies], texts]))
-        await write(unit)
-        self._kill_point("consumer/written")
+        return unit
 
     async def _park(self, conn: postgres.Connection, task: _Task, error: str | None, attempts: int) -> None:
         record = task.record
@@ -416,7 +425,7 @@ class Consumer:
         for round_ in range(ROUNDS):
             try:
                 async with conn.transaction():
-                    await self._effects(conn, [task])
+                    await write(await self._effects(conn, [task]))
                     await conn.execute(queries.remove_letter, (number,))
             except Changed as error:
                 said = told(error, task.message)

@@ -35,9 +35,10 @@ WITH made AS (INSERT INTO fig.subscription (name) VALUES (%(name)s) ON CONFLICT 
 SELECT id FROM made UNION ALL SELECT id FROM fig.subscription WHERE name = %(name)s LIMIT 1
 
 -- name: attempt
--- Counts, durable before it is handled, what begins at a position.
+-- Counts, before it is handled, what begins at a position; outlives the process, and need not outlive the server.
 INSERT INTO fig.attempt AS a (subscription, topic, partition, position, count)
-VALUES (%(subscription)s, %(topic)s, %(partition)s, %(position)s, 1)
+SELECT %(subscription)s, %(topic)s, %(partition)s, %(position)s, 1
+FROM set_config('synchronous_commit', 'off', true)
 ON CONFLICT (subscription, topic, partition) DO UPDATE SET position = excluded.position,
     count = CASE WHEN a.position <> excluded.position THEN 1 WHEN %(anew)s THEN a.count ELSE a.count + 1 END
 RETURNING count

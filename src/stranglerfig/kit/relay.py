@@ -70,7 +70,11 @@ class Relay:
         Raises:
             FigError: ``database_unreachable``; what the log says when it cannot be reached.
         """
-        options = f"-c idle_session_timeout={PATIENCE}s -c idle_in_transaction_session_timeout={PATIENCE}s"
+        # That something was published may be forgotten with the server: then it is published again, with the same id.
+        options = (
+            f"-c idle_session_timeout={PATIENCE}s -c idle_in_transaction_session_timeout={PATIENCE}s"
+            " -c synchronous_commit=off"
+        )
         async with postgres.session(self._dsn, what="relay", application_name=self._name, options=options) as conn:
             conn.prepare_threshold = 1
             try:
@@ -126,11 +130,17 @@ class Relay:
         return found
 
     async def _append_all(self, rows: Sequence[TupleRow]) -> list[int]:
-        """The numbers of those that the log has now."""
+        """The numbers of those that the log has now; topics do not wait for each other."""
         by_topic: dict[str, list[TupleRow]] = defaultdict(list)
         for row in rows:
             by_topic[row[2]].append(row)
-        return [number for topic, its in by_topic.items() for number in await self._append(topic, its)]
+        appended = await asyncio.gather(*(self._append(*each) for each in by_topic.items()), return_exceptions=True)
+        done: list[int] = []
+        for its in appended:
+            if isinstance(its, BaseException):
+                raise its
+            done += its
+        return done
 
     async def _append(self, topic: str, rows: Sequence[TupleRow]) -> list[int]:
         """The numbers of those that the log has now."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from typing import Any, LiteralString, NamedTuple
 
 import orjson
 from psycopg import sql as statements
+from psycopg.types.numeric import Int2, Int4, Int8
 from pydantic import TypeAdapter
 
 from stranglerfig.eventlog import model as log
@@ -31,6 +32,8 @@ from stranglerfig.kit.sealing import Keys
 queries = sql.load(__package__ or "")
 
 Class = type[Aggregate]
+_VERSION = "text::xid"
+_INTEGERS: dict[str, Callable[[Any], int]] = {"smallint": Int2, "integer": Int4, "bigint": Int8}
 NEW: Any = object()
 """The origin of what is not in the database yet."""
 
@@ -97,6 +100,40 @@ class Held:
     is_removed: bool = False
 
 
+class Change:
+    """A statement that is given rows, as ``{given}``: as values where it is one, otherwise as an array for each column.
+
+    One row as arrays costs both processes a third more; in binary form, for the strings of a text array would be
+    searched for what has to be escaped.
+
+    Args:
+        template: the statement.
+        parts: what else is put into it.
+        types: of the columns, as the catalogue writes them.
+    """
+
+    def __init__(self, template: LiteralString, parts: Mapping[str, Any], types: Sequence[str]) -> None:
+        values = ", ".join(f"%b::{each}" for each in types)
+        arrays = ", ".join(f"%b::{each.replace('::', '[]::')}[]" for each in types)
+        self._one = _text(template, {**parts, "given": statements.SQL(_type(f"(VALUES ({values}))"))})
+        self._many = _text(template, {**parts, "given": statements.SQL(_type(f"unnest({arrays})"))})
+        # The driver sends an int in as many bytes as it needs: each combination would be another prepared statement.
+        self._integers = [(n, _INTEGERS[each]) for n, each in enumerate(types) if each in _INTEGERS]
+
+    def part(self, rows: Sequence[Sequence[Any]], *, is_counted: bool = False) -> Part:
+        """It with these rows, at least one; counted, when it must meet each of them."""
+        count = len(rows) if is_counted else None
+        if len(rows) == 1:
+            values = list(rows[0])
+            for n, integer in self._integers:
+                values[n] = None if values[n] is None else integer(values[n])
+            return Part(self._one, values, count)
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        for n, integer in self._integers:
+            columns[n] = [None if each is None else integer(each) for each in columns[n]]
+        return Part(self._many, columns, count)
+
+
 class Rows:
     """A class as the rows of a table.
 
@@ -107,37 +144,40 @@ class Rows:
     def __init__(self, cls: type[Any], form: Form, types: dict[str, str]) -> None:
         name = _table(form.table)
         columns = [statements.Identifier(each) for each in form.fields]
-        arrays = statements.SQL(", ").join(statements.SQL(_type(f"%b::{types[each]}[]")) for each in form.fields)
+        kinds = [types[each] for each in form.fields]
         parts: dict[str, Any] = {
             "table": name,
             "id": statements.Identifier(form.id),
             "type": statements.SQL(_type(types[form.id])),
             "columns": statements.SQL(", ").join(columns),
-            "arrays": arrays,
             "sets": statements.SQL(", ").join(statements.SQL("{0} = v.{0}").format(c) for c in columns),
         }
-        is_json = [types[each] in ("json", "jsonb") for each in form.fields]
+        is_json = [kind in ("json", "jsonb") for kind in kinds]
         self._json = is_json if any(is_json) else None
         self._cls = cls
-        self.select = _text(
-            "SELECT xmin::text, clock_timestamp(), {columns} FROM {table} WHERE {id} = ANY (%b::{type}[])", parts
-        )
-        self.insert = _text("INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})", parts)
-        self.update = _text(
-            "UPDATE {table} AS t SET {sets} FROM unnest(%b::text[]::xid[], {arrays}) AS v (fig_version, {columns})"
+        self._integer = _INTEGERS.get(types[form.id])
+        select: LiteralString = "SELECT xmin::text, clock_timestamp(), {columns} FROM {table} WHERE {id} = "
+        self._one, self._many = _text(select + "%b::{type}", parts), _text(select + "ANY (%b::{type}[])", parts)
+        self.insert = Change("INSERT INTO {table} ({columns}) SELECT * FROM {given} AS v", parts, kinds)
+        self.update = Change(
+            "UPDATE {table} AS t SET {sets} FROM {given} AS v (fig_version, {columns})"
             " WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1",
             parts,
+            [_VERSION, *kinds],
         )
-        self.delete = _text(
-            "DELETE FROM {table} AS t USING unnest(%b::text[]::xid[], %b::{type}[]) AS v (fig_version, {id})"
+        self.delete = Change(
+            "DELETE FROM {table} AS t USING {given} AS v (fig_version, {id})"
             " WHERE t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1",
             parts,
+            [_VERSION, types[form.id]],
         )
 
     async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
         """Those of ``ids`` that there are."""
         found = []
-        for version, read_at, *state in await postgres.fetch(conn, self.select, (list(ids),)):
+        wanted = list(ids) if self._integer is None else [self._integer(id) for id in ids]
+        select, given = (self._one, wanted) if len(wanted) == 1 else (self._many, [wanted])
+        for version, read_at, *state in await postgres.fetch(conn, select, given):
             made = self._cls(*state)
             found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made), read_at))
         return found
@@ -148,23 +188,18 @@ class Rows:
         One that says something and stays as it was is written as well: so it is still the one that was read, and what
         it says is numbered while its row is locked.
         """
-        new, changed, versions = [], [], []
-        gone: list[Held] = []
+        new, changed, gone = [], [], []
         for each in held:
             state = self._sent(each.aggregate)
             if each.is_removed:
-                gone += [each] if each.origin is not NEW else []
+                gone += [(each.origin, aggregates.id_of(each.aggregate))] if each.origin is not NEW else []
             elif each.origin is NEW:
                 new.append(state)
             elif state != each.before or id(each.aggregate) in news:
-                changed.append(state)
-                versions.append(each.origin)
-        made = [Part(self.insert, _columns(new))] if new else []
-        if changed:
-            made.append(Part(self.update, [versions, *_columns(changed)], len(changed)))
-        if gone:
-            ids = [aggregates.id_of(each.aggregate) for each in gone]
-            made.append(Part(self.delete, [[each.origin for each in gone], ids], len(gone)))
+                changed.append((each.origin, *state))
+        made = [self.insert.part(new)] if new else []
+        made += [self.update.part(changed, is_counted=True)] if changed else []
+        made += [self.delete.part(gone, is_counted=True)] if gone else []
         return made
 
     def _sent(self, aggregate: Any) -> tuple[Any, ...]:
@@ -175,10 +210,6 @@ class Rows:
             orjson.dumps(value).decode() if is_json and value is not None else value
             for value, is_json in zip(aggregates.state_of(aggregate), self._json, strict=True)
         )
-
-
-def _columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 class Streams:
@@ -326,7 +357,7 @@ def _table(name: str | None) -> statements.Identifier:
     return statements.Identifier(*str(name).split("."))
 
 
-def _text(template: LiteralString, parts: dict[str, Any]) -> LiteralString:
+def _text(template: LiteralString, parts: Mapping[str, Any]) -> LiteralString:
     # What is put in are identifiers, quoted, and types as the catalogue writes them.
     return statements.SQL(template).format(**parts).as_string()
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple, TypeVar, cast
@@ -25,16 +26,14 @@ from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, key_of, kind_of, sealed_data_of, subjects_of
 from stranglerfig.kit.sealing import NO_KEYS, Keys
-from stranglerfig.kit.states import NEW, Class, Forms, Held, Part, Rows, Statement, queries, together
+from stranglerfig.kit.states import NEW, Change, Class, Forms, Held, Part, Rows, Statement, queries, together
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
-# Arrays in binary form: as text each of their strings would be searched for what has to be escaped.
-_OUTBOX: LiteralString = """INSERT INTO {}
+_OUTBOX: LiteralString = """INSERT INTO {table}
 (id, topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid)
-SELECT id::{}, topic, type, key, data::{}, key, dataschema, traceparent, correlationid, causationid
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
-     AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
+SELECT id::{id}, topic, type, key, data::{data}, key, dataschema, traceparent, correlationid, causationid
+FROM {given} AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,8 @@ class Outbox:
 
     def __init__(self, table: str = "fig.outbox", *, data: LiteralString = "json", id: LiteralString = "text") -> None:
         name = sql.Identifier(*table.split("."))
-        self._text = sql.SQL(_OUTBOX).format(name, sql.SQL(id), sql.SQL(data)).as_string()
+        parts = {"table": name, "id": sql.SQL(id), "data": sql.SQL(data)}
+        self._change = Change(_OUTBOX, parts, ["text"] * 9)
 
     def row(self, said: Said, keys: Keys = NO_KEYS) -> tuple[str | None, ...]:
         """A message as its id (None: a new one) and what :func:`wire` makes of it.
@@ -224,13 +224,12 @@ class Outbox:
 
     def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Part:
         """What writes messages, in order."""
-        known, *columns = (list(column) for column in zip(*rows, strict=True))
-        told = [
-            [cause.traceparent for cause in causes],
-            [cause.correlationid for cause in causes],
-            [cause.id for cause in causes],
-        ]
-        return Part(self._text, [[id or ids.new_id() for id in known], *columns, *told])
+        return self._change.part(
+            [
+                (id or ids.new_id(), *row, cause.traceparent, cause.correlationid, cause.id)
+                for (id, *row), cause in zip(rows, causes, strict=True)
+            ]
+        )
 
 
 def wire(message: Message, keys: Keys = NO_KEYS) -> tuple[str, ...]:
@@ -355,29 +354,35 @@ async def commit(unit: Unit) -> None:
         Changed: something was not as it had been read; nothing is written.
         Destroyed: the key of personal data that are in it was destroyed; nothing is written.
     """
-    try:
+    async with by_hand(unit.conn):
         if unit.wants_keys:
             await send(unit.conn, [_BEGIN])
-            await unit.ready()
-            await send(unit.conn, [*unit.statements(), _COMMIT])
+            await write(unit, commit=True)
         elif made := unit.statements():
             # One of ours is a transaction by itself; in what was given as a statement anything may be.
             await send(unit.conn, made if unit.is_one_statement else [_BEGIN, *made, _COMMIT])
+
+
+@asynccontextmanager
+async def by_hand(conn: postgres.Connection) -> AsyncIterator[None]:
+    """A transaction that the block begins and commits; what is open when the block fails is rolled back."""
+    try:
+        yield
     except BaseException:
         with contextlib.suppress(psycopg.Error):
-            await unit.conn.rollback()
+            await conn.rollback()
         raise
 
 
-async def write(unit: Unit) -> None:
-    """Write all of a unit in the transaction that is open on its session.
+async def write(unit: Unit, *, commit: bool = False) -> None:
+    """Write all of a unit in the transaction that is open on its session; ``commit`` ends it in the same round trip.
 
     Raises:
         Changed: something was not as it had been read; the transaction is to be rolled back.
         Destroyed: the key of personal data that are in it was destroyed; the same.
     """
     await unit.ready()
-    await send(unit.conn, unit.statements())
+    await send(unit.conn, [*unit.statements(), _COMMIT] if commit else unit.statements())
 
 
 async def send(conn: postgres.Connection, made: Sequence[Statement]) -> None:

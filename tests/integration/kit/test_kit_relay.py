@@ -120,7 +120,9 @@ async def test_what_commits_late_comes_before_what_follows_from_it(stock: Stock)
             return [0] * len(events)
 
     async with postgres.session(stock.dsn, what="relay") as conn:
-        assert await relay(stock, Watching()).drain(conn) == 4
+        mover, moved = relay(stock, Watching()), 0
+        while moved < 4:
+            moved += await mover.drain(conn)
     assert sorted(seen) == ["a", "b", "c", "d"] and seen.index("c") < seen.index("b")
 
 

@@ -27,7 +27,7 @@ from tests.integration.sagas.worker import LEASE
 from tests.saga_shop import STOCK, TOPICS, OrderPlaced, orders
 
 POINTS = (
-    "relay/read", "relay/appended", "relay/removed", "consumer/attempted", "consumer/handled", "consumer/written",
+    "relay/read", "relay/appended", "relay/removed", "consumer/attempted", "consumer/handled",
     "consumer/committed", "saga/written", "saga/claimed", "saga/called",
 )  # fmt: skip
 ITEMS = 50

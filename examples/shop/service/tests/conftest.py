@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from examples.shop.database import create_inventory
 from examples.shop.service.app import create_app
+from examples.shop.service.service import Inventory
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
 ITEMS = """
@@ -27,6 +30,7 @@ def service_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("INVENTORY_TEST_DSN"):
         with psycopg.connect(given, autocommit=True) as conn:
             conn.execute((Path(__file__).parents[1] / "schema.sql").read_bytes())
+        asyncio.run(Inventory(given).migrate())
         yield given
         return
     root = Path(tmp_path_factory.mktemp("inventory"))
@@ -91,6 +95,8 @@ async def api(service_database: str, request: pytest.FixtureRequest) -> AsyncIte
     with psycopg.connect(service_database, autocommit=True) as conn:
         conn.execute("TRUNCATE inventory_item, stock_level, reservation, processed_request, outbox RESTART IDENTITY")
         conn.execute(ITEMS)
-    app = create_app(service_database, release=getattr(request, "param", "good"))
+    app = create_app(
+        conninfo.make_conninfo(service_database, user="inventory_app"), release=getattr(request, "param", "good")
+    )
     async with app.router.lifespan_context(app):
         yield Api(app, service_database)

@@ -115,7 +115,7 @@ async def test_what_the_database_refuses_is_unavailable_not_wrong(api: Api) -> N
 
 
 async def test_a_session_that_is_over_is_replaced_before_anybody_notices(api: Api) -> None:
-    ours = "FROM pg_stat_activity WHERE application_name = 'inventory:api'"
+    ours = "FROM pg_stat_activity WHERE application_name = 'inventory'"
     with psycopg.connect(api.dsn, autocommit=True) as conn:
         conn.execute(f"SELECT pg_terminate_backend(pid) {ours}")
         while conn.execute(f"SELECT 1 {ours}").fetchone() is not None:
