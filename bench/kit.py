@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from psycopg import conninfo
 
@@ -119,7 +118,7 @@ async def _piled_up(dsn: str, backlog: int) -> None:
     made = await _service(dsn, log_)
     some = [_order(number) for number in range(1000)]
     for _ in range(0, backlog, len(some)):
-        await log_.append("events.orders", [replace(each, id=ids.new_id()) for each in some])
+        await log_.append("events.orders", [each._replace(id=ids.new_id()) for each in some])
     async with made.session() as conn:
         await conn.execute(FILL, (backlog // 10,))
     await made.close()
