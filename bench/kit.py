@@ -114,7 +114,6 @@ def memory(context: Context) -> list[Result]:
 
 async def _piled_up(dsn: str, backlog: int) -> None:
     log_ = PostgresLog(dsn)
-    await log_.migrate()
     made = await _service(dsn, log_)
     some = [_order(number) for number in range(1000)]
     for _ in range(0, backlog, len(some)):
@@ -140,6 +139,7 @@ async def _works(dsn: str, seconds: float) -> dict[str, float]:
 
 async def _service(dsn: str, log_: PostgresLog) -> Service:
     made = Service("bench", database=dsn, log=log_)
+    await log_.migrate()
     await made.migrate()
 
     @made.on(Ordered)
@@ -158,7 +158,6 @@ async def _service(dsn: str, log_: PostgresLog) -> Service:
 
 async def _measured(context: Context, dsn: str) -> list[Result]:
     log_ = PostgresLog(dsn)
-    await log_.migrate()
     made = await _service(dsn, log_)
     count = context.rows(EVENTS)
     results = [await _relayed(made, dsn, count), *await _handled(made, log_, count, context)]

@@ -2,8 +2,8 @@
 
 Events come in batches, and a batch is one transaction: its handlers run in the order of the log, with what they want to
 load fetched together. When something fails the batch is done again event by event. An event that cannot be handled is
-parked, and the later ones of its key behind it; other keys go on. Attempts are counted, durably, before they are made:
-so an event that ends its process is parked as well.
+parked, and the later ones of its key behind it; other keys go on. Who takes a partition over counts its attempt before
+it is made: so an event that ends its process is parked as well.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Consumer:
             except FAILURES as error:
                 log.info("a batch of %s is done again singly: %r", self.name, error, extra={"action": "singly"})
             if goes_on:
-                await self._attempt(found[0].record)
+                await self._attempt(found[0].record)  # the one that has just failed
             count = await self._attempt(found[0].record)
         for task in found:
             await self._singly(task, count or await self._attempt(task.record))
