@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from examples.shop.checkout.app import made
 from examples.shop.service.service import Inventory
 from stranglerfig.foundation.sql import load
 from stranglerfig.runtime.embedded import EmbeddedPostgres
@@ -63,6 +64,16 @@ def create_inventory(server: EmbeddedPostgres) -> str:
             conn.execute((HERE / "service" / "schema.sql").read_bytes())
     asyncio.run(Inventory(server.dsn("inventory")).migrate())
     return server.dsn("inventory")
+
+
+def create_checkout(server: EmbeddedPostgres) -> str:
+    """The database ``checkout`` of the service that runs checkouts; returns its own role's DSN."""
+    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+        if not conn.execute("SELECT 1 FROM pg_roles WHERE rolname = 'checkout'").fetchone():
+            conn.execute("CREATE ROLE checkout LOGIN")
+    server.create_database("checkout", owner="checkout")
+    asyncio.run(made(server.dsn("checkout", "checkout")).migrate())
+    return server.dsn("checkout", "checkout")
 
 
 def grant(server: EmbeddedPostgres, database: str) -> str:

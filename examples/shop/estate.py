@@ -139,11 +139,14 @@ class Estate:
         self.broker = RabbitMQ(
             self.root / "rabbitmq", plugins=("rabbitmq_prometheus",), collect_statistics_interval="100"
         )
-        self._monolith_socket, self._service_socket = listening(), listening()
+        self._monolith_socket, self._service_socket, self._checkout_socket = listening(), listening(), listening()
         self.monolith_port: int = self._monolith_socket.getsockname()[1]
         self.service_port: int = self._service_socket.getsockname()[1]
+        self.checkout_url = f"http://127.0.0.1:{self._checkout_socket.getsockname()[1]}"
         self.monolith_code = HERE / "monolith"
         self.reserve = "table"
+        # The control database, once checkouts run: what they say to each other goes by the log.
+        self._control_dsn: str | None = None
 
     # ---- addresses
 
@@ -173,6 +176,11 @@ class Estate:
         return self.inventory_server.dsn("inventory")
 
     @property
+    def checkout_dsn(self) -> str:
+        """The database of the service that runs checkouts, as its own role."""
+        return self.inventory_server.dsn("checkout", "checkout")
+
+    @property
     def ledger(self) -> Path:
         """The load's ledger; series and status lie beside it."""
         return self.root / "load" / "ledger.jsonl"
@@ -187,6 +195,7 @@ class Estate:
         return {
             "SHOP_FIG_DSN": self.shop_server.dsn("shop", "fig"),
             "INVENTORY_FIG_DSN": self.inventory_server.dsn("inventory", "fig"),
+            "CHECKOUT_FIG_DSN": self.checkout_dsn,
             "SHOP_AMQP_URL": self.broker.amqp,
             "SHOP_TEST_DSN": self.shop_server.dsn("shop", "shop_app"),
             "PYTHONPATH": CODE,
@@ -203,6 +212,7 @@ class Estate:
         self.inventory_server.start()
         database.create_shop(self.shop_server, items=self.items, seed=self.seed, progress=progress)
         database.create_inventory(self.inventory_server)
+        database.create_checkout(self.inventory_server)
         database.grant(self.shop_server, "shop")
         database.grant(self.inventory_server, "inventory")
         if self.both:
@@ -297,10 +307,33 @@ class Estate:
             "INVENTORY_DSN": self.inventory_server.dsn("inventory", "inventory_app"),
             "INVENTORY_FD": str(fd),
             "INVENTORY_RELEASE": release,
+            **self._hears("INVENTORY"),
             **self._commands("INVENTORY", SERVICE_QUEUE),
         }
         program = self._run("service", ["-m", "examples.shop.service"], environment, pass_fds=(fd,))
         return self._deploy("service", program, self.service_url)
+
+    def _hears(self, prefix: str) -> dict[str, str]:
+        """Where an application finds the log: the control database, unless another is named, and keeps groups there."""
+        if self._control_dsn is None:
+            return {}
+        log = self._control_dsn if self.log == "postgres" else self.log
+        return {f"{prefix}_LOG": log, f"{prefix}_GROUPS": self._control_dsn}
+
+    def deploy_checkout(self, control_dsn: str) -> Program:
+        """Run the service of checkouts, replacing the one that runs; InventoryService acts on commands from then on."""
+        if self._control_dsn is None:
+            self._control_dsn = control_dsn
+            self.deploy_service()
+        fd = self._checkout_socket.fileno()
+        environment = {
+            "CHECKOUT_DSN": self.checkout_dsn,
+            "CHECKOUT_FD": str(fd),
+            "SHOP_URL": self.facade_url,
+            **self._hears("CHECKOUT"),
+        }
+        program = self._run("checkout", ["-m", "examples.shop.checkout"], environment, pass_fds=(fd,))
+        return self._deploy("checkout", program, self.checkout_url)
 
     def start_lowstock(self, control_dsn: str, *, threshold: int = 250) -> Program:
         """Run the low-stock service over the event log; its state survives its death.
@@ -324,6 +357,7 @@ class Estate:
         self.steer(rate=rate, mix=mix or {"reads": 70, "writes": 25, "orders": 5})
         arguments = ["-m", "examples.shop.load", "--url", url or self.facade_url, "--ledger", str(self.ledger)]
         arguments += ["--items", str(self.items), "--seed", str(self.seed), "--rate", str(rate)]
+        arguments += ["--checkouts", self.checkout_url]
         if self.messages:
             arguments += ["--amqp", self.broker.amqp]
         program = self._run("load", [*arguments, "--control", str(self._control)], {})
@@ -335,7 +369,7 @@ class Estate:
         return self.root / "load" / "control.json"
 
     def steer(self, *, rate: float | None = None, mix: Mapping[str, float] | None = None, stop: bool = False) -> None:
-        """Change the load's rate (per second) and mix (shares of reads, writes, orders), or end it."""
+        """Change the load's rate (per second) and mix (shares of reads, writes, orders, checkouts), or end it."""
         wanted: dict[str, Any] = json.loads(self._control.read_text()) if self._control.exists() else {}
         wanted |= {"stop": stop}
         if rate is not None:
@@ -373,9 +407,12 @@ class Estate:
 
     # ---- what the team does besides
 
-    def write_project(self, evidence: Mapping[str, float]) -> Path:
+    def write_project(self, evidence: Mapping[str, Any]) -> Path:
         """Write the project folder from the templates of ``estate/``, with the gates' ``evidence``; returns it."""
-        values = dict(evidence) | {
+        values = {
+            "saga_success": "",
+            "services": "{checkout: {env: CHECKOUT_FIG_DSN}}",
+            **evidence,
             "monolith_url": self.monolith_url,
             "service_url": self.service_url,
             "facade": f"127.0.0.1:{self.facade_port}",
@@ -418,10 +455,10 @@ class Estate:
 
     def stop(self) -> None:
         """End everything, the load first and the databases last."""
-        for name in ("load", "lowstock", "monolith", "service", *self.programs):
+        for name in ("load", "lowstock", "checkout", "monolith", "service", *self.programs):
             if (program := self.programs.pop(name, None)) is not None:
                 program.stop()
         for server in (self.shop_server, self.inventory_server, self.broker):
             server.stop()
-        for sock in (self._monolith_socket, self._service_socket):
+        for sock in (self._monolith_socket, self._service_socket, self._checkout_socket):
             sock.close()

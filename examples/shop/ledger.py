@@ -37,7 +37,8 @@ RESERVATIONS = {
     "service": "SELECT reservation_id, item_id, order_ref, quantity, state = 'released' FROM {schema}.reservation",
 }
 ORDERS = """
-SELECT o.request_key, o.id, o.status, coalesce(sum(l.qty), 0)
+SELECT o.request_key, o.id, o.status, coalesce(sum(l.qty), 0),
+    (SELECT count(*) FROM payments AS p WHERE p.order_id = o.id AND p.state = 'authorised')
 FROM orders AS o LEFT JOIN order_lines AS l ON l.order_id = o.id GROUP BY o.id
 """
 
@@ -170,10 +171,12 @@ def check(ledger: Path, monolith_dsn: str | None, service_dsn: str, owner: Owner
         owned = side(monolith_dsn, "monolith")
     else:
         owned = side(service_dsn, "service")
-    orders: dict[str, tuple[int, str, int]] = {}
+    orders: dict[str, tuple[int, str, int, int]] = {}
     if monolith_dsn is not None and not monolith_dsn.startswith("mysql://"):  # which takes no orders
         with psycopg.connect(monolith_dsn) as conn:
-            orders = {key: (number, status, int(qty)) for key, number, status, qty in conn.execute(ORDERS)}
+            orders = {
+                key: (number, status, int(qty), int(paid)) for key, number, status, qty, paid in conn.execute(ORDERS)
+            }
     findings = Findings()
     judged = _Judgement(lines, owned, orders, findings, monolith_dsn is not None, seed)
     judged.keys()
@@ -213,7 +216,7 @@ class _Judgement:
         self,
         lines: Lines,
         owned: Side,
-        orders: dict[str, tuple[int, str, int]],
+        orders: dict[str, tuple[int, str, int, int]],
         findings: Findings,
         with_orders: bool,
         seed: int,
@@ -236,11 +239,15 @@ class _Judgement:
             if line["key"] in self._sent:
                 self._findings.add("duplicated", f"{line['key']} stands twice in the ledger")
             self._sent.add(line["key"])
-            order = line["kind"] == "order"
+            order = line["kind"] in ("order", "checkout")
             if order and not self._with_orders:
                 continue
             done = self._ordered(line) if order else self._processed(line)
-            if line["status"] == 200:
+            if line["status"] == 202:
+                self.acknowledged += 1
+                if self._orders.get(line["key"], (0, "missing"))[1] not in ("confirmed", "rejected"):
+                    self._findings.add("lost", f"checkout {line['key']} was accepted and has not ended")
+            elif line["status"] == 200:
                 self.acknowledged += 1
                 if not done:
                     self._findings.add("lost", f"{line['kind']} {line['key']} was acknowledged and is not there")
@@ -271,11 +278,14 @@ class _Judgement:
         return True
 
     def _ordered(self, line: dict[str, Any]) -> bool:
-        """Whether the order is there, with its stock reserved exactly once."""
+        """Whether the order is there, with its stock reserved and its payment made exactly once."""
         order = self._orders.get(line["key"])
         if order is None:
             return False
-        number, status, qty = order
+        number, status, qty, paid = order
+        if paid > 1 or (paid == 1) != (status == "confirmed"):
+            kind = "lost" if not paid else "duplicated" if paid > 1 else "phantom"
+            self._findings.add(kind, f"order {number} is {status} and has {paid} payments")
         held = [entry for entry in self._by_order[number] if not entry[2]]
         if status == "confirmed":
             total = sum(entry[1] for entry in held)
@@ -291,7 +301,7 @@ class _Judgement:
 
     def phantoms(self) -> None:
         """Keys that nobody sent."""
-        numbers = {number for number, _, _ in self._orders.values()}
+        numbers = {order[0] for order in self._orders.values()}
         for key in self._owned.requests:
             if key in self._sent or key.startswith(("test:", "fig:")):
                 continue
@@ -304,7 +314,7 @@ class _Judgement:
 
     def reservations(self) -> None:
         """Each reservation has its request or its order, and is released if and only if that was asked."""
-        numbers = {number for number, _, _ in self._orders.values()}
+        numbers = {order[0] for order in self._orders.values()}
         for number, (item, order, qty, released) in self._owned.reservations.items():
             if order is not None:
                 if self._with_orders and order not in numbers:

@@ -36,7 +36,9 @@ from stranglerfig.foundation.tasks import spawn
 
 SUCCESS = (200, 201, 202, 204)
 REFUSED = (404, 409, 422)
-KINDS = ("reads", "writes", "orders")
+KINDS = ("reads", "writes", "orders", "checkouts")
+REACTED = 0.1
+"""Share of the checkouts that nobody conducts."""
 COMMANDS = {"adjust": "AdjustStock", "reserve": "ReserveItem"}
 """What can also be asked by queue, and the message's type."""
 BY_QUEUE = 0.5
@@ -87,8 +89,10 @@ class Load:
         rate: float,
         mix: dict[str, float],
         amqp: str | None = None,
+        checkouts: str | None = None,
     ) -> None:
         self.client = Client(url)
+        self.checkouts = Client(checkouts or url)
         self.items = items
         self.random = random.Random(seed)
         self.run = f"{seed}-{int(time.time() * 1000):x}"
@@ -197,6 +201,15 @@ class Load:
         content = {"customer_id": self.random.randint(1, self.customers), "lines": [{"item_id": item, "qty": qty}]}
         await self.remembered("order", item, qty, "/api/orders", content)
 
+    async def checkout(self) -> None:
+        """A customer buys, and is told later what came of it."""
+        item, qty = self.item(), self.random.choice((1, 1, 2))
+        if self.random.random() > 0.98:
+            qty = 100_000  # more than there is: sold out
+        content = {"customer_id": self.random.randint(1, self.customers), "item_id": item, "qty": qty}
+        content["conducted"] = self.random.random() >= REACTED
+        await self.remembered("checkout", item, qty, "/api/checkouts", content)
+
     async def remembered(self, kind: str, item: int, delta: int, path: str, content: dict[str, Any]) -> None:
         """Send one write and remember it with its answer."""
         self.number += 1
@@ -208,7 +221,7 @@ class Load:
         session = self.random.choice(self.sessions) if kind == "adjust" else None
         if session and session["until"] > time.monotonic():
             headers["cookie"] = session["cookie"]
-        figure = "orders" if kind == "order" else "writes"
+        figure = {"order": "orders", "checkout": "checkouts"}.get(kind, "writes")
         if self.requester is not None and kind in COMMANDS and self.random.random() < BY_QUEUE:
             # Numbered where it is published: the order that must be kept is the one on the wire.
             self.commands += 1
@@ -218,7 +231,9 @@ class Load:
             )
             answer = await self.counted("commands", COMMANDS[kind], work)
         else:
-            answer = await self.ask(figure, "POST", path, orjson.dumps(content), headers)
+            client = self.checkouts if kind == "checkout" else self.client
+            request = client.request("POST", path, orjson.dumps(content), headers)
+            answer = await self.counted(figure, path, request)
         entry["answered_at"] = time.time()
         if isinstance(answer, str):
             entry |= {"status": None, "answer": answer}
@@ -236,6 +251,7 @@ class Load:
         """Keep what of an answer matters later."""
         if entry["kind"] == "order":
             entry["order_id"] = content["id"]
+        if entry["kind"] in ("order", "checkout"):
             return
         entry["on_hand"], entry["reserved"] = content["on_hand"], content["reserved"]
         if "command" in entry:
@@ -261,7 +277,7 @@ class Load:
         """Poisson arrivals at the present rate; a process that fell behind catches up, as the customers would have."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        actions = {"reads": self.read, "writes": self.write, "orders": self.order}
+        actions = {"reads": self.read, "writes": self.write, "orders": self.order, "checkouts": self.checkout}
         while not self.stopping.is_set():
             if self.rate <= 0:
                 await asyncio.sleep(0.05)
@@ -380,6 +396,7 @@ class Load:
         self.series.close()
         self.status("stopped")
         self.client.close()
+        self.checkouts.close()
 
 
 def main() -> None:
@@ -389,6 +406,7 @@ def main() -> None:
     parser.add_argument(
         "--amqp", help="broker of the shop's commands; half of the adjustments and reservations go by it"
     )
+    parser.add_argument("--checkouts", metavar="URL", help="where checkouts are asked for")
     parser.add_argument("--rate", type=float, default=300, help="arrivals per second")
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -409,6 +427,7 @@ def main() -> None:
             rate=args.rate,
             mix=args.mix,
             amqp=args.amqp,
+            checkouts=args.checkouts,
         )
         await load.go(args.control, args.duration)
 

@@ -33,5 +33,6 @@ CREATE TABLE outbox (
     dataschema    text,
     traceparent   text,
     correlationid text,
-    causationid   text
+    causationid   text,
+    tenantid      text
 );

@@ -17,6 +17,7 @@ from .customers import Customers
 from .db import Pool
 from .inventory import Inventory
 from .orders import Orders
+from .payments import Payments
 from .reservations import InventoryApi
 from .web import BadRequest, answer, refusal
 
@@ -54,6 +55,7 @@ def create_app() -> Starlette:
         routes=[
             *Inventory(pools["inventory"]).routes,
             *Orders(pools["orders"], api).routes,
+            *Payments(pools["orders"]).routes,
             *Catalogue(pools["catalogue"]).routes,
             *Customers(pools["catalogue"]).routes,
             Route("/health", health),

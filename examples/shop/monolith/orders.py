@@ -16,7 +16,7 @@ from starlette.routing import Route
 from . import payments
 from .db import Pool
 from .reservations import InventoryApi, Refused, Unanswered
-from .web import BadRequest, body, idempotency_key, integer, refusal, rendered
+from .web import BadRequest, answer, body, idempotency_key, integer, refusal, rendered
 
 READ = """
 SELECT json_build_object('id', o.id, 'customer_id', o.customer_id, 'status', o.status, 'total_cents', o.total_cents,
@@ -51,6 +51,15 @@ WITH changed AS (
 INSERT INTO reservations (item_id, order_id, qty) SELECT item_id, %(order_id)s, %(qty)s FROM changed RETURNING id
 """
 
+# What is confirmed is paid for.
+END = """
+UPDATE orders SET status = %(status)s
+WHERE id = %(order_id)s AND status IN ('pending', %(status)s)
+  AND (%(status)s = 'confirmed') = EXISTS (SELECT FROM payments WHERE order_id = %(order_id)s AND state = 'authorised')
+RETURNING id
+"""
+ENDS = {"confirm": "confirmed", "reject": "rejected"}
+
 Line = tuple[int, int]
 
 
@@ -62,7 +71,9 @@ class Orders:
         self._inventory = inventory
         self.routes = [
             Route("/api/orders", self.place, methods=["POST"]),
+            Route("/api/orders/pending", self.open, methods=["POST"]),
             Route("/api/orders/{order_id:int}", self.read, methods=["GET"]),
+            Route("/api/orders/{order_id:int}/{outcome}", self.end, methods=["POST"]),
         ]
 
     async def read(self, request: Request) -> Response:
@@ -94,6 +105,30 @@ class Orders:
             return refusal("inventory_unavailable", 503, reason=str(unanswered))
         text, status = await self._pool.row(BY_KEY, (key,))
         return rendered(text, {"confirmed": 200, "rejected": 409}.get(status, 503))
+
+    async def open(self, request: Request) -> Response:
+        """Keep an order as pending: its stock and its payment are seen to by who asks."""
+        content = await body(request)
+        key = idempotency_key(request)
+        lines = self._lines(content)
+        try:
+            async with self._pool.session() as conn:
+                order_id, _ = await self._open(conn, key, integer(content, "customer_id"), lines)
+        except psycopg.errors.UniqueViolation:  # opened before, under this key
+            order_id = await self._pool.value("SELECT id FROM orders WHERE request_key = %s", (key,))
+        except (psycopg.errors.ForeignKeyViolation, psycopg.errors.NotNullViolation):
+            return refusal("unknown_customer_or_product", 422)
+        return answer({"id": order_id})
+
+    async def end(self, request: Request) -> Response:
+        """Confirm or reject a pending order, once and for all."""
+        order_id, outcome = request.path_params["order_id"], request.path_params["outcome"]
+        if outcome not in ENDS:
+            return refusal("not_found", 404)
+        if await self._pool.row(END, {"order_id": order_id, "status": ENDS[outcome]}) is None:
+            known = await self._pool.row(BY_ID, (order_id,))
+            return refusal("ended_otherwise", 409, is_now=known[1]) if known else refusal("unknown_order", 404)
+        return answer({"id": order_id, "status": ENDS[outcome]})
 
     @staticmethod
     def _lines(content: dict[str, Any]) -> list[Line]:

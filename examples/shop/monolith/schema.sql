@@ -41,7 +41,7 @@ CREATE TABLE payments (
     state text NOT NULL CHECK (state IN ('authorised', 'cancelled')),
     created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX payments_order ON payments (order_id);
+CREATE UNIQUE INDEX payments_order ON payments (order_id);
 
 -- inventory
 CREATE TABLE inventory (

@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from examples.shop.service.service import Answer, Asked, Inventory
-from stranglerfig.foundation import postgres
+from examples.shop.service.service import TOPICS, Answer, Asked, Inventory
+from stranglerfig.eventlog import open_log
+from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Refused
 
@@ -142,16 +143,30 @@ async def _bad_request(_: Request, error: Exception) -> Response:
 
 
 def create_app(dsn: str | None = None, *, release: str | None = None) -> Starlette:
-    """The application; settings from the environment: ``INVENTORY_DSN``, ``INVENTORY_RELEASE`` (good, bad)."""
-    inventory = Inventory(dsn or os.environ["INVENTORY_DSN"])
+    """The application; settings from the environment: ``INVENTORY_DSN``, ``INVENTORY_RELEASE`` (good, bad), and for
+    what it does on command ``INVENTORY_LOG``, with ``INVENTORY_GROUPS`` where that log keeps no groups.
+    """
+    url = os.environ.get("INVENTORY_LOG")
+    log = open_log(url, state=os.environ.get("INVENTORY_GROUPS")) if url else None
+    inventory = Inventory(dsn or os.environ["INVENTORY_DSN"], log)
     api = Api(inventory, bad=(release or os.environ.get("INVENTORY_RELEASE", "good")) == "bad")
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with inventory.service.session():
             pass  # to fail early
+        running = None
+        if log is not None:
+            await log.migrate()
+            for topic in TOPICS:
+                await log.create_topic(topic)
+            running = tasks.spawn(inventory.service.run(), name="commands")
         yield
+        if running is not None:
+            await tasks.stop(running)
         await inventory.service.close()
+        if log is not None:
+            await log.close()
 
     return Starlette(
         routes=api.routes,

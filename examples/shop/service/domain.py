@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from stranglerfig.kit import Aggregate, Event, Refused, evolves
+from stranglerfig.kit import Aggregate, Command, Event, Refused, evolves
 
 LARGEST = 2**31 - 1
 
@@ -41,6 +41,51 @@ class ReservationReleased(Event, type="inventory.ReservationReleased", key="item
     reserved: int
 
 
+class ReserveItem(Command, type="inventory.ReserveItem", key="item_id"):
+    """Promise ``quantity`` to an order: answered by ItemReserved or ReservationRefused."""
+
+    item_id: int
+    quantity: int
+    order_ref: int | None
+
+
+class ReservationRefused(Event, type="inventory.ReservationRefused", key="item_id"):
+    """What an order asked for cannot be promised."""
+
+    item_id: int
+    order_ref: int | None
+    reason: str
+
+
+class ReleaseOrder(Command, type="inventory.ReleaseOrder", key="item_id"):
+    """Take back what was promised to an order, if anything was: answered by OrderReleased."""
+
+    item_id: int
+    order_ref: int
+
+
+class OrderReleased(Event, type="inventory.OrderReleased", key="item_id"):
+    """Nothing of the item is promised to the order any more."""
+
+    item_id: int
+    order_ref: int
+
+
+class OrderOpened(Event, type="shop.OrderOpened", key="order_id"):
+    """The shop's: an order wants its pieces, and nobody conducts what follows."""
+
+    order_id: int
+    item_id: int
+    quantity: int
+
+
+class PaymentDeclined(Event, type="shop.PaymentDeclined", key="order_id"):
+    """The shop's: an order's pieces will not be paid for."""
+
+    order_id: int
+    item_id: int
+
+
 class InventoryItem(Aggregate, table="inventory_item", id="item_id"):
     """What is kept in stock, and from which level on it should be ordered again."""
 
@@ -68,6 +113,13 @@ class Reservation(Aggregate, table="reservation", id="reservation_id"):
         if self.state != "held":
             raise Refused("already_released")
         self.state = "released"
+
+
+class Hold(Aggregate, table="order_hold", id="order_ref"):
+    """The reservation of an order that asked by command, and may take it back without knowing its number."""
+
+    order_ref: int
+    reservation_id: int
 
 
 class StockLevel(Aggregate, table="stock_level", id="item_id"):

@@ -23,6 +23,12 @@ CREATE TABLE reservation (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- By order, what was reserved on command.
+CREATE TABLE order_hold (
+    order_ref bigint PRIMARY KEY,
+    reservation_id bigint NOT NULL
+);
+
 -- Idempotency keys with the answer that was given; a repeated request gets it again.
 CREATE TABLE processed_request (
     key text PRIMARY KEY,

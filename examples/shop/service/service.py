@@ -6,7 +6,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from examples.shop.service.domain import InventoryItem, ProcessedRequest, Reservation, StockLevel
+from examples.shop.service.domain import (
+    Hold,
+    InventoryItem,
+    ItemReserved,
+    OrderOpened,
+    OrderReleased,
+    PaymentDeclined,
+    ProcessedRequest,
+    ReleaseOrder,
+    Reservation,
+    ReservationRefused,
+    ReservationReleased,
+    ReserveItem,
+    StockLevel,
+)
+from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import postgres
 from stranglerfig.kit import Cause, Outbox, Refused, Service, Transaction
 
@@ -18,6 +33,8 @@ SELECT json_build_object('item_id', item_id, 'sku', sku, 'name', name, 'on_hand'
 FROM stock_level JOIN inventory_item USING (item_id) WHERE item_id = %s
 """
 NEXT = "SELECT nextval('reservation_reservation_id_seq')"
+TOPICS = ("commands.inventory", "events.shop")
+"""Where what it reacts to comes from."""
 Answer = dict[str, Any]
 
 
@@ -42,12 +59,22 @@ Decide = Callable[[Transaction], Awaitable[Decided]]
 
 
 class Inventory:
-    """The commands, each answered once for its key, and what is read. All raise ``Refused`` where a rule says no."""
+    """The commands, each answered once for its key, and what is read. All raise ``Refused`` where a rule says no.
 
-    def __init__(self, dsn: str) -> None:
+    Args:
+        log: where commands and events of others come from; without it only requests are answered.
+    """
+
+    def __init__(self, dsn: str, log: EventLog | None = None) -> None:
         # Its events go to the log by the extraction's capture, out of the outbox that the team made.
         outbox = Outbox("public.outbox", data="jsonb", id="uuid")
-        self.service = Service("inventory", database=dsn, outbox=outbox)
+        self.service = Service("inventory", database=dsn, log=log, outbox=outbox, linger=0.02)
+        if log is not None:
+            on = self.service.on
+            on(ReserveItem, emits=[ItemReserved, ReservationRefused])(reserve_for_order)
+            on(ReleaseOrder, emits=[ReservationReleased, OrderReleased])(release_order)
+            on(OrderOpened, emits=[ItemReserved, ReservationRefused])(order_opened)
+            on(PaymentDeclined, emits=[ReservationReleased, OrderReleased])(payment_declined)
 
     async def migrate(self) -> None:
         """Create or bring forward the kit's tables, for the roles that the service's own have."""
@@ -124,3 +151,40 @@ async def _level(tx: Transaction, item_id: int) -> StockLevel:
     if level is None:
         raise Refused("unknown_item")
     return level
+
+
+async def reserve_for_order(asked: ReserveItem, tx: Transaction) -> None:
+    """Promise an order what it asks for, or say why not."""
+    assert asked.order_ref is not None
+    try:
+        if await tx.find(Hold, asked.order_ref) is not None:
+            raise Refused("already_reserved")
+        level = await _level(tx, asked.item_id)
+        reservation = Reservation(await tx.value(NEXT), asked.item_id, asked.order_ref, asked.quantity)
+        level.reserve(reservation)
+    except Refused as refused:
+        return tx.send(ReservationRefused(asked.item_id, asked.order_ref, refused.code))
+    level.updated_at = await tx.now()
+    await tx.add(reservation)
+    await tx.add(Hold(asked.order_ref, reservation.reservation_id))
+
+
+async def release_order(asked: ReleaseOrder, tx: Transaction) -> None:
+    """Take back what was promised to an order; where nothing was, that is as well."""
+    hold = await tx.find(Hold, asked.order_ref)
+    if hold is not None:
+        level = await _level(tx, asked.item_id)
+        level.release(await tx.load(Reservation, hold.reservation_id))
+        level.updated_at = await tx.now()
+        await tx.remove(hold)
+    tx.send(OrderReleased(asked.item_id, asked.order_ref))
+
+
+async def order_opened(event: OrderOpened, tx: Transaction) -> None:
+    """Nobody commands it: an order that is opened is one to reserve for."""
+    await reserve_for_order(ReserveItem(event.item_id, event.quantity, event.order_id), tx)
+
+
+async def payment_declined(event: PaymentDeclined, tx: Transaction) -> None:
+    """And one that is not paid for gives back what it had."""
+    await release_order(ReleaseOrder(event.item_id, event.order_id), tx)

@@ -15,6 +15,7 @@ const event = {
   traceparent: null,
   correlationid: "a flow",
   causationid: "a command",
+  tenantid: "acme",
 };
 
 test("an event is a record with its attributes as headers, and without those that it has not", () => {
@@ -26,8 +27,8 @@ test("an event is a record with its attributes as headers, and without those tha
 });
 
 test("what is written is read", () => {
-  const { id, type, key, data, correlationid } = event;
-  const expected = { id, source: "/shipping", type, key, data, correlationid, traceparent: undefined };
+  const { id, type, key, data, correlationid, tenantid } = event;
+  const expected = { id, source: "/shipping", type, key, data, correlationid, traceparent: undefined, tenantid };
   assert.deepEqual(read(write(event, "/shipping")), expected);
 });
 

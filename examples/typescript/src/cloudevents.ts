@@ -9,6 +9,7 @@ export interface Message {
   data: string;
   correlationid: string | undefined;
   traceparent: string | undefined;
+  tenantid: string | undefined;
 }
 
 /** An event on its way to the log: a row of the outbox. */
@@ -25,6 +26,7 @@ export interface Row {
   traceparent: string | null;
   correlationid: string | null;
   causationid: string | null;
+  tenantid: string | null;
 }
 
 export interface KafkaRecord {
@@ -46,6 +48,7 @@ export function read(record: Omit<KafkaRecord, "topic">): Message | undefined {
     data: record.value,
     correlationid: record.headers.get("ce_correlationid"),
     traceparent: record.headers.get("ce_traceparent"),
+    tenantid: record.headers.get("ce_tenantid"),
   };
 }
 
@@ -60,7 +63,7 @@ export function write(row: Row, source: string): KafkaRecord {
     ["ce_partitionkey", row.key],
     ["content-type", "application/json"],
   ]);
-  for (const name of ["subject", "dataschema", "traceparent", "correlationid", "causationid"] as const) {
+  for (const name of ["subject", "dataschema", "traceparent", "correlationid", "causationid", "tenantid"] as const) {
     const value = row[name];
     if (value !== null) headers.set(`ce_${name}`, value);
   }

@@ -32,8 +32,8 @@ export async function handle(db: ClientBase, command: Message): Promise<void> {
 /** Writes an answer into the outbox, last of all: its number is drawn while the state's rows are locked. */
 async function put(db: ClientBase, answer: Answer, command: Message): Promise<void> {
   await db.query(
-    `INSERT INTO outbox (topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid)
-     VALUES ('events.shipping', $1, $2, $3, $2, $4, $5, $6, $7)`,
+    `INSERT INTO outbox (topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid, tenantid)
+     VALUES ('events.shipping', $1, $2, $3, $2, $4, $5, $6, $7, $8)`,
     [
       answer.type,
       command.key,
@@ -42,6 +42,7 @@ async function put(db: ClientBase, answer: Answer, command: Message): Promise<vo
       command.traceparent,
       command.correlationid ?? command.id,
       command.id,
+      command.tenantid,
     ],
   );
 }

@@ -26,7 +26,8 @@ export async function relay(dsn: string, producer: Strings, source: string, stop
 
 async function move(db: Client, producer: Strings, source: string): Promise<number> {
   const { rows } = await db.query<Row>(
-    `SELECT seq, id, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid
+    `SELECT seq, id, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid,
+            tenantid
      FROM outbox ORDER BY seq LIMIT $1`,
     [BATCH],
   );

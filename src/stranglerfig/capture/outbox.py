@@ -40,6 +40,7 @@ def event(aside: Aside, *, source: str) -> tuple[str, Event]:
         traceparent=_text(row, "traceparent"),
         correlationid=_text(row, "correlationid"),
         causationid=_text(row, "causationid"),
+        tenantid=_text(row, "tenantid"),
     )
     return _required(row, "topic"), made
 

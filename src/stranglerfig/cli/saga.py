@@ -54,7 +54,9 @@ def list_(fig: Fig, service: str | None, status: str | None, name: str | None, k
         for kind, found in counts.items()
     ]
     lines += [
-        f"{row['id']}  {row['name']} v{row['version']}  {row['key']}  {row['status']}"
+        f"{row['id']}  {row['name']} v{row['version']}  {row['key']}"
+        + (f" ({row['tenant']})" if row["tenant"] else "")
+        + f"  {row['status']}"
         + (f" ({row['blocked']})" if row["blocked"] else "")
         for row in rows
     ]

@@ -10,7 +10,8 @@ CREATE TABLE fig.log_batch (
     begins      integer NOT NULL,
     appended_at timestamptz NOT NULL,
     -- JSON, UTF-8: [ids, sources, types, times, content types, subjects, schemas, keys, traceparents, correlation ids,
-    -- causation ids, sizes], each a list or, but for the ids, the value that all have
+    -- causation ids, tenants (left out where none has one), sizes], each a list or, but for the ids, the value that all
+    -- have
     header      bytea NOT NULL,
     -- the events' data, one behind the other
     data        bytea NOT NULL,

@@ -15,7 +15,7 @@ from stranglerfig.eventlog.model import Event, event_of
 
 CONTENT_TYPE = "content-type"
 _REQUIRED = 6
-OPTIONAL = ("subject", "dataschema", "partitionkey", "traceparent", "correlationid", "causationid")
+OPTIONAL = ("subject", "dataschema", "partitionkey", "traceparent", "correlationid", "causationid", "tenantid")
 _NONE = (None,) * len(OPTIONAL)
 
 
@@ -59,7 +59,9 @@ def event(
         otherwise: the place in the log, which is the id of a message that has none.
         at: when the log took it, for a message that does not say when it happened, or not so that it can be read.
     """
-    ident, source, kind, time, subject, schema, own_key, trace, correlation, causation = map(found.get, _names(prefix))
+    ident, source, kind, time, subject, schema, own_key, trace, correlation, causation, tenant = map(
+        found.get, _names(prefix)
+    )
     return event_of(
         (
             ident or "-".join(map(str, otherwise)),
@@ -74,6 +76,7 @@ def event(
             trace,
             correlation,
             causation,
+            tenant,
         )
     )
 

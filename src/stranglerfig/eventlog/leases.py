@@ -162,7 +162,7 @@ class Membership:
             new: dict[Place, int] = {}
             if len(held) < share:
                 # One that was taken from us, as seek does, is begun anew; not while a batch of it is in hand, which is
-                # not to be committed there.
+                # not to be committed there (who reads ahead holds each record against a position of its own).
                 free = [place for place in places if place != self.busy]
                 wanted = {"topics": [place[0] for place in free], "partitions": [place[1] for place in free]}
                 claimed = await postgres.fetch(conn, _queries.claim, here | wanted | {"count": share - len(held)})

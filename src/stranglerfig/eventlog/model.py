@@ -30,6 +30,7 @@ class Event(NamedTuple):
         data: the bytes of the data in ``datacontenttype``.
         subject: what it is about within the source, such as an item's id.
         partitionkey: events of one key keep their order.
+        tenantid: whose it is, where several customers share a service or a log.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Event(NamedTuple):
     traceparent: str | None = None
     correlationid: str | None = None
     causationid: str | None = None
+    tenantid: str | None = None
 
 
 class Record(NamedTuple):

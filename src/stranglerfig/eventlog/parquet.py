@@ -23,7 +23,7 @@ MOST_FIELDS: Final = 500
 PREFIX: Final = "data."
 _ATTRIBUTES: Final = (
     *("id", "source", "type", "subject", "time", "dataschema", "datacontenttype", "partitionkey"),
-    *("traceparent", "correlationid", "causationid"),
+    *("traceparent", "correlationid", "causationid", "tenantid"),
 )
 
 

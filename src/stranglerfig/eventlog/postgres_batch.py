@@ -20,6 +20,8 @@ _BYTES: Final = 1_000_000
 """Of a row: whoever reads a part of it reads it whole."""
 _COLUMNS: Final = ("id", "source", "type", "time", *Event._fields[5:])
 """Of the header, before the sizes of the data. Ids are always a list; another column is its value where all have it."""
+_FIRST: Final = _COLUMNS.index("causationid") + 1
+"""The columns that each header has; of the later ones those at the end are left out where all their values are None."""
 
 
 class Row(NamedTuple):
@@ -38,7 +40,10 @@ def rows(events: Sequence[Event]) -> list[Row]:
 
 def _row(events: Sequence[Event]) -> Row:
     ids, sources, kinds, times, datas, *others = zip(*events, strict=True)
-    header = [ids, *map(_short, (sources, kinds, times, *others)), _short(tuple(map(len, datas)))]
+    columns = [ids, *map(_short, (sources, kinds, times, *others))]
+    while len(columns) > _FIRST and columns[-1] is None:
+        columns.pop()
+    header = [*columns, _short(tuple(map(len, datas)))]
     return Row(len(events), orjson.dumps(header), b"".join(datas))
 
 
@@ -51,6 +56,7 @@ def _short(column: tuple[Any, ...]) -> Any:
 def records(topic: str, partition: int, first: int, appended_at: datetime, header: bytes, data: bytes) -> list[Record]:
     """The records of a row whose first event is at ``first``."""
     ids, *columns, sizes = orjson.loads(header)
+    columns += [None] * (len(_COLUMNS) - 1 - len(columns))
     sources, kinds, times, *others = (_long(column, len(ids)) for column in columns)
     ends = accumulate(_long(sizes, len(ids)), initial=0)
     datas = (data[begin:end] for begin, end in pairwise(ends))

@@ -45,7 +45,7 @@ def _text(value: bytes, short: int, long: int) -> bytes:
 
 
 _LENGTHS: Final = [bytes((_SHORT_TEXT, size)) for size in range(256)]
-_FULL: Final = Event("", "", "", datetime.min.replace(tzinfo=UTC), b"", "", "", "", "", "", "", "")
+_FULL: Final = Event("", "", "", datetime.min.replace(tzinfo=UTC), b"", *[""] * 8)
 _KEYS: Final = {
     name: _LENGTHS[len(PREFIX + name)] + (PREFIX + name).encode() for name, _ in cloudevents.attributes(_FULL)
 }

@@ -42,7 +42,7 @@ class Writers(Settings):
     refused: tuple[str, ...] = Field(default=(), description="Known, and to be refused once the service owns the data.")
     quiet_seconds: float = Field(
         default=60,
-        ge=11,
+        ge=6,
         description="A writer not seen for so long is gone; a session is recorded at most every 5 s.",
     )
 

@@ -21,7 +21,8 @@ from psycopg.rows import TupleRow
 from stranglerfig.foundation.errors import FigError
 
 Connection = psycopg.AsyncConnection[TupleRow]
-_ROLLED_BACK = "40"
+_PASSES = ("40", "FIG")
+"""SQLSTATE of what is to be done again, and of what our guards refuse: the server is there."""
 
 
 def describe(dsn: str) -> str:
@@ -57,6 +58,11 @@ async def connect(dsn: str, *, what: str, autocommit: bool = True, **options: An
         )
     except psycopg.OperationalError as error:
         raise unreachable(dsn, error) from error
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether it says that a database is away: what was asked of it is not at fault."""
+    return isinstance(error, FigError) and error.code == "database_unreachable"
 
 
 def unreachable(dsn: str, error: Exception) -> FigError:
@@ -134,7 +140,8 @@ class Few:
     async def session(self) -> AsyncIterator[Connection]:
         """One of them, in autocommit; one that is left inside a transaction is closed, not lent again.
 
-        A deadlock or another reason to do it again (SQLSTATE class 40) passes through as the driver says it.
+        A deadlock or another reason to do it again (SQLSTATE class 40), and what a guard refuses, pass through as the
+        driver says it.
 
         Raises:
             FigError: ``database_unreachable``, also when the server goes while the block runs.
@@ -145,7 +152,7 @@ class Few:
                 conn = await self._lend()
                 yield conn
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if (error.sqlstate or "").startswith(_ROLLED_BACK):
+                if (error.sqlstate or "").startswith(_PASSES):
                     raise
                 raise unreachable(self.dsn, error) from error
             except psycopg.errors.IdleInTransactionSessionTimeout as error:

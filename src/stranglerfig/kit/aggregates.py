@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, dataclass_transform
 
+from stranglerfig.kit import tenants
 from stranglerfig.kit.messages import Event, is_required, kind_of, misdeclared
 
 A = TypeVar("A", bound="Aggregate")
@@ -48,6 +49,7 @@ class Form:
         table: the table of its rows, or None.
         stream: what its streams' names begin with, or None.
         snapshot_every: how many events of a stream lie between snapshots; 0: there are none.
+        tenant: the table's column that says whose a row is; of a stream True. None: it is not kept by tenant.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Form:
     table: str | None
     stream: str | None
     snapshot_every: int
+    tenant: str | Literal[True] | None = None
 
     @cached_property
     def state(self) -> Callable[[Any], tuple[Any, ...]]:
@@ -101,15 +104,26 @@ class Aggregate:
 
     Of an aggregate with ``stream=`` every field but the id needs a default: it begins with them. It has a snapshot at
     every hundredth event, or as ``snapshot_every=`` says; none, if one of its events has personal fields.
+
+    With ``tenant="tenant_id"`` a table's rows are each one tenant's, and only its transactions have to do with them.
+    The column is no field. Streams are kept by tenant with ``tenant=True``.
     """
 
     __form__: ClassVar[Form]
     __evolvers__: ClassVar[dict[type[Event], Callable[[Any, Any], None]]]
     _news: list[tuple[Aggregate, Event]]
     _version: int
+    _tenant: ClassVar[str | None] = None
+    """Of an instance that is kept by tenant: whose it is."""
 
     def __init_subclass__(
-        cls, *, id: str, table: str | None = None, stream: str | None = None, snapshot_every: int | None = None
+        cls,
+        *,
+        id: str,
+        table: str | None = None,
+        stream: str | None = None,
+        snapshot_every: int | None = None,
+        tenant: str | Literal[True] | None = None,
     ) -> None:
         super().__init_subclass__()
         for name in ("_news", "_version"):  # ours, not fields of the state
@@ -121,6 +135,11 @@ class Aggregate:
             raise misdeclared(cls, f"it has no field '{id}', which is to be its id", f"use one of {names}")
         if (table is None) == (stream is None):
             raise misdeclared(cls, "it is kept nowhere, or twice", "give table= or stream=, one of them")
+        if tenant is not None and (tenant is True) != (table is None):
+            what = "its tenant is to be a column of its table, or for a stream just said"
+            raise misdeclared(cls, what, 'give tenant="tenant_id" with table=, tenant=True with stream=')
+        if tenant in names:
+            raise misdeclared(cls, f"'{tenant}' says whose it is and is a field", "take the field away")
         if stream is not None:
             empty = [f.name for f in found if f.name != id and is_required(f)]
             if empty:
@@ -131,7 +150,7 @@ class Aggregate:
             what = f"snapshots would keep the personal fields of {personal} when their key is destroyed"
             raise misdeclared(cls, what, "it has none: take snapshot_every= away")
         cls.__form__ = Form(
-            id, names, table, stream, 0 if personal else SNAPSHOT if snapshot_every is None else snapshot_every
+            id, names, table, stream, 0 if personal else SNAPSHOT if snapshot_every is None else snapshot_every, tenant
         )
 
     def __new__(cls, *_: Any, **__: Any) -> Self:  # noqa: D102  the dataclass's own takes the fields
@@ -180,6 +199,40 @@ def form_of(aggregate: Aggregate | type[Aggregate]) -> Form:
 def id_of(aggregate: Any) -> Any:
     """What tells it apart from others of its class."""
     return getattr(aggregate, aggregate.__form__.id)
+
+
+def within(cls: type[Any], id: Any, tenant: str | None) -> Any:
+    """What tells an instance of a class apart in a transaction of a tenant: its id, or of whose it is and its id.
+
+    Raises:
+        FigError: ``tenant_missing``.
+    """
+    if cls.__form__.tenant is None:
+        return id
+    if tenant is None:
+        raise tenants.missing(cls.__name__)
+    return tenants.Within(tenant, id)
+
+
+def whole_id_of(aggregate: Any) -> Any:
+    """The same, of an instance."""
+    id = getattr(aggregate, aggregate.__form__.id)
+    return id if aggregate.__form__.tenant is None else tenants.Within(aggregate._tenant, id)
+
+
+def belong(aggregate: Any, tenant: str | None) -> None:
+    """Have an instance be a tenant's, if its class is kept by tenant.
+
+    Raises:
+        FigError: ``tenant_missing``; ``tenant_differs`` when it is another's.
+    """
+    if aggregate.__form__.tenant is None:
+        return
+    if tenant is None:
+        raise tenants.missing(type(aggregate).__name__)
+    if aggregate._tenant not in (None, tenant):
+        raise tenants.differs(type(aggregate).__name__, aggregate._tenant, tenant)
+    aggregate._tenant = tenant
 
 
 def state_of(aggregate: Any) -> tuple[Any, ...]:

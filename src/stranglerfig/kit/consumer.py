@@ -32,12 +32,14 @@ from stranglerfig.eventlog.model import Event, Record, shown
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit import tenants
 from stranglerfig.kit.aggregates import Refused
 from stranglerfig.kit.driving import Failed, in_turn
 from stranglerfig.kit.messages import Command, Message, decode, keys_wanted, kind_of
-from stranglerfig.kit.sealing import Destroyed, Keys
+from stranglerfig.kit.sealing import Destroyed, Keys, keys_of
 from stranglerfig.kit.states import Forms, Part, queries, together
-from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, by_hand, wire, write
+from stranglerfig.kit.tenants import tenant_of, within
+from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, by_hand, owning, wire, write
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ ATTEMPTS: Final = 3
 """How often an event is tried before it is parked."""
 ROUNDS: Final = 20
 """How often a transaction is done again because others were faster."""
+FEWER: Final = 3
+"""How often a batch is, before it is halved because of that."""
 PAUSE: Final = 0.1
 """Seconds between the first two attempts; four times as long between the next."""
 ATTEMPT: Final = "#"
@@ -111,6 +115,11 @@ class _Task:
     def key(self) -> str:
         return self.record.event.partitionkey or ""
 
+    @property
+    def line(self) -> tuple[str | None, str]:
+        """Whose it is, and its key: of what waits for each other."""
+        return _kept(tenant_of(self.record.event)), self.key
+
 
 class Consumer:
     """One member of a subscription.
@@ -121,7 +130,9 @@ class Consumer:
         committed: told after each transaction that may have sent something.
         fit: called before it joins the others; raises where this process is not to.
         lease: seconds for which a member that is not heard of keeps its partitions.
+        linger: seconds for which events are let gather.
         kill_point: called with the name of each point at which a fault test may kill the process.
+        tenant: whose messages it handles; others' are passed over. None: everybody's.
     """
 
     def __init__(
@@ -136,9 +147,12 @@ class Consumer:
         *,
         fit: Sequence[Callable[[], Awaitable[None]]] = (),
         lease: float = 5.0,
+        linger: float = 0.0,
         kill_point: Callable[[str], None] = lambda name: None,
+        tenant: str | None = None,
     ) -> None:
         self.name = name
+        self._tenant = tenant
         self._reactions = reactions
         self._sessions = sessions
         self._log = log
@@ -147,6 +161,7 @@ class Consumer:
         self._committed = committed
         self._fit = fit
         self._lease = lease
+        self._linger = linger
         self._kill_point = kill_point
         self._number = 0
         # Where we were when the database or the log was away: that attempt was nobody's fault.
@@ -177,6 +192,7 @@ class Consumer:
                 await self.handle(batch, feed.commit)
                 self._kill_point("consumer/committed")
                 await feed.commit(batch[-1])
+                await asyncio.sleep(self._linger)
         finally:
             await tasks.stop(again)
             await feed.close()
@@ -194,6 +210,8 @@ class Consumer:
             commit: told of each record up to which all is handled, while the batch takes long.
         """
         ours = [record for record in batch if record.event.type in self._reactions]
+        if self._tenant is not None:
+            ours = [record for record in ours if record.event.tenantid == self._tenant]
         if not ours:
             return
         place = ours[0].topic, ours[0].partition
@@ -239,6 +257,7 @@ class Consumer:
         event = record.event
         message, error = None, None
         try:
+            tenants.checked(tenant_of(event))
             message = decode(self._reactions[event.type][0].message, event, keys)
         except FigError as caught:
             error = str(caught)
@@ -278,14 +297,21 @@ class Consumer:
 
         Raises:
             Failed: a handler did; nothing was done.
-            Changed: others were faster, twenty times; nothing was done.
+            Changed: others were faster, twenty times, with one of them; nothing of that one was done.
+            FigError: ``not_owner``: the same, and nothing is at fault; it waits until this side owns the data.
         """
-        for round_ in range(ROUNDS - 1):
-            try:
+        with owning(self.name):
+            for round_ in range(ROUNDS - 1 if len(found) == 1 else FEWER - 1):
+                try:
+                    return await self._once(found)
+                except Changed:
+                    await asyncio.sleep(random.uniform(0, 0.01) * round_)  # noqa: S311  who meets again should not
+            if len(found) == 1:
                 return await self._once(found)
-            except Changed:
-                await asyncio.sleep(random.uniform(0, 0.01) * round_)  # noqa: S311  who meets again should not
-        return await self._once(found)
+        # The more there are, the more others meet: halves end where the whole would be done again and again.
+        half = len(found) // 2
+        await self._together(found[:half])
+        await self._together(found[half:])
 
     async def _once(self, found: Sequence[_Task]) -> None:
         async with self._sessions.session() as conn, by_hand(conn):
@@ -299,7 +325,7 @@ class Consumer:
                 )
                 now_ = await conn.execute(queries.now)
                 fresh = {row[0] for row in await fresh_.fetchall()}
-                waiting = {row[0] for row in await waiting_.fetchall()}
+                waiting = {tuple(row) for row in await waiting_.fetchall()}
                 ((now,),) = await now_.fetchall()
             ready: list[_Task] = []
             again: list[_Task] = []
@@ -308,9 +334,9 @@ class Consumer:
                     again.append(task)
                     continue
                 fresh.discard(task.digest)  # the same event may be in the log twice
-                if task.error is not None or task.key in waiting:
-                    await self._park(conn, task, None if task.key in waiting else task.error, 0)
-                    waiting.add(task.key)
+                if task.error is not None or task.line in waiting:
+                    await self._park(conn, task, None if task.line in waiting else task.error, 0)
+                    waiting.add(task.line)
                 else:
                     ready.append(task)
             await self._tell_again(conn, again)
@@ -339,14 +365,14 @@ class Consumer:
             for task in found
             for reaction in self._reactions[task.record.event.type]
         ]
-        replies: dict[uuid.UUID, list[Message]] = defaultdict(list)
+        replies: dict[uuid.UUID, list[tuple[str | None, Message]]] = defaultdict(list)
 
         def done(number: int) -> None:
             task, reaction, tx = work[number]
             said = tx.settle()
             reaction.check(said)
             if isinstance(task.message, Command):
-                replies[task.digest] += said
+                replies[task.digest] += [(tx.tenant, each) for each in said]
 
         try:
             await in_turn([_run(reaction, task.message, tx) for task, reaction, tx in work], unit.load, done)
@@ -364,7 +390,8 @@ class Consumer:
                 raise
             raise Failed(0) from error
         if replies:
-            texts = [orjson.dumps([wire(each, unit.keys) for each in said]).decode() for said in replies.values()]
+            wired = [[wire(each, keys_of(whose, unit.keys)) for whose, each in said] for said in replies.values()]
+            texts = [orjson.dumps(each).decode() for each in wired]
             unit.write(Part(queries.put_replies, [self._number, [*replies], texts]))
         return unit
 
@@ -445,17 +472,17 @@ async def _run(reaction: Reaction, message: Any, tx: Transaction) -> None:
 
 
 def digest(event: Event, *, command: bool = False) -> uuid.UUID:
-    """What tells an event apart from all others: its source and id, as sixteen bytes.
+    """What tells an event apart from all others: whose it is, its source and id, as sixteen bytes.
 
     What is behind a ``command``'s ``#`` counts attempts of the same one, and makes no other of it.
     """
-    told = f"{event.source}\0{_NTH.sub('', event.id) if command else event.id}"
+    told = f"{within(tenant_of(event), event.source)}\0{_NTH.sub('', event.id) if command else event.id}"
     return uuid.UUID(bytes=hashlib.blake2b(told.encode(), digest_size=16).digest())
 
 
 def cause_of(event: Event) -> Cause:
     """What follows from an event carries its flow on; an event of no flow begins one."""
-    return Cause(event.id, event.correlationid or event.id, event.traceparent)
+    return Cause(event.id, event.correlationid or event.id, event.traceparent, tenant_of(event))
 
 
 def told(error: BaseException, message: Message | None = None) -> str:
@@ -472,7 +499,13 @@ def told(error: BaseException, message: Message | None = None) -> str:
 
 def told_event(event: Event) -> dict[str, str]:
     """An event's attributes, for keeping; :func:`event_told` reads them."""
-    return dict(cloudevents.attributes(event)) | {cloudevents.CONTENT_TYPE: event.datacontenttype}
+    told = dict(cloudevents.attributes(event)) | {cloudevents.CONTENT_TYPE: event.datacontenttype}
+    return told if event.tenantid is None else told | {"tenantid": _kept(event.tenantid) or ""}
+
+
+def _kept(tenant: str | None) -> str | None:
+    """A tenant as a text of the database's; one that cannot be is parked, and can be none when it is tried again."""
+    return tenant.replace("\0", "\1") if tenant else None
 
 
 def event_told(attributes: dict[str, str], data: bytes) -> Event:

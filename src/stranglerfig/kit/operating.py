@@ -17,8 +17,8 @@ from stranglerfig.kit.consumer import digest
 from stranglerfig.kit.states import queries
 
 _LETTER = (
-    "id", "subscription", "key", "type", "event", "topic", "partition", "position", "error", "attempts", "parked_at",
-    "retry", "behind",
+    "id", "subscription", "tenant", "key", "type", "event", "topic", "partition", "position", "error", "attempts",
+    "parked_at", "retry", "behind",
 )  # fmt: skip
 _PROJECTION = ("name", "version", "generation", "state", "begun_at", "served_at", "positions")
 

@@ -13,6 +13,7 @@ import logging
 import types
 import typing
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -23,15 +24,18 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from stranglerfig.eventlog.ahead import ahead
 from stranglerfig.eventlog.model import Capability, Record
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit.aggregates import Form, evolvers_of
+from stranglerfig.kit.aggregates import Form, belong, evolvers_of, whole_id_of, within
 from stranglerfig.kit.consumer import digest
 from stranglerfig.kit.keys import KeyStore
 from stranglerfig.kit.messages import Event, decode, is_required, keys_wanted, kind_of, misdeclared
+from stranglerfig.kit.sealing import NO_KEYS
 from stranglerfig.kit.states import NEW, Held, Rows, Statement, queries, together
+from stranglerfig.kit.tenants import may_be, tenant_of
 from stranglerfig.kit.transactions import send
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,8 @@ log = logging.getLogger(__name__)
 SCHEMA: Final = "projections"
 LOOK: Final = 0.3
 """Seconds between looks for builds that are wanted, and whether one has caught up."""
+AT_ONCE: Final = 500
+"""Events after which others in the process have their turn."""
 PATIENCE: Final = "2s"
 """How long the swap may wait for who reads the view: those who come after him wait behind it."""
 _TYPES: dict[Any, str] = {
@@ -64,6 +70,7 @@ class Shape:
         columns: by field, the type and whether it may be null.
         indexes: the fields that people look for.
         changes: by the type of the events.
+        tenant: the column that says whose a row is; None: rows are not told apart by it.
     """
 
     name: str
@@ -72,6 +79,7 @@ class Shape:
     columns: dict[str, tuple[str, bool]]
     indexes: tuple[str, ...]
     changes: dict[str, Change]
+    tenant: str | None = None
 
     @property
     def topics(self) -> list[str]:
@@ -94,12 +102,17 @@ class Projection:
                 self.moves += 1
 
     A change of the fields or of the methods is a new ``version``: it is built from the log beside the one that serves.
+    With ``tenant="tenant_id"`` each tenant has rows of its own, which that column tells apart; it is no field. Events
+    of no tenant change nothing then.
     """
 
     __shape__: ClassVar[Shape]
     __form__: ClassVar[Form]
+    _tenant: ClassVar[str | None] = None
 
-    def __init_subclass__(cls, *, name: str, id: str, version: int = 1, indexes: Sequence[str] = ()) -> None:
+    def __init_subclass__(
+        cls, *, name: str, id: str, version: int = 1, indexes: Sequence[str] = (), tenant: str | None = None
+    ) -> None:
         super().__init_subclass__()
         dataclass(eq=False)(cls)
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -108,6 +121,8 @@ class Projection:
         if id not in names or empty:
             what = f"it has no field '{id}', which is to be its id" if id not in names else f"{empty} have no default"
             raise misdeclared(cls, what, "a row begins with its id and nothing else")
+        if tenant in names:
+            raise misdeclared(cls, f"'{tenant}' says whose a row is and is a field", "take the field away")
         if unknown := [each for each in indexes if each not in names]:
             raise misdeclared(cls, f"there are indexes on {unknown}", f"its fields are {names}")
         changes = {kind_of(event).type: Change(event, method, by or id) for event, method, by in evolvers_of(cls)}
@@ -123,8 +138,8 @@ class Projection:
             raise misdeclared(cls, "nothing changes it", "add methods with @evolves(…)")
         hints = typing.get_type_hints(cls)
         columns = {each: _column(hints[each]) for each in names}
-        cls.__shape__ = Shape(name, version, id, columns, tuple(indexes), changes)
-        cls.__form__ = Form(id, names, None, None, 0)
+        cls.__shape__ = Shape(name, version, id, columns, tuple(indexes), changes, tenant)
+        cls.__form__ = Form(id, names, None, None, 0, tenant)
 
 
 class Build(NamedTuple):
@@ -146,18 +161,28 @@ class Build(NamedTuple):
     def create(self) -> str:
         """The statements that make its table."""
         name = sql.Identifier(*self.table.split("."))
-        columns = sql.SQL(", ").join(
+        tenant = self.shape.tenant
+        columns = [
             sql.SQL("{} {}{}").format(
                 sql.Identifier(column),
                 sql.SQL(kind),
-                sql.SQL(" PRIMARY KEY" if column == self.shape.id else "" if null else " NOT NULL"),
+                sql.SQL(" PRIMARY KEY" if column == self.shape.id and tenant is None else "" if null else " NOT NULL"),
             )
             for column, (kind, null) in self.shape.columns.items()
-        )
-        made = [sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}) WITH (fillfactor = 80)").format(name, columns)]
+        ]
+        first = []
+        if tenant is not None:
+            first = [sql.Identifier(tenant)]
+            key = sql.SQL(", ").join([*first, sql.Identifier(self.shape.id)])
+            columns = [
+                sql.SQL("{} text NOT NULL").format(*first), *columns, sql.SQL("PRIMARY KEY ({})").format(key),
+            ]  # fmt: skip
+        table = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}) WITH (fillfactor = 80)")
+        made = [table.format(name, sql.SQL(", ").join(columns))]
         for each in self.shape.indexes:
             index = sql.Identifier(f"{self.table.split('.')[1]}_{each}")
-            made.append(sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(index, name, sql.Identifier(each)))
+            by = sql.SQL(", ").join([*first, sql.Identifier(each)])
+            made.append(sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(index, name, by))
         return sql.SQL("; ").join(made).as_string()
 
 
@@ -167,11 +192,12 @@ class Projector:
     Args:
         group: what the log's consumer groups begin with, the service's name.
         keys: what opens personal values of its events.
+        tenant: whose events change it; others' are passed over. None: everybody's.
     """
 
     def __init__(
         self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = 5.0,
-        keys: KeyStore | None = None,
+        keys: KeyStore | None = None, tenant: str | None = None,
     ) -> None:  # fmt: skip
         self.shape = cls.__shape__
         self._cls: type[Any] = cls
@@ -179,7 +205,9 @@ class Projector:
         self._log = log
         self._group = group
         self._lease = lease
+        self._tenant = tenant
         self._keys = keys or KeyStore()
+        self._is_personal = any(kind_of(change.event).personal for change in self.shape.changes.values())
         # Where the log may have an event twice, each build has an inbox.
         self._remembers = Capability.IDEMPOTENT_APPEND not in log.capabilities.has
         self._inboxes: dict[int, int] = {}
@@ -243,46 +271,66 @@ class Projector:
         rows = Rows(self._cls, dataclasses.replace(self._cls.__form__, table=build.table), types_)
         feed = await self._log.subscribe(self.shape.topics, self._group_of(build), lease=self._lease)
         try:
-            async for batch in feed.batches():
-                await self.apply(build, rows, batch)
-                await feed.commit(batch[-1])
+            async with aclosing(ahead(feed.batches(), name=f"projection {self.shape.name} reads on")) as batches:
+                async for batch in batches:
+                    await self.apply(build, rows, batch)
+                    try:
+                        await feed.commit(batch[-1])
+                    except FigError as error:
+                        if error.code != "lease_lost":  # another member has it, and sees how far the rows are
+                            raise
         finally:
             await feed.close()
 
     async def apply(self, build: Build, rows: Rows, batch: Sequence[Record]) -> None:
         """Have a batch of one partition in the build's table, and its position with it."""
-        last = batch[-1]
-        place = build.key | {"topic": last.topic, "partition": last.partition}
+        place = build.key | {"topic": batch[0].topic, "partition": batch[0].partition}
         async with self._sessions.session() as conn, conn.transaction():
             row = await postgres.one(conn, queries.projection_at, place)
             assert row is not None
-            position = int(row[0])
-            if last.position < position:
+            new, reached_to = _behind(batch, int(row[0]))
+            if not new:
                 return  # another member was here
-            fresh = await self._fresh(conn, build, batch, position)
-            wanted = {id for record, change in fresh for id in keys_wanted(change.event, record.event)}
-            keys = await self._keys.of_ids(conn, wanted)
-            work = [(change, decode(change.event, record.event, keys)) for record, change in fresh]
-            ids = {getattr(event, change.by): None for change, event in work}
-            held = {getattr(each.aggregate, self.shape.id): each for each in await rows.load(conn, list(ids))}
-            for change, event in work:
-                id = getattr(event, change.by)
-                found = held.get(id)
+            fresh = await self._fresh(conn, build, new)
+            keys = NO_KEYS
+            if self._is_personal:
+                wanted = {id for record, change in fresh for id in keys_wanted(change.event, record.event)}
+                keys = await self._keys.of_ids(conn, wanted)
+            work = []
+            for number, (record, change) in enumerate(fresh, 1):
+                event, tenant = decode(change.event, record.event, keys), tenant_of(record.event)
+                work.append((change, event, tenant, within(self._cls, getattr(event, change.by), tenant)))
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            ids = {which: None for *_, which in work}
+            held = {whole_id_of(each.aggregate): each for each in await rows.load(conn, list(ids))}
+            for number, (change, event, tenant, which) in enumerate(work, 1):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                found = held.get(which)
                 if found is None:
-                    found = held[id] = Held(self._cls(id), NEW, ())
+                    found = held[which] = Held(self._cls(getattr(event, change.by)), NEW, ())
+                    belong(found.aggregate, tenant)
                 change.method(found.aggregate, event)
-            reached = place | {"position": last.position + 1}
+            reached = place | {"position": reached_to}
             changed = rows.parts(held.values())
             written = [together(changed)] if changed else []
             await send(conn, [*written, Statement(queries.projection_reached, reached)])
         self.applied += len(work)
 
+    def _takes(self, record: Record) -> bool:
+        """Whether an event is of whom the rows are."""
+        tenant = tenant_of(record.event)
+        if self._tenant is not None:
+            return tenant == self._tenant
+        return self.shape.tenant is None or (tenant is not None and may_be(tenant))
+
     async def _fresh(
-        self, conn: postgres.Connection, build: Build, batch: Sequence[Record], position: int
+        self, conn: postgres.Connection, build: Build, batch: Sequence[Record]
     ) -> list[tuple[Record, Change]]:
-        """What is not in yet."""
+        """What changes something and is not in yet."""
         changes = self.shape.changes
-        found = [(r, changes[r.event.type]) for r in batch if r.position >= position and r.event.type in changes]
+        found = [(r, changes[r.event.type]) for r in batch if r.event.type in changes and self._takes(r)]
         if not self._remembers or not found:
             return found
         number = self._inboxes.get(build.generation)
@@ -308,7 +356,7 @@ class Projector:
         try:
             await self.serve(build)
         except (FigError, psycopg.Error) as error:
-            if isinstance(error, FigError) and error.code == "database_unreachable":
+            if postgres.is_unreachable(error):
                 raise
             log.warning("%s cannot be served yet: %s", self.shape.name, error, extra={"action": "serve_failed"})
 
@@ -374,6 +422,18 @@ class Projector:
             await conn.execute(queries.projection_serve, build.key)
         log.info("%s serves version %d, build %d", self.shape.name, self.shape.version, build.generation)
         return True
+
+
+def _behind(batch: Sequence[Record], position: int) -> tuple[list[Record], int]:
+    """The records from a position on, each once, and where they end. A member that lost its place and has it again is
+    given what it had read ahead once more.
+    """
+    found = []
+    for record in batch:
+        if record.position >= position:
+            found.append(record)
+            position = record.position + 1
+    return found, position
 
 
 async def _positions(conn: postgres.Connection, query: LiteralString, build: Build) -> dict[tuple[str, int], int]:

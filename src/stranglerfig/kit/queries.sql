@@ -62,8 +62,8 @@ WHERE subscription = %(subscription)s AND command = ANY (%(commands)b::uuid[])
 SELECT clock_timestamp()
 
 -- name: waiting
--- Of these keys those that have something parked.
-SELECT DISTINCT key FROM fig.dead_letter WHERE subscription = %(subscription)s AND key = ANY (%(keys)b::text[])
+-- Of these keys those that have something parked, and whose that is.
+SELECT DISTINCT nullif(event ->> 'tenantid', ''), key FROM fig.dead_letter WHERE subscription = %(subscription)s AND key = ANY (%(keys)b::text[])
 
 -- name: park
 INSERT INTO fig.dead_letter (subscription, key, topic, partition, position, event, data, digest, error, attempts)
@@ -72,10 +72,11 @@ VALUES (%(subscription)s, %(key)s, %(topic)s, %(partition)s, %(position)s, %(eve
 ON CONFLICT (subscription, digest) DO NOTHING
 
 -- name: due
--- The first of each key that somebody wants tried again, or that waited behind others which are gone.
+-- The first of each key of each tenant's that somebody wants tried again, or that waited behind others which are gone.
 SELECT id, key, topic, partition, position, event, data, digest
 FROM (
-    SELECT DISTINCT ON (key) * FROM fig.dead_letter WHERE subscription = %(subscription)s ORDER BY key, id
+    SELECT DISTINCT ON (key, nullif(event ->> 'tenantid', '')) * FROM fig.dead_letter
+    WHERE subscription = %(subscription)s ORDER BY key, nullif(event ->> 'tenantid', ''), id
 ) AS first
 WHERE retry OR error IS NULL ORDER BY id LIMIT %(most)s
 
@@ -102,7 +103,8 @@ UPDATE fig.dead_letter SET error = %(error)s WHERE id = %(id)s
 
 -- name: unpublished
 -- The oldest messages that are visible, but not those on their way, nor those of topics that cannot take any now.
-SELECT seq, id, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid
+SELECT seq, id, topic, type, key, data::text, occurred_at, subject, dataschema, traceparent, correlationid, causationid,
+    tenantid
 FROM fig.outbox WHERE topic <> ALL (%(without)s::text[]) AND seq <> ALL (%(moving)b::bigint[])
 ORDER BY seq LIMIT %(most)s
 
@@ -178,9 +180,10 @@ SELECT pg_try_advisory_lock(hashtextextended('fig.outbox', 0))
 
 -- name: letters
 -- What is parked: of each key what failed, and how many wait behind it.
-SELECT d.id, s.name, d.key, d.event ->> 'type', d.event ->> 'id', d.topic, d.partition, d.position, d.error, d.attempts,
-    d.parked_at, d.retry,
-    (SELECT count(*) FROM fig.dead_letter AS b WHERE (b.subscription, b.key) = (d.subscription, d.key) AND b.id > d.id)
+SELECT d.id, s.name, nullif(d.event ->> 'tenantid', ''), d.key, d.event ->> 'type', d.event ->> 'id', d.topic,
+    d.partition, d.position, d.error, d.attempts, d.parked_at, d.retry,
+    (SELECT count(*) FROM fig.dead_letter AS b WHERE (b.subscription, b.key) = (d.subscription, d.key) AND b.id > d.id
+        AND nullif(b.event ->> 'tenantid', '') IS NOT DISTINCT FROM nullif(d.event ->> 'tenantid', ''))
 FROM fig.dead_letter AS d JOIN fig.subscription AS s ON s.id = d.subscription
 WHERE d.error IS NOT NULL AND s.name = coalesce(%(subscription)s::text, s.name)
   AND position(coalesce(%(cause)s::text, '') IN d.error) > 0

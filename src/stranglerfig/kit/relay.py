@@ -44,16 +44,28 @@ class Relay:
         dsn: the service's database.
         name: of the sessions there.
         source: what the events name as their source, ``/shop/inventory``.
+        linger: seconds for which messages are let gather.
         kill_point: called with the name of each point at which a fault test may kill the process.
+        tenant: whose messages are that do not say it.
     """
 
     def __init__(
-        self, dsn: str, log: EventLog, *, name: str, source: str, kill_point: Callable[[str], None] = lambda name: None
+        self,
+        dsn: str,
+        log: EventLog,
+        *,
+        name: str,
+        source: str,
+        linger: float = 0.0,
+        kill_point: Callable[[str], None] = lambda name: None,
+        tenant: str | None = None,
     ) -> None:
         self._dsn = dsn
         self._name = name
         self._log = log
         self._source = source
+        self._linger = linger
+        self._tenant = tenant
         self._kill_point = kill_point
         self._poked = asyncio.Event()
         self._appended = asyncio.Event()
@@ -86,33 +98,42 @@ class Relay:
                     self._poked.clear()
                     await self.drain(conn)
                     await clock.signalled(self._poked, timeout=IDLE)
+                    await asyncio.sleep(self._linger)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 raise postgres.unreachable(self._dsn, error) from error
 
     async def drain(self, conn: postgres.Connection) -> int:
-        """Move all that is there; returns how many messages. While some are appended, the next ones are read."""
+        """Move all that is there; returns how many messages.
+
+        While some are appended, those before them are taken out of the outbox, and the next ones are read.
+        """
         moved = 0
+        published: list[int] = []
         rows = await self._read(conn, ())
         while rows:
             self._kill_point("relay/read")
             self._appended.clear()
-            reading = tasks.spawn(self._read_on(conn, rows), name="relay reads on")
+            beside = tasks.spawn(self._meanwhile(conn, published, rows), name="relay reads on")
             try:
                 done = await self._append_all(rows)
             except BaseException:
-                await tasks.stop(reading)
+                await tasks.stop(beside)
                 raise
             self._appended.set()
-            following = await reading
+            following = await beside
             self._kill_point("relay/appended")
-            if done:
-                await conn.execute(queries.published, (done,))
-                self._kill_point("relay/removed")
+            published = done
             self.moved += len(done)
             moved += len(done)
             # What a topic refused is no longer on its way: it waits, and what is behind it with it.
             rows = [row for row in following if row[2] not in self._refused]
+        await self._remove(conn, published)
         return moved
+
+    async def _remove(self, conn: postgres.Connection, published: Sequence[int]) -> None:
+        if published:
+            await conn.execute(queries.published, (published,))
+            self._kill_point("relay/removed")
 
     async def _read(self, conn: postgres.Connection, moving: Sequence[TupleRow]) -> list[TupleRow]:
         now = clock.monotonic()
@@ -122,8 +143,11 @@ class Relay:
             conn, queries.unpublished, {"without": without, "moving": on_their_way, "most": BATCH}
         )
 
-    async def _read_on(self, conn: postgres.Connection, moving: Sequence[TupleRow]) -> list[TupleRow]:
-        """The next ones; and a sign of life to the server for as long as the log takes for these."""
+    async def _meanwhile(
+        self, conn: postgres.Connection, published: Sequence[int], moving: Sequence[TupleRow]
+    ) -> list[TupleRow]:
+        """The next ones; and a sign of life to the server for as long as the log takes for those that are moving."""
+        await self._remove(conn, published)
         found = await self._read(conn, moving)
         while not await clock.signalled(self._appended, timeout=PATIENCE / 4):
             await conn.execute("SELECT 1")
@@ -144,11 +168,14 @@ class Relay:
 
     async def _append(self, topic: str, rows: Sequence[TupleRow]) -> list[int]:
         """The numbers of those that the log has now."""
-        source = self._source
+        source, own = self._source, self._tenant
         events = [
-            Event(id, source, type_, at, data.encode(), "application/json", subject, schema, key, trace, flow, cause)
-            for _, id, _, type_, key, data, at, subject, schema, trace, flow, cause in rows
-        ]
+            Event(
+                id, source, type_, at, data.encode(), "application/json", subject, schema, key, trace, flow, cause,
+                tenant or own,
+            )
+            for _, id, _, type_, key, data, at, subject, schema, trace, flow, cause, tenant in rows
+        ]  # fmt: skip
         try:
             await self._log.append(topic, events)
         except FigError as error:

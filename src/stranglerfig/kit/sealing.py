@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic_core import from_json, to_json
 
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.kit.tenants import within
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -42,6 +43,27 @@ class Key(NamedTuple):
 Keys = Mapping[str, Key]
 """For sealing, by subject; for opening, by the key's id."""
 NO_KEYS: Final[Keys] = MappingProxyType({})
+
+
+class _Within(dict[str, Key]):
+    """A tenant's keys by subject, of those of several tenants by whole subject."""
+
+    def __init__(self, keys: Keys, tenant: str | None) -> None:
+        super().__init__()
+        self._keys = keys
+        self._tenant = tenant
+
+    def __missing__(self, subject: str) -> Key:
+        return self._keys[within(self._tenant, subject)]
+
+
+def keys_of(tenant: str | None, keys: Keys) -> Keys:
+    """A tenant's keys by subject.
+
+    Args:
+        keys: by subject :func:`~stranglerfig.kit.tenants.within` its tenant.
+    """
+    return _Within(keys, tenant) if keys else keys
 
 
 class Unopened(ValueError):

@@ -10,9 +10,11 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
 from typing import Final, LiteralString, TypeVar
+from urllib.parse import quote
 
 import orjson
 from psycopg import sql
@@ -27,12 +29,13 @@ from stranglerfig.kit.projections import Projection, Projector
 from stranglerfig.kit.relay import Relay
 from stranglerfig.kit.sealing import Destroyed
 from stranglerfig.kit.states import Forms, Part, queries
-from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit
+from stranglerfig.kit.tenants import checked, differs, within
+from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit, owning
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P", bound=Projection)
 T = TypeVar("T")
-TABLES: Final = ("tables.sql", "personal.sql")
+TABLES: Final = ("tables.sql", "personal.sql", "tenants.sql")
 STILL: Final = 10
 """Seconds for which a transaction of a process that says nothing is kept."""
 _BUILDS: Final = sql.SQL("GRANT USAGE, CREATE ON SCHEMA projections, public TO {role}")
@@ -62,7 +65,15 @@ class Service:
             can come again: one that does later is handled as if it were new. Also how long sagas that have ended, and
             what was seen of flows, can be looked at.
         lease: seconds after which a process that is not heard of loses its partitions to the others.
+        linger: seconds for which what comes is let gather before it is handled, relayed, or told to sagas: fewer and
+            larger transactions, which cost less, and as much later.
         kill_point: called with the name of each point at which a fault test may kill the process.
+        tenant: the one that it is for, with a database of its own: what it says carries the tenant on, messages of
+            others and of nobody are passed over, and its consumers' groups begin with ``<name>@<tenant>``. None: it is
+            for nobody in particular; a transaction has the tenant of the message that it handles.
+
+    Raises:
+        FigError: ``bad_tenant``.
     """
 
     def __init__(
@@ -76,13 +87,18 @@ class Service:
         sessions: int = 10,
         keep: timedelta = KEEP,
         lease: float = 6.0,
+        linger: float = 0.0,
         kill_point: Callable[[str], None] = lambda name: None,
+        tenant: str | None = None,
     ) -> None:
         self.name = name
+        self.tenant = checked(tenant)
+        self._group = name if tenant is None else f"{name}@{quote(tenant, safe='')}"
         self.source = source or f"/{name}"
         self._dsn = database
         self._lease = lease
         self.kill_point = kill_point
+        self.linger = linger
         self._log = log
         self._outbox = outbox or Outbox()
         self._outbox.most_bytes = None if log is None else log.capabilities.max_event_bytes
@@ -103,7 +119,15 @@ class Service:
         self._fit: dict[str, list[Callable[[], Awaitable[None]]]] = defaultdict(list)
         self._relay = None
         if log is not None and outbox is None:
-            self._relay = Relay(database, log, name=f"{name}:relay", source=self.source, kill_point=kill_point)
+            self._relay = Relay(
+                database,
+                log,
+                name=f"{name}:relay",
+                source=self.source,
+                linger=linger,
+                kill_point=kill_point,
+                tenant=tenant,
+            )
 
     def on(
         self, *messages: type[M], subscription: str = "", emits: Iterable[type[Message]] | None = None
@@ -144,9 +168,12 @@ class Service:
                 raise self._no_log()
             return []
         return [
-            Projector(cls, self._sessions, self._log, group=self.name, lease=self._lease, keys=self._forms.keys)
+            Projector(
+                cls, self._sessions, self._log, group=self._group, lease=self._lease, keys=self._forms.keys,
+                tenant=self.tenant,
+            )
             for cls in self._projections
-        ]
+        ]  # fmt: skip
 
     def _no_log(self) -> FigError:
         return FigError(
@@ -165,9 +192,10 @@ class Service:
             return []
         return [
             Consumer(
-                f"{self.name}.{name}" if name else self.name,
+                f"{self._group}.{name}" if name else self._group,
                 reactions, self._sessions, self._log, self._forms, self._outbox, self.wrote,
-                fit=self._fit[name], lease=self._lease, kill_point=self.kill_point,
+                fit=self._fit[name], lease=self._lease, linger=self.linger, kill_point=self.kill_point,
+                tenant=self.tenant,
             )
             for name, reactions in self._reactions.items()
         ]  # fmt: skip
@@ -230,62 +258,93 @@ class Service:
         key: str | None = None,
         known: Callable[[Transaction], Awaitable[T | None]] | None = None,
         cause: Cause | None = None,
+        tenant: str | None = None,
     ) -> T:
         """Do work in one transaction; again, from the beginning, when others were faster.
 
         Args:
             work: through its transaction alone; returns the answer.
             key: an idempotency key: who comes with it again gets the first answer again, and nothing is done. The
-                answer must be JSON then.
+                answer must be JSON then. Each tenant has keys of its own.
             known: for a service that keeps its answers itself, in a table with a unique key: finds the one that was
                 given before. It is asked when the work could not be written, or is refused.
             cause: what the messages say they follow from; of ``key``, where none is given.
+            tenant: for whom it is; the service's own, where it has one.
 
         Raises:
             Refused: a rule says no; nothing is kept, and the key may be used again.
             Destroyed: personal data were to be written of a subject whose key was destroyed; the same.
             FigError: ``contended`` when others were faster twenty times; ``database_unreachable`` (whether it was done
-                is not known: with a key, ask again).
+                is not known: with a key, ask again); ``not_owner`` while another side owns what was to be written;
+                ``bad_tenant``; ``tenant_differs`` when the service or the cause is another's; ``tenant_missing`` when
+                there is none and the work needs one.
         """
-        why = cause or Cause(key, key)
+        why = self._of_tenant(cause or Cause(key, key), tenant)
+        kept = None if key is None else within(why.tenant, key)
         async with self._sessions.session() as conn:
-            for round_ in range(ROUNDS):
-                unit = Unit(conn, self._forms, self._outbox)
-                tx = Transaction(unit, why)
-                try:
-                    answer = await work(tx)
-                    tx.settle()
-                    if key is not None:
-                        unit.write(Part(queries.put_answer, (key, orjson.dumps(answer).decode())))
-                    await commit(unit)
-                except (Refused, Destroyed, Changed) as error:
-                    if key is not None and (text := await postgres.value(conn, queries.answer, (key,))) is not None:
-                        return orjson.loads(text)  # type: ignore[no-any-return]
-                    if known is not None:
-                        before = await known(Transaction(Unit(conn, self._forms, self._outbox), why))
-                        if before is not None:
-                            return before
-                    if not isinstance(error, Changed):
-                        raise
-                    last = error
-                    await asyncio.sleep(random.uniform(0, 0.002) * round_)  # noqa: S311  who meets again should not
-                    continue
-                self.wrote()
-                return answer
+            with owning(self.name):
+                return await self._execute(conn, work, kept, known, why)
+
+    async def _execute(
+        self,
+        conn: postgres.Connection,
+        work: Callable[[Transaction], Awaitable[T]],
+        key: str | None,
+        known: Callable[[Transaction], Awaitable[T | None]] | None,
+        why: Cause,
+    ) -> T:
+        for round_ in range(ROUNDS):
+            unit = Unit(conn, self._forms, self._outbox)
+            tx = Transaction(unit, why)
+            try:
+                answer = await work(tx)
+                tx.settle()
+                if key is not None:
+                    unit.write(Part(queries.put_answer, (key, orjson.dumps(answer).decode())))
+                await commit(unit)
+            except (Refused, Destroyed, Changed) as error:
+                if key is not None and (text := await postgres.value(conn, queries.answer, (key,))) is not None:
+                    return orjson.loads(text)  # type: ignore[no-any-return]
+                if known is not None:
+                    before = await known(Transaction(Unit(conn, self._forms, self._outbox), why))
+                    if before is not None:
+                        return before
+                if not isinstance(error, Changed):
+                    raise
+                last = error
+                await asyncio.sleep(random.uniform(0, 0.002) * round_)  # noqa: S311  who meets again should not
+                continue
+            self.wrote()
+            return answer
         raise FigError(
             "contended",
             f"others changed what {self.name} was about to change, {ROUNDS} times: {last}",
             "Ask again. When it stays so: too much goes through one aggregate, or an id is made twice.",
         ) from last
 
-    async def destroy_key(self, subject: str | int) -> None:
+    def _of_tenant(self, cause: Cause, tenant: str | None) -> Cause:
+        """A cause, for the tenant that the work, the cause or the service names: all that do name the same."""
+        named = [each for each in (checked(tenant), checked(cause.tenant), self.tenant) if each is not None]
+        if len({*named}) > 1:
+            raise differs("the work", named[-1], named[0])
+        return replace(cause, tenant=named[0]) if named else cause
+
+    async def destroy_key(self, subject: str | int, *, tenant: str | None = None) -> None:
         """Destroy the key of a subject's personal data, which read as None from then on: in this process at once, in
         others a minute later at the latest (:data:`~stranglerfig.kit.keys.REMEMBERED`). What is still to be written
         about the subject must not have any, for no other key is made. It may be done again, and for a subject that has
         no key.
+
+        Args:
+            tenant: whose the subject is; the service's own, where it has one.
+
+        Raises:
+            FigError: ``bad_tenant``, ``tenant_differs``.
         """
+        whose = self._of_tenant(Cause(), tenant).tenant
         async with self._sessions.session() as conn:
-            id = await postgres.value(conn, queries.destroy_personal_key, {"subject": str(subject)})
+            params = {"subject": within(whose, str(subject))}
+            id = await postgres.value(conn, queries.destroy_personal_key, params)
         if id is not None:
             self._forms.keys.drop(id)
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
 
 import orjson
 from psycopg import sql as statements
@@ -23,17 +24,25 @@ from pydantic import TypeAdapter
 from stranglerfig.eventlog import model as log
 from stranglerfig.foundation import postgres, sql
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit import aggregates
+from stranglerfig.kit import aggregates, tenants
 from stranglerfig.kit.aggregates import Aggregate, Form, form_of
 from stranglerfig.kit.keys import KeyStore
 from stranglerfig.kit.messages import Event, decode, keys_wanted, kind_of, sealed_data_of
-from stranglerfig.kit.sealing import Keys
+from stranglerfig.kit.sealing import Keys, keys_of
+from stranglerfig.kit.tenants import within
 
 queries = sql.load(__package__ or "")
 
 Class = type[Aggregate]
 _VERSION = "text::xid"
 _INTEGERS: dict[str, Callable[[Any], int]] = {"smallint": Int2, "integer": Int4, "bigint": Int8}
+_TENANTS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "text": ("text", str), "character varying": ("text", str), "uuid": ("uuid", UUID),
+    **{each: (each, int) for each in _INTEGERS},
+}  # fmt: skip
+"""By the type of a tenant's column, the type that tenants are sent as (a cast would cut one that is too long for the
+column) and the value that stands for one."""
+_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 NEW: Any = object()
 """The origin of what is not in the database yet."""
 
@@ -135,10 +144,13 @@ class Change:
 
 
 class Rows:
-    """A class as the rows of a table.
+    """A class as the rows of a table; one that is kept by tenant as each tenant's rows, which are told apart by both.
 
     Args:
         types: by column, what values are sent as.
+
+    Raises:
+        FigError: ``table_differs`` when the tenant's column is of a type that could have two tenants be one.
     """
 
     def __init__(self, cls: type[Any], form: Form, types: dict[str, str]) -> None:
@@ -156,6 +168,7 @@ class Rows:
         self._json = is_json if any(is_json) else None
         self._cls = cls
         self._integer = _INTEGERS.get(types[form.id])
+        self._tenant: Callable[[str], Any] | None = None
         select: LiteralString = "SELECT xmin::text, clock_timestamp(), {columns} FROM {table} WHERE {id} = "
         self._one, self._many = _text(select + "%b::{type}", parts), _text(select + "ANY (%b::{type}[])", parts)
         self.insert = Change("INSERT INTO {table} ({columns}) SELECT * FROM {given} AS v", parts, kinds)
@@ -171,14 +184,87 @@ class Rows:
             parts,
             [_VERSION, types[form.id]],
         )
+        if form.tenant is not None:
+            self._by_tenant(form, types, parts, kinds)
+
+    def _by_tenant(self, form: Form, types: dict[str, str], parts: dict[str, Any], kinds: list[str]) -> None:
+        """The same statements, each of a tenant's rows."""
+        column = str(form.tenant)
+        name = types[column].partition("(")[0]
+        if name not in _TENANTS:
+            raise FigError(
+                "table_differs",
+                f"the column {column} of {form.table} says whose a row is, and is of the type {types[column]}",
+                f"Have it be {', '.join(_TENANTS)}: in other types two tenants may be the same.",
+                table=form.table,
+                column=column,
+            )
+        type_, make = _TENANTS[name]
+        self._tenant = lambda tenant: _tenant_value(tenant, type_, make)
+        self._tenant_integer = _INTEGERS.get(type_)
+        own = statements.SQL(", ").join(statements.SQL("t.{}").format(statements.Identifier(c)) for c in form.fields)
+        parts |= {"tenant": statements.Identifier(column), "tenant_type": statements.SQL(_type(type_)), "own": own}
+        select: LiteralString = "SELECT t.xmin::text, clock_timestamp(), t.{tenant}::text, {own} FROM {table} AS t "
+        self._one = _text(select + "WHERE t.{tenant} = %b::{tenant_type} AND t.{id} = %b::{type}", parts)
+        self._many = _text(
+            select + "JOIN unnest(%b::{tenant_type}[], %b::{type}[]) AS w (fig_tenant, fig_id)"
+            " ON t.{tenant} = w.fig_tenant AND t.{id} = w.fig_id",
+            parts,
+        )
+        self.insert = Change(
+            "INSERT INTO {table} ({tenant}, {columns}) SELECT * FROM {given} AS v", parts, [type_, *kinds]
+        )
+        self.update = Change(
+            "UPDATE {table} AS t SET {sets} FROM {given} AS v (fig_version, {tenant}, {columns})"
+            " WHERE t.{tenant} = v.{tenant} AND t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1",
+            parts,
+            [_VERSION, type_, *kinds],
+        )
+        self.delete = Change(
+            "DELETE FROM {table} AS t USING {given} AS v (fig_version, {tenant}, {id})"
+            " WHERE t.{tenant} = v.{tenant} AND t.{id} = v.{id} AND t.xmin = v.fig_version RETURNING 1",
+            parts,
+            [_VERSION, type_, types[form.id]],
+        )
+
+    def check(self, aggregate: Any) -> None:
+        """Refuse one that is new of a tenant whom the table's column cannot hold.
+
+        Raises:
+            FigError: ``bad_tenant``.
+        """
+        if self._tenant is not None and self._tenant(aggregate._tenant) is None:
+            raise tenants.bad(aggregate._tenant, f"not one that {form_of(aggregate).table} can keep")
 
     async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
         """Those of ``ids`` that there are."""
+        if self._tenant is not None:
+            return await self._load_by_tenant(conn, ids)
         found = []
         wanted = list(ids) if self._integer is None else [self._integer(id) for id in ids]
         select, given = (self._one, wanted) if len(wanted) == 1 else (self._many, [wanted])
         for version, read_at, *state in await postgres.fetch(conn, select, given):
             made = self._cls(*state)
+            found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made), read_at))
+        return found
+
+    async def _load_by_tenant(self, conn: postgres.Connection, ids: Sequence[tenants.Within]) -> list[Held]:
+        assert self._tenant is not None
+        # A tenant whom the column cannot hold has no rows.
+        wanted = [(value, id) for tenant, id in ids if (value := self._tenant(tenant)) is not None]
+        whose: list[Any] = [value for value, _ in wanted]
+        which: list[Any] = [id for _, id in wanted]
+        if self._tenant_integer is not None:
+            whose = list(map(self._tenant_integer, whose))
+        if self._integer is not None:
+            which = list(map(self._integer, which))
+        if not wanted:
+            return []
+        select, given = (self._one, [*whose, *which]) if len(wanted) == 1 else (self._many, [whose, which])
+        found = []
+        for version, read_at, tenant, *state in await postgres.fetch(conn, select, given):
+            made = self._cls(*state)
+            made._tenant = tenant
             found.append(Held(made, version, tuple(state) if self._json is None else self._sent(made), read_at))
         return found
 
@@ -191,12 +277,13 @@ class Rows:
         new, changed, gone = [], [], []
         for each in held:
             state = self._sent(each.aggregate)
+            whose = () if self._tenant is None else (self._tenant(each.aggregate._tenant),)
             if each.is_removed:
-                gone += [(each.origin, aggregates.id_of(each.aggregate))] if each.origin is not NEW else []
+                gone += [(each.origin, *whose, aggregates.id_of(each.aggregate))] if each.origin is not NEW else []
             elif each.origin is NEW:
-                new.append(state)
+                new.append(whose + state)
             elif state != each.before or id(each.aggregate) in news:
-                changed.append((each.origin, *state))
+                changed.append((each.origin, *whose, *state))
         made = [self.insert.part(new)] if new else []
         made += [self.update.part(changed, is_counted=True)] if changed else []
         made += [self.delete.part(gone, is_counted=True)] if gone else []
@@ -228,7 +315,13 @@ class Streams:
         self._fingerprint = hashlib.sha256(shape).hexdigest()[:16]
 
     def name(self, id: Any) -> str:
-        """The stream's name."""
+        """The stream's name.
+
+        Args:
+            id: of a class that is kept by tenant the whole one.
+        """
+        if isinstance(id, tenants.Within):
+            return within(id.tenant, f"{self._form.stream}-{id.id}")
         return f"{self._form.stream}-{id}"
 
     async def load(self, conn: postgres.Connection, ids: Sequence[Any]) -> list[Held]:
@@ -246,7 +339,9 @@ class Streams:
         found = []
         for stream, id in names.items():
             if stream in start or stream in events:
-                version, made = start.get(stream) or (0, self._cls(id))
+                tenant, own = id if isinstance(id, tenants.Within) else (None, id)
+                version, made = start.get(stream) or (0, self._cls(own))
+                aggregates.belong(made, tenant)
                 aggregates.evolve(made, events[stream], version=version)
                 found.append(Held(made, aggregates.version_of(made), ()))
         return found
@@ -274,24 +369,24 @@ class Streams:
         written = log.Event(f"{stream}/{version}", "/", type_, _NO_TIME, data.encode(), dataschema=schema)
         return stream, self._events[type_], written
 
-    def parts(self, held: Iterable[Held], news: dict[int, list[Event]], keys: Keys) -> list[Part]:
-        """What appends the news of each (by its Python id), and a snapshot where one is due.
+    def parts(self, held: Iterable[Held], news: dict[int, list[tuple[Event, str | None]]], keys: Keys) -> list[Part]:
+        """What appends the news of each (by its Python id; each with its tenant), and a snapshot where one is due.
 
         Args:
-            keys: by subject, those of the news.
+            keys: by subject within its tenant, those of the news.
         """
         streams, versions, types, schemas, data = [], [], [], [], []
         snapshots: list[tuple[str, int, str]] = []
         for each in held:
             recorded = news.get(id(each.aggregate), ())
-            stream = self.name(aggregates.id_of(each.aggregate))
+            stream = self.name(aggregates.whole_id_of(each.aggregate))
             origin = 0 if each.origin is NEW else each.origin
-            for version, event in enumerate(recorded, origin + 1):
+            for version, (event, tenant) in enumerate(recorded, origin + 1):
                 streams.append(stream)
                 versions.append(version)
                 types.append(kind_of(event).type)
                 schemas.append(kind_of(event).dataschema)
-                data.append(sealed_data_of(event, keys).decode())
+                data.append(sealed_data_of(event, keys_of(tenant, keys)).decode())
             now = origin + len(recorded)
             every = self._form.snapshot_every
             if every and now // every > origin // every:
@@ -337,7 +432,8 @@ class Forms:
         types = {
             name: kind for name, kind in await postgres.fetch(conn, queries.columns, (_table(form.table).as_string(),))
         }
-        if lacking := [each for each in form.fields if each not in types]:
+        fields = form.fields if form.tenant is None else (str(form.tenant), *form.fields)
+        if lacking := [each for each in fields if each not in types]:
             raise FigError(
                 "table_differs",
                 f"{cls.__name__} is kept in the table {form.table}, which "
@@ -351,6 +447,18 @@ class Forms:
     def known(self, cls: Class) -> Rows | Streams:
         """How a class is kept that was asked for before."""
         return self._rows.get(cls) or self._streams[cls]
+
+
+def _tenant_value(tenant: str, type_: str, make: Callable[[str], Any]) -> Any:
+    """What stands for a tenant in a column; None where nothing there can be this one and no other."""
+    try:
+        made = make(tenant)
+    except ValueError:
+        return None
+    bits = _BITS.get(type_)
+    if str(made) != tenant or "\0" in tenant or (bits is not None and not -(2 ** (bits - 1)) <= made < 2 ** (bits - 1)):
+        return None
+    return made
 
 
 def _table(name: str | None) -> statements.Identifier:

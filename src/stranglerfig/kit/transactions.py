@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple, TypeVar, cast
@@ -19,14 +19,17 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from stranglerfig.databases.ownership import REFUSED_WRITE
 from stranglerfig.eventlog import model as log
 from stranglerfig.foundation import ids, postgres
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit.aggregates import Aggregate, Refused, id_of, report_to
+from stranglerfig.kit.aggregates import Aggregate, Refused, belong, report_to, whole_id_of
+from stranglerfig.kit.aggregates import within as within_class
 from stranglerfig.kit.driving import is_early, turn
 from stranglerfig.kit.messages import Event, Message, key_of, kind_of, sealed_data_of, subjects_of
-from stranglerfig.kit.sealing import NO_KEYS, Keys
+from stranglerfig.kit.sealing import NO_KEYS, Keys, keys_of
 from stranglerfig.kit.states import NEW, Change, Class, Forms, Held, Part, Rows, Statement, queries, together
+from stranglerfig.kit.tenants import within
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
@@ -34,6 +37,10 @@ _OUTBOX: LiteralString = """INSERT INTO {table}
 (id, topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid)
 SELECT id::{id}, topic, type, key, data::{data}, key, dataschema, traceparent, correlationid, causationid
 FROM {given} AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid)"""
+_OUTBOX_OF_TENANTS: LiteralString = """INSERT INTO {table}
+(id, topic, type, key, data, subject, dataschema, traceparent, correlationid, causationid, tenantid)
+SELECT id::{id}, topic, type, key, data::{data}, key, dataschema, traceparent, correlationid, causationid, tenantid
+FROM {given} AS m (id, topic, type, key, data, dataschema, traceparent, correlationid, causationid, tenantid)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,13 @@ class Cause:
         id: of the event or command that is handled, or the request's idempotency key.
         correlationid: what all messages of one business flow have in common.
         traceparent: the trace that it is part of (W3C).
+        tenant: for whom; nobody else's data are touched.
     """
 
     id: str | None = None
     correlationid: str | None = None
     traceparent: str | None = None
+    tenant: str | None = None
 
 
 class Said(NamedTuple):
@@ -81,20 +90,26 @@ class Unit:
         self._parts: list[Part] = []
         self._subjects: set[str] = set()
         self.keys: Keys = {}
-        """Of those whose personal data are said, by subject, when it is :meth:`ready`."""
+        """Of those whose personal data are said, by subject within its tenant, when it is :meth:`ready`."""
 
     async def load(self, wanted: Iterable[tuple[Class, Any]]) -> None:
-        """Have these at hand: one query for those of a class."""
-        missing: dict[Class, list[Any]] = defaultdict(list)
+        """Have these at hand: one query for those of a class. Of one that is kept by tenant ids are whole ones."""
+        missing: dict[Class, dict[Any, None]] = defaultdict(dict)
         for cls, id in wanted:
-            if (cls, id) not in self._held and id not in missing[cls]:
-                missing[cls].append(id)
+            if (cls, id) not in self._held:
+                missing[cls][id] = None
         for cls, ids_ in missing.items():
             self._held |= dict.fromkeys(((cls, id) for id in ids_), None)
-            for each in await (await self._forms.of(self.conn, cls)).load(self.conn, ids_) if ids_ else ():
+            for each in await (await self._forms.of(self.conn, cls)).load(self.conn, [*ids_]):
                 report_to(each.aggregate, cast(list[tuple[Aggregate, Event]], self._news))
-                self._held[cls, id_of(each.aggregate)] = each
+                self._held[cls, whole_id_of(each.aggregate)] = each
                 self.now = self.now or each.read_at
+
+    async def find(self, cls: type[A], id: Any) -> A | None:
+        """One, or None where there is none."""
+        if (cls, id) not in self._held:
+            await self.load([(cls, id)])
+        return self.held(cls, id)
 
     def held(self, cls: type[A], id: Any) -> A | None:
         """One that is at hand, or None where there is none."""
@@ -103,16 +118,19 @@ class Unit:
 
     async def add(self, aggregate: Aggregate) -> None:
         """One that is not in the database yet."""
-        await self._forms.of(self.conn, type(aggregate))
+        form = await self._forms.of(self.conn, type(aggregate))
+        if isinstance(form, Rows):
+            form.check(aggregate)
         report_to(aggregate, cast(list[tuple[Aggregate, Event]], self._news))
-        before = self._held.get((type(aggregate), id_of(aggregate)))
+        place = type(aggregate), whole_id_of(aggregate)
+        before = self._held.get(place)
         # One that takes the place of another, which was removed a moment ago, is its successor.
         origin = before.origin if before is not None and before.is_removed else NEW
-        self._held[type(aggregate), id_of(aggregate)] = Held(aggregate, origin, ())
+        self._held[place] = Held(aggregate, origin, ())
 
     def remove(self, aggregate: Aggregate) -> None:
         """One that is to be there no more."""
-        held = self._held[type(aggregate), id_of(aggregate)]
+        held = self._held[type(aggregate), whole_id_of(aggregate)]
         assert held is not None
         held.is_removed = True
 
@@ -136,7 +154,8 @@ class Unit:
         self._causes += [cause] * len(fresh)
         for each in fresh:
             subjects = subjects_of(each[1])
-            self._subjects |= subjects
+            if subjects:
+                self._subjects |= {within(cause.tenant, subject) for subject in subjects}
             self._rows.append(Said(*each) if subjects else self._outbox.row(Said(*each)))
         return [each[1] for each in fresh]
 
@@ -160,17 +179,20 @@ class Unit:
         except _MEANWHILE as error:
             raise Changed(str(error)) from error
         self._subjects.clear()
-        self._rows = [self._outbox.row(each, self.keys) if isinstance(each, Said) else each for each in self._rows]
+        self._rows = [
+            self._outbox.row(each, keys_of(cause.tenant, self.keys)) if isinstance(each, Said) else each
+            for each, cause in zip(self._rows, self._causes, strict=True)
+        ]
 
     def statements(self) -> list[Statement]:
         """All that is to be written, in one statement beside those that were given as such.
 
         The messages come last: they are numbered while the state's rows are locked.
         """
-        news: dict[int, list[Event]] = defaultdict(list)
-        for each in self._news:
+        news: dict[int, list[tuple[Event, str | None]]] = defaultdict(list)
+        for each, cause in zip(self._news, self._causes, strict=True):
             if each[0] is not None:
-                news[id(each[0])].append(each[1])
+                news[id(each[0])].append((each[1], cause.tenant))
         by_class: dict[Class, list[Held]] = defaultdict(list)
         for (cls, _), held in self._held.items():
             if held is not None:
@@ -189,6 +211,7 @@ class Unit:
 
 class Outbox:
     """The table that messages are written to. The service's own will do, if it has the columns of ``fig.outbox``.
+    It may be without ``tenantid`` while nothing is said in a tenant's name.
 
     Args:
         data, id: the types of these columns.
@@ -203,6 +226,7 @@ class Outbox:
         name = sql.Identifier(*table.split("."))
         parts = {"table": name, "id": sql.SQL(id), "data": sql.SQL(data)}
         self._change = Change(_OUTBOX, parts, ["text"] * 9)
+        self._change_of_tenants = Change(_OUTBOX_OF_TENANTS, parts, ["text"] * 10)
 
     def row(self, said: Said, keys: Keys = NO_KEYS) -> tuple[str | None, ...]:
         """A message as its id (None: a new one) and what :func:`wire` makes of it.
@@ -224,6 +248,13 @@ class Outbox:
 
     def rows(self, rows: Sequence[tuple[str | None, ...]], causes: Sequence[Cause]) -> Part:
         """What writes messages, in order."""
+        if any(cause.tenant is not None for cause in causes):
+            return self._change_of_tenants.part(
+                [
+                    (id or ids.new_id(), *row, cause.traceparent, cause.correlationid, cause.id, cause.tenant)
+                    for (id, *row), cause in zip(rows, causes, strict=True)
+                ]
+            )
         return self._change.part(
             [
                 (id or ids.new_id(), *row, cause.traceparent, cause.correlationid, cause.id)
@@ -257,11 +288,20 @@ class Transaction:
         self._early: list[Said | Statement] = []
         self.cause = cause
 
+    @property
+    def tenant(self) -> str | None:
+        """For whom it is; None: for nobody in particular, so what is kept by tenant cannot be touched."""
+        return self.cause.tenant
+
     async def find(self, cls: type[A], id: Any) -> A | None:
-        """The aggregate of that id, or None; the same object whenever it is asked for."""
-        await self._turn((cls, id))
-        await self._unit.load([(cls, id)])
-        return self._unit.held(cls, id)
+        """The aggregate of that id, or None; the same object whenever it is asked for.
+
+        Raises:
+            FigError: ``tenant_missing`` when the class is kept by tenant and the transaction has none.
+        """
+        wanted = cls, within_class(cls, id, self.cause.tenant)
+        await self._turn(wanted)
+        return await self._unit.find(*wanted)
 
     async def load(self, cls: type[A], id: Any) -> A:
         """The aggregate of that id.
@@ -280,14 +320,20 @@ class Transaction:
         return found if found is not None else await self.add(cls(id))
 
     async def add(self, aggregate: A) -> A:
-        """Keep one that is new. When its id is there already, the work is done again (and finds it)."""
+        """Keep one that is new. When its id is there already, the work is done again (and finds it).
+
+        Raises:
+            FigError: ``tenant_missing`` as above; ``bad_tenant`` when its table cannot keep this one.
+        """
         await self._turn(None)
+        belong(aggregate, self.cause.tenant)
         await self._unit.add(aggregate)
         return aggregate
 
     async def remove(self, aggregate: Aggregate) -> None:
         """Have a row's aggregate be there no more; its table's row is deleted."""
         await self._turn(None)
+        belong(aggregate, self.cause.tenant)
         self._unit.remove(aggregate)
 
     async def now(self) -> datetime:
@@ -301,9 +347,10 @@ class Transaction:
         """Publish an event that no aggregate records, or a command to another context.
 
         Args:
-            id: the message's own, where it must be the same however often it is sent.
+            id: the message's own, where it must be the same however often it is sent. In a tenant's transaction it is
+                the tenant's alone: ``@acme/<id>``.
         """
-        self._write(Said(None, message, id))
+        self._write(Said(None, message, id if id is None or self.tenant is None else within(self.tenant, id)))
 
     def execute(self, statement: LiteralString, params: Any = None) -> None:
         """Have a statement run with the commit, before the aggregates are written."""
@@ -311,9 +358,9 @@ class Transaction:
 
     def destroy_key(self, subject: str | int) -> None:
         """Destroy with the commit the key of a subject's personal data: what is sealed under it reads as None, in every
-        process a minute later at the latest. No other key is made for the subject.
+        process a minute later at the latest. No other key is made for the subject, who is the tenant's.
         """
-        self.execute(queries.destroy_personal_key, {"subject": str(subject)})
+        self.execute(queries.destroy_personal_key, {"subject": within(self.tenant, str(subject))})
 
     async def rows(self, query: LiteralString, params: Any = None) -> list[TupleRow]:
         """The rows of a query, by SQL."""
@@ -372,6 +419,24 @@ async def by_hand(conn: postgres.Connection) -> AsyncIterator[None]:
         with contextlib.suppress(psycopg.Error):
             await conn.rollback()
         raise
+
+
+@contextmanager
+def owning(name: str) -> Iterator[None]:
+    """What a cut-over's guards refuse is told as such.
+
+    Raises:
+        FigError: ``not_owner``.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate != REFUSED_WRITE:
+            raise
+        what = str(error).partition("\n")[0]
+        raise FigError(
+            "not_owner", f"{name}: {what}", "Ask again once this side owns the data (fig status)."
+        ) from error
 
 
 async def write(unit: Unit, *, commit: bool = False) -> None:

@@ -195,14 +195,17 @@ class EmbeddedPostgres:
 
     def _end_predecessor(self) -> None:
         """Stop the server that a killed parent of ours left running on this directory."""
-        pid_file = self.directory / "postmaster.pid"
-        try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return
+        pid = self._pid()
         # The number may have gone to another program since: only a postgres of this directory is ended.
-        if str(self.directory) in processes.command_line(pid):
+        if pid is not None and str(self.directory) in processes.command_line(pid):
             processes.end(pid, signal.SIGINT, patience=15)
+
+    def _pid(self) -> int | None:
+        """Of the server that has this directory, by the file that it writes, and takes away when it ends."""
+        try:
+            return int((self.directory / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return None
 
     def _remembered_port(self) -> int:
         remembered = self.directory / "fig.port"
@@ -244,9 +247,8 @@ class EmbeddedPostgres:
         while clock.monotonic() < deadline:
             if self.process.poll() is not None:
                 return "shared memory" if "shared memory block" in self._log_since_spawn() else "ended"
-            pid_file = self.directory / "postmaster.pid"
             # Another server's answer on this port must not be taken for ours: compare the pid.
-            if pid_file.exists() and pid_file.read_text().split("\n", 1)[0] == str(self.process.pid):
+            if self._pid() == self.process.pid:
                 try:
                     psycopg.connect(self.dsn(), connect_timeout=2).close()
                     return "ready"

@@ -20,6 +20,7 @@ from psycopg.types.json import Json
 
 from stranglerfig.kit import Service, Transaction
 from stranglerfig.kit.messages import Message, kind_of
+from stranglerfig.kit.tenants import within
 from stranglerfig.sagas import flows
 from stranglerfig.sagas.declaring import seconds
 from stranglerfig.sagas.flows import Drawing, Reaction
@@ -103,7 +104,8 @@ class Flow:
         tx.execute(
             queries.record_event,
             {
-                "flow": self.name, "id": event.id, "correlation": event.correlationid or event.id, "type": event.type,
-                "source": event.source, "cause": event.causationid, "at": event.time,
+                "flow": self.name, "id": within(tx.tenant, event.id), "type": event.type, "source": event.source,
+                "correlation": within(tx.tenant, event.correlationid or event.id),
+                "cause": event.causationid and within(tx.tenant, event.causationid), "at": event.time,
             },
         )  # fmt: skip

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
-import orjson
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.messages import Command, Event, Message, fields_of, is_required, kind_of
@@ -160,9 +160,29 @@ class Kind:
         """A saga's fields as JSON has them."""
         return self._adapter.dump_python(saga, mode="json")  # type: ignore[no-any-return]
 
-    def saga(self, data: Data) -> Any:
-        """A saga of these fields."""
-        return self._adapter.validate_json(orjson.dumps(data))
+    def saga(self, data: Data, tenant: str | None = None) -> Any:
+        """A saga of these fields, and its tenant's."""
+        made = self._adapter.validate_json(to_json(data))
+        if tenant is not None and "tenant" not in data:
+            made.tenant = tenant
+        return made
+
+    def kept(self, data: Data, given: Data) -> Data:
+        """What a call returned, as the saga's fields are declared and as JSON has it.
+
+        Raises:
+            ValueError: the fields cannot take it.
+            LookupError: it is for a field that there is not.
+        """
+        whole = self.data(self.saga({**data, **given}))
+        return {name: whole[name] for name in given}
+
+    def kept_of(self, data: Data, facts: Data) -> Data:
+        """The same of a refusal's facts, which need not be for the saga: those of its fields that these can take."""
+        try:
+            return self.kept(data, {name: fact for name, fact in facts.items() if name in data})
+        except ValueError:
+            return {}
 
     def of_start(self, event: Event) -> Data:
         """The data of a saga that begins with an event."""
@@ -230,9 +250,13 @@ class Saga:
         within: ``"10m"``: one that takes longer turns back, unless its pivot was asked for.
         lock: a field; of sagas with the same value in it one runs at a time, the others wait.
         completed, compensated: events that are published at its end, made of its fields.
+
+    Attributes:
+        tenant: for whom it is, where its first event said so; what calls outward go by. A field of that name hides it.
     """
 
     __kind__: ClassVar[Kind]
+    tenant: ClassVar[str | None] = None
 
     def __init_subclass__(
         cls, *, type: str, starts: type[Event], version: int = 1, within: str | float | None = None,
@@ -296,18 +320,28 @@ def _check(kind: Kind) -> None:
     for end in (kind.completed, kind.compensated):
         if end is not None:
             _check_message(kind, "its end", end, {}, names)
-    seen: list[str] = []
+    before: list[str] = []
     for name, each in kind.steps.items():
-        if each.beside is not None and each.beside not in seen:
-            raise _misdeclared(kind, f"{name} runs beside '{each.beside}', which is no step before it", "name one")
-        if pivots and (each.pivot or each.beside in pivots) and each.beside is not None:
-            raise _misdeclared(kind, f"{name} and the pivot run side by side", "the pivot stands alone")
-        if pivots and pivots[0] in seen and each.undo is not None:
-            raise _misdeclared(kind, f"{name} has an undo behind the pivot", "nothing is undone there: take it away")
+        _check_place(kind, name, each, before, pivots)
         if each.when is not None and each.when not in names:
             raise _misdeclared(kind, f"{name} asks for '{each.when}', which is no field of it", "write a property")
         _check_messages(kind, name, each, names)
-        seen.append(name)
+        before.append(name)
+
+
+def _check_place(kind: Kind, name: str, each: StepDeclaration, before: list[str], pivots: list[str]) -> None:
+    """Where a step stands: beside which other, and on which side of the pivot."""
+    if each.beside is not None and each.beside not in before:
+        raise _misdeclared(kind, f"{name} runs beside '{each.beside}', which is no step before it", "name one")
+    if pivots and (each.pivot or each.beside in pivots) and each.beside is not None:
+        raise _misdeclared(kind, f"{name} and the pivot run side by side", "the pivot stands alone")
+    if not pivots or pivots[0] not in before:
+        return
+    if each.beside in before[: before.index(pivots[0])]:
+        what = f"{name} stands behind the pivot and runs beside '{each.beside}', before it"
+        raise _misdeclared(kind, what, "move it before the pivot, or take beside= away")
+    if each.undo is not None:
+        raise _misdeclared(kind, f"{name} has an undo behind the pivot", "nothing is undone there: take it away")
 
 
 def _check_personal(kind: Kind, fields: set[str]) -> None:

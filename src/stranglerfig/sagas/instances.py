@@ -11,6 +11,7 @@ from stranglerfig.foundation import sql
 from stranglerfig.kit import Service
 from stranglerfig.kit.aggregates import Aggregate
 from stranglerfig.kit.consumer import ATTEMPT
+from stranglerfig.kit.tenants import within
 from stranglerfig.kit.transactions import Cause
 from stranglerfig.sagas.model import At, Definition, Phase, Saga, Status
 
@@ -18,12 +19,13 @@ queries = sql.load(__package__ or "")
 
 LONGEST_HISTORY: Final = 500
 _SPACE: Final = uuid.UUID("5f1d7f0e-0e5b-4b53-8d2c-0f8c2f0a7a11")
-_COMMAND = re.compile(r"saga:([^:]+):([0-9a-f-]{36}):(\w+):(\d+)(~undo)?(?:#\d+)?")
+_COMMAND = re.compile(r"(?:@[^/]+/)?saga:([^:]+):([0-9a-f-]{36}):(\w+):(\d+)(~undo)?(?:#\d+)?")
 
 
 def keep_tables(service: Service) -> None:
     """Have a service keep this room's tables in its database, and forget what is old in them."""
-    service.keeps("sagas", __package__ or "", ["tables.sql"], [queries.old_sagas, queries.old_flow_events])
+    old = [queries.old_sagas, queries.old_flow_events, queries.stray_flow_events]
+    service.keeps("sagas", __package__ or "", ["tables.sql", "tenants.sql"], old)
 
 
 class Instance(Aggregate, table="fig.saga", id="id"):
@@ -46,11 +48,12 @@ class Instance(Aggregate, table="fig.saga", id="id"):
     due_at: datetime | None
     revision: int
     asked: str | None = None
+    tenant: str | None = None
 
     @property
     def cause(self) -> Cause:
         """Why it acts when time passes."""
-        return Cause(f"saga:{self.name}:{self.id}", self.flow, self.trace)
+        return Cause(f"saga:{self.name}:{self.id}", self.flow, self.trace, self.tenant)
 
     def stands(self, definition: Definition) -> Saga:
         """Where it stands, its steps in their order."""
@@ -108,9 +111,9 @@ class Place(NamedTuple):
     undo: bool
 
 
-def saga_id(name: str, started_by: str) -> str:
-    """The id of the saga that an event begins: the same whenever the event is met."""
-    return str(uuid.uuid5(_SPACE, f"{name} {started_by}"))
+def saga_id(name: str, started_by: str, tenant: str | None = None) -> str:
+    """The id of the saga that a tenant's event begins: the same whenever the event is met."""
+    return str(uuid.uuid5(_SPACE, f"{name} {within(tenant, started_by)}"))
 
 
 def key_of_step(place: Place) -> str:

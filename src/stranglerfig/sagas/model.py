@@ -1,4 +1,5 @@
-"""What a saga is and how it goes on: data and one pure function. No I/O, no clock, no chance.
+"""What a saga is and how it goes on: data and one pure function. No I/O, no clock, no chance; whether a step
+is needed (``when``) is code of the user's, which may raise anything.
 
 :func:`advance` takes where a saga stands and what has happened, and returns where it stands then and what is to be
 done. Steps run in their order, those of one group side by side. Before the pivot is done, a step that fails has all

@@ -17,10 +17,10 @@ from stranglerfig.sagas.drawing import Counts, Drawing
 
 queries = sql.load(__package__ or "")
 
-_COLUMNS = ("id", "name", "version", "key", "status", "blocked", "begun_at", "ended_at", "due_at", "asked")
+_COLUMNS = ("id", "name", "version", "tenant", "key", "status", "blocked", "begun_at", "ended_at", "due_at", "asked")
 _WHOLE = (
     "id", "name", "version", "key", "status", "blocked", "flow", "trace", "data", "course", "history", "lock",
-    "begun_at", "ended_at", "due_at", "revision", "asked", "asked_by",
+    "begun_at", "ended_at", "due_at", "revision", "asked", "asked_by", "tenant",
 )  # fmt: skip
 
 
@@ -126,9 +126,9 @@ async def flow_drawings(conn: Connection) -> dict[str, flows.Drawing]:
 async def courses(
     conn: Connection, drawing: flows.Drawing, *, correlation: str | None = None, last: int = 50
 ) -> dict[str, flows.Course]:
-    """What became of a flow's newest correlations, or of one, by its id."""
+    """What became of the flows that began last, or of one, by its correlation id."""
     now = float(await postgres.value(conn, "SELECT extract(epoch FROM clock_timestamp())::float8"))
-    params = {"flow": drawing.name, "correlation": correlation, "last": last}
+    params = {"flow": drawing.name, "correlation": correlation, "starts": [*drawing.starts], "last": last}
     seen: dict[str, list[flows.Happened]] = {}
     for of, *event in await postgres.fetch(conn, queries.flow_events, params):
         seen.setdefault(of, []).append(flows.Happened(*event))

@@ -33,7 +33,7 @@ ON CONFLICT (name, version) DO UPDATE SET drawing = excluded.drawing, known_at =
 WHERE saga_kind.drawing <> excluded.drawing
 
 -- name: listed
-SELECT id, name, version, key, status, blocked, begun_at, ended_at, due_at, asked
+SELECT id, name, version, tenant, key, status, blocked, begun_at, ended_at, due_at, asked
 FROM fig.saga
 WHERE status = coalesce(%(status)s::text, status) AND name = coalesce(%(name)s::text, name)
   AND key = coalesce(%(key)s::text, key)
@@ -44,7 +44,7 @@ SELECT name, status, count(*) FROM fig.saga GROUP BY name, status ORDER BY name,
 
 -- name: shown
 SELECT id, name, version, key, status, blocked, flow, trace, data, course, history, lock, begun_at, ended_at, due_at,
-    revision, asked, asked_by
+    revision, asked, asked_by, tenant
 FROM fig.saga WHERE id = %s
 
 -- name: ask
@@ -75,11 +75,11 @@ ON CONFLICT DO NOTHING
 SELECT drawing FROM fig.flow_kind ORDER BY name
 
 -- name: flow_events
--- Those of one flow's correlation, or of the newest ones.
+-- Those of one flow's correlation, or of the ones that began last. Events of the same types may be no part of any.
 SELECT correlation, id, type, source, cause, extract(epoch FROM at)::float8 FROM fig.flow_event
 WHERE flow = %(flow)s AND correlation IN (
     SELECT correlation FROM fig.flow_event
-    WHERE flow = %(flow)s AND correlation = coalesce(%(correlation)s::text, correlation)
+    WHERE flow = %(flow)s AND correlation = coalesce(%(correlation)s::text, correlation) AND type = ANY (%(starts)s)
     GROUP BY correlation ORDER BY max(at) DESC LIMIT %(last)s
 )
 ORDER BY at, id
@@ -101,6 +101,18 @@ WITH old AS (
     SELECT ctid FROM fig.flow_event WHERE at < now() - %(keep)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 DELETE FROM fig.flow_event USING old WHERE flow_event.ctid = old.ctid
+
+-- name: stray_flow_events
+-- What belongs to no flow that began, an hour later.
+WITH stray AS (
+    SELECT e.ctid FROM fig.flow_event AS e JOIN fig.flow_kind AS k ON k.name = e.flow
+    WHERE e.at < now() - least(interval '1 hour', %(keep)s) AND NOT EXISTS (
+        SELECT FROM fig.flow_event AS s
+        WHERE (s.flow, s.correlation) = (e.flow, e.correlation) AND k.drawing -> 'starts' ? s.type
+    )
+    LIMIT %(most)s FOR UPDATE OF e SKIP LOCKED
+)
+DELETE FROM fig.flow_event USING stray WHERE flow_event.ctid = stray.ctid
 
 -- name: ends
 SELECT extract(epoch FROM date_trunc('second', at))::float8, count(*), count(*) FILTER (WHERE NOT in_time)

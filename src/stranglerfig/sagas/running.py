@@ -19,14 +19,14 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.types.json import Json
-from pydantic import ValidationError
 
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Refused, Service, Transaction
 from stranglerfig.kit.consumer import Unfit
 from stranglerfig.kit.messages import Message, key_of, kind_of
-from stranglerfig.kit.transactions import Changed, write
+from stranglerfig.kit.tenants import within
+from stranglerfig.kit.transactions import Changed, commit, write
 from stranglerfig.sagas import model
 from stranglerfig.sagas.declaring import Kind, Saga, StepDeclaration, kind_of_saga
 from stranglerfig.sagas.drawing import drawn
@@ -78,8 +78,11 @@ class Sagas:
                     "Give the newer one a higher version.",
                 )
         self._known = {"kinds": [f"{name}/{version}" for name, version in self._kinds]}
-        self._free = asyncio.Semaphore(CALLS)
+        self._calling: set[asyncio.Task[None]] = set()
         self._poked = asyncio.Event()
+        # What came of calls outward, by saga, until it is told.
+        self._news: list[tuple[str, Happening]] = []
+        self._heard = asyncio.Event()
         keep_tables(service)
         service.beside(SUBSCRIPTION, self.run)
         service.fit(SUBSCRIPTION, self.check)
@@ -105,15 +108,16 @@ class Sagas:
 
     async def begin(self, kind: Kind, event: Event, tx: Transaction) -> None:
         """A saga begins with an event; one that has begun already goes on as it was."""
-        id = saga_id(kind.name, tx.cause.id or key_of(event))
+        id = saga_id(kind.name, tx.cause.id or key_of(event), tx.tenant)
         if await tx.find(Instance, id) is not None:
             return
         now = await tx.now()
         data = kind.of_start(event)
         stands = model.begin(kind.definition, data, now.timestamp())
+        lock = kind.lock_name(data)
         row = Instance(
             id, kind.name, kind.version, key_of(event), tx.cause.correlationid, tx.cause.traceparent, stands.status,
-            data, {}, [], None, kind.lock_name(data), now, None, None, 0,
+            data, {}, [], None, lock and within(tx.tenant, lock), now, None, None, 0, None, tx.tenant,
         )  # fmt: skip
         row.now_stands(stands, now)
         await tx.add(row)
@@ -137,11 +141,12 @@ class Sagas:
         if place is None or not any(name == place.saga for name, _ in self._kinds):
             return
         row = await tx.find(Instance, place.id)
-        if row is None:
+        if row is None or row.tenant != tx.tenant:  # nobody is answered in another's name
             raise FigError(
                 "saga_answer_unknown",
                 f"{kind_of(event).type} answers a saga {place.saga} {place.id}, which is not known here",
-                "If it was written to another database, give this service its own topic of answers.",
+                "If it was written to another database, give this service its own topic of answers; if it is a "
+                "tenant's, have who answers carry its tenantid on.",
                 saga=place.id,
             )
         try:
@@ -170,7 +175,7 @@ class Sagas:
         if row.course["calls"]:
             row.due_at = now
             self._poked.set()
-        fields = kind.saga(saga.data) if asks or saga.status in model.ENDED else None
+        fields = kind.saga(saga.data, row.tenant) if asks or saga.status in model.ENDED else None
         for ask in asks:
             if (message := kind.command(ask, fields)) is not None:
                 tx.send(message, id=command_id(_place(row, ask), ask.attempt))
@@ -211,22 +216,76 @@ class Sagas:
             FigError: ``saga_version_missing`` when sagas are in flight that no class here can go on with.
         """
         await self.check()
-        calling: set[asyncio.Task[None]] = set()
+        telling = tasks.spawn(tasks.supervise(self._tell_on, name="sagas' answers"), name="sagas' answers")
         try:
             while True:
                 self._poked.clear()
-                for row, kind, ask in await self.due():
-                    await self._free.acquire()
-                    calling.add(task := tasks.spawn(self._call(row, kind, ask), name=f"call of saga {row.id}"))
-                    task.add_done_callback(calling.discard)
-                    task.add_done_callback(lambda _: self._free.release())
+                # None is taken that would have to wait here: another worker may have room.
+                while (room := CALLS - len(self._calling)) <= 0:
+                    await asyncio.wait(self._calling, return_when=asyncio.FIRST_COMPLETED)
+                for call in await self.due(min(room, MOST)):
+                    self._begin_call(*call)
                 async with self._service.session() as conn:
                     wait = await postgres.value(conn, queries.next_due, self._known)
                 if wait is None or wait > 0:
                     await clock.signalled(self._poked, timeout=LOOK if wait is None else min(wait, LOOK))
+                await asyncio.sleep(self._service.linger)
         finally:
             # What is cut off in the middle is asked for again, under the same key, when its time is up.
-            await asyncio.gather(*(tasks.stop(task) for task in [*calling]))
+            await asyncio.gather(*(tasks.stop(task) for task in [telling, *self._calling]))
+            self._news.clear()
+
+    def _begin_call(self, row: Instance, kind: Kind, ask: Ask) -> None:
+        self._calling.add(task := tasks.spawn(self._call(row, kind, ask), name=f"call of saga {row.id}"))
+        task.add_done_callback(self._calling.discard)
+
+    async def _tell_on(self) -> None:
+        """Tell sagas what came of their calls: of all that ended meanwhile in one transaction."""
+        while True:
+            if not self._news:
+                self._heard.clear()
+                await self._heard.wait()
+            await asyncio.sleep(self._service.linger)
+            news = self._news[:MOST]
+            calls: list[tuple[Instance, Kind, Ask]] = []
+            try:
+                calls = await self._told(news)
+            except Exception as error:  # a saga's own, such as a property that fails, is its alone
+                if postgres.is_unreachable(error):
+                    raise
+                log.info("what calls came to is told singly: %r", error, extra={"action": "singly"})
+                for id, happening in news:
+                    await self._told_alone(id, happening)
+            del self._news[: len(news)]
+            self._service.kill_point("saga/told")
+            for call in calls:  # each in the place of one that has ended
+                self._begin_call(*call)
+
+    async def _told(self, news: Sequence[tuple[str, Happening]]) -> list[tuple[Instance, Kind, Ask]]:
+        """The calls that follow, which are begun with: they need not be found due first."""
+        calls: list[tuple[Instance, Kind, Ask]] = []
+        async with self._service.session() as conn:
+            unit = self._service.unit(conn)
+            await unit.load([(Instance, id) for id, _ in news])
+            for id, happening in news:
+                if (row := unit.held(Instance, id)) is None:
+                    continue  # kept for so long that it is forgotten
+                kind, tx = self._kind(row), Transaction(unit, row.cause)
+                await self._apply(kind, row, happening, tx, await tx.now())
+                calls += self._taken(kind, row)
+                tx.settle()
+            await commit(unit)
+        self._service.wrote()
+        return calls
+
+    async def _told_alone(self, id: str, happening: Happening) -> None:
+        try:
+            await self.tell(id, happening)
+        except Exception as error:
+            if postgres.is_unreachable(error):
+                raise
+            # Asked for again when its time is up.
+            log.error("the saga %s cannot be told: %r", id, error, extra={"action": "saga_failed"})
 
     async def check(self) -> None:
         """Refuse to begin without the code of what is in flight; leave word of what each version is like."""
@@ -238,27 +297,27 @@ class Sagas:
         if missing := [row for row in found if (row[0], row[1]) not in self._kinds]:
             raise _no_code(missing)
 
-    async def due(self) -> list[tuple[Instance, Kind, Ask]]:
+    async def due(self, most: int = MOST) -> list[tuple[Instance, Kind, Ask]]:
         """Have all go on that are due now (some hundreds of them); returns the calls that are to be made.
 
         When that fails, each by itself: what one of them cannot do is not the others' fault.
         """
         try:
-            return await self._due(MOST)
-        except (Changed, ValidationError, LookupError, FigError, psycopg.Error) as error:
-            if isinstance(error, FigError) and error.code == "database_unreachable":
+            return await self._due(most)
+        except Exception as error:
+            if postgres.is_unreachable(error):
                 raise
             log.info("what is due is done singly: %r", error, extra={"action": "singly"})
         async with self._service.session() as conn:
-            found = await postgres.fetch(conn, queries.due_ids, self._known | {"most": MOST})
+            found = await postgres.fetch(conn, queries.due_ids, self._known | {"most": most})
         calls: list[tuple[Instance, Kind, Ask]] = []
         for (id,) in found:
             try:
                 calls += await self._due(1, id)
             except Changed:
                 continue  # somebody else's; it is looked at again
-            except (ValidationError, LookupError, FigError, psycopg.Error) as error:
-                if isinstance(error, FigError) and error.code == "database_unreachable":
+            except Exception as error:
+                if postgres.is_unreachable(error):
                     raise
                 log.error("the saga %s cannot go on: %r", id, error, extra={"action": "saga_failed"})
                 async with self._service.session() as conn:
@@ -295,11 +354,16 @@ class Sagas:
         await self._apply(kind, row, Due(), tx, now)
         if row.status == Status.WAITING:
             await self._try(kind, row, tx, now)
+        return self._taken(kind, row)
+
+    def _taken(self, kind: Kind, row: Instance) -> list[tuple[Instance, Kind, Ask]]:
+        """The calls that a saga wants made, which the transaction's worker makes once it is committed."""
         stands = row.stands(kind.definition)
         taken = [ask for ask in (Ask(*each) for each in row.course["calls"]) if _is_current(stands, ask)]
         if row.course["calls"]:
             row.course = {**row.course, "calls": []}
-        row.due_at = row.due_at if row.status == Status.WAITING else _at(stands.due)
+        if row.status != Status.WAITING and row.asked is None:  # an operator's word is still to be taken up
+            row.due_at = _at(stands.due)
         return [(row, kind, ask) for ask in taken]
 
     async def _call(self, row: Instance, kind: Kind, ask: Ask) -> None:
@@ -310,23 +374,17 @@ class Sagas:
         happening: Happening
         try:
             async with asyncio.timeout(step.timeout):
-                given = await do(kind.saga(row.data), key_of_step(_place(row, ask))) or {}
-            # As its fields are declared; what they cannot take is no answer.
-            whole = kind.data(kind.saga({**row.data, **given}))
-            happening = Answered(ask.step, ask.execution, True, ask.undo, {name: whole[name] for name in given})
+                given = await do(kind.saga(row.data, row.tenant), key_of_step(_place(row, ask))) or {}
+            # What its fields cannot take is no answer.
+            happening = Answered(ask.step, ask.execution, True, ask.undo, kind.kept(row.data, given))
         except Refused as refused:
-            keep = {name: fact for name, fact in refused.facts.items() if name in row.data}
-            try:
-                whole = kind.data(kind.saga({**row.data, **keep}))
-            except ValidationError:
-                whole, keep = {}, {}
-            keep = {name: whole[name] for name in keep}
-            happening = Answered(ask.step, ask.execution, False, ask.undo, keep)
+            happening = Answered(ask.step, ask.execution, False, ask.undo, kind.kept_of(row.data, refused.facts))
         except Exception as error:  # noqa: BLE001  whatever it is, it is no answer
             log.warning("%s of saga %s: %r", ask.step, row.id, error, extra={"action": "call_failed"})
             happening = Broke(ask.step, ask.attempt, ask.undo)
         self._service.kill_point("saga/called")
-        await tasks.supervise(lambda: self.tell(row.id, happening), name=f"saga {row.id}")
+        self._news.append((row.id, happening))
+        self._heard.set()
 
     async def tell(self, id: str, happening: Happening) -> None:
         """Have one saga go on with what has happened to it.

@@ -72,14 +72,18 @@ class Rehearsal:
         raise LookupError(f"nothing that was asked for is answered by {type(event).__name__}: {[*self._asks]}")
 
     def returns(self, step: str, **keep: Any) -> Rehearsal:
-        """The call of a step, or the one that undoes it, is done and returns this."""
+        """The call of a step, or the one that undoes it, is done and returns this.
+
+        Raises:
+            ValueError, LookupError: the saga's fields cannot take it, which is no answer.
+        """
         ask = self._call(step)
-        return self._happens(Answered(step, ask.execution, True, ask.undo, keep))
+        return self._happens(Answered(step, ask.execution, True, ask.undo, self._kind.kept(self.data, keep)))
 
     def refuses(self, step: str, **facts: Any) -> Rehearsal:
         """The call of a step raises :class:`~stranglerfig.kit.Refused`."""
         ask = self._call(step)
-        return self._happens(Answered(step, ask.execution, False, ask.undo, facts))
+        return self._happens(Answered(step, ask.execution, False, ask.undo, self._kind.kept_of(self.data, facts)))
 
     def breaks(self, step: str) -> Rehearsal:
         """The call of a step comes to no answer."""

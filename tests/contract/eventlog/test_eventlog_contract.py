@@ -51,7 +51,7 @@ async def refused(work: Any) -> str:
 async def test_an_event_reads_back_whole(log: EventLog, t: str) -> None:
     full = event(
         b"\0\xff", datacontenttype="a/b", subject="s", dataschema="d", partitionkey="k", traceparent="tp",
-        correlationid="c", causationid="e",
+        correlationid="c", causationid="e", tenantid="å/1",
     )  # fmt: skip
     before = clock.now()
     first, second = await log.append(t, [full, event(subject="ü€𝄞")])

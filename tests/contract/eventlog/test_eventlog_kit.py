@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Projection, Service, Transaction, evolves
 from stranglerfig.kit.testing import event_of
-from tests.conftest import Server
+from stranglerfig.runtime.embedded import EmbeddedPostgres
+from tests.conftest import Server, passable
 from tests.contract.eventlog.backends import Backend
 from tests.kit_shop import TABLES, StockLevel
 
 pytestmark = pytest.mark.timeout(600)
 ORDERS, ITEMS = 300, 20
+POINTS = (
+    "relay/read", "relay/appended", "relay/removed", "consumer/attempted", "consumer/handled", "consumer/committed",
+)  # fmt: skip
 
 
 class Shop:
@@ -48,9 +56,9 @@ class Shop:
 
         self.placed, self.sold, self.sales = Placed, Sold, Sales
 
-    def service(self, dsn: str, log: Any) -> Service:
+    def service(self, dsn: str, log: Any, kill_point: Callable[[str], None] = str) -> Service:
         """One more process of the service."""
-        made = Service("stock", database=dsn, log=log, source="/stock", lease=3.0)
+        made = Service("stock", database=dsn, log=log, source="/stock", lease=3.0, kill_point=kill_point)
 
         @made.on(self.placed)
         async def sell(event: Any, tx: Transaction) -> None:
@@ -114,3 +122,74 @@ async def test_a_service_handles_each_event_once_and_its_read_model_follows(
         assert rows("SELECT count(*) FROM fig.outbox") == [(0,)] and rows("SELECT FROM fig.dead_letter") == []
         if other_log is not log:
             await other_log.close()
+
+
+@pytest.mark.parametrize("victim", ["database", "postgres", "kafka"])
+async def test_a_server_that_is_killed_at_each_point_costs_nothing(
+    victim: str, serve: Callable[..., Backend], name: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The broker, or the service's database: at each point the work under way is interrupted, and is done once."""
+    shop = Shop(name("x").replace("-", ""))
+    visits: Counter[str] = Counter()
+    killed: list[str] = []
+    with ExitStack() as own:
+        server = EmbeddedPostgres(passable(tmp_path) / "service")
+        server.start()
+        own.callback(server.stop)
+        dsn = server.create_database("stock")
+        broker = serve("postgres" if victim == "database" else victim, own=own)
+        kill, start = (server.kill, server.start) if victim == "database" else (broker.kill, broker.start)
+        assert kill is not None and start is not None
+        restarts = own.enter_context(ThreadPoolExecutor(1))
+        restarted: list[Future[None]] = []
+
+        def reached(point: str) -> None:
+            visits[point] += 1
+            # One after the other, each when all is well again.
+            if POINTS[len(killed) :][:1] == (point,) and all(each.done() for each in restarted):
+                killed.append(point)
+                kill()
+                restarted.append(restarts.submit(start))
+
+        log = broker.open()
+        await log.migrate()
+        for topic in shop.topics:
+            await log.create_topic(topic, partitions=3)
+
+        def rows(query: str) -> list[Any]:
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                done = conn.execute(query.encode())
+                return done.fetchall() if done.description else []
+
+        rows(TABLES)
+        await shop.service(dsn, log).migrate()
+        placed = 0
+
+        async def place() -> None:
+            nonlocal placed
+            event = event_of(shop.placed(placed % ITEMS + 1, placed + 1), source="/orders")
+            with suppress(FigError):
+                await log.append(shop.topics[0], [event])
+                placed += 1
+
+        async with running(shop.service(dsn, log, reached)):
+            async with asyncio.timeout(240):
+                while len(killed) < len(POINTS) or not all(each.done() for each in restarted):
+                    await place()
+                    await asyncio.sleep(0.05)
+            while placed % ITEMS:
+                await place()
+
+            async def followed() -> bool:
+                with suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable):
+                    return rows("SELECT sum(sold)::int, count(*) FROM sales") == [(placed, ITEMS)]
+                return False
+
+            await clock.until(followed, timeout=120, what=f"the read model of {placed}")
+        for each in restarted:
+            each.result()
+        assert killed == [*POINTS]
+        levels = rows(f"SELECT DISTINCT on_hand FROM stock_level WHERE item_id <= {ITEMS}")
+        assert levels == [(100 - placed // ITEMS,)]
+        assert rows("SELECT count(*) FROM fig.outbox") == [(0,)] and rows("SELECT FROM fig.dead_letter") == []
+        await log.close()

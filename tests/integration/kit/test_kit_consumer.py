@@ -263,7 +263,8 @@ async def test_an_event_that_kills_its_process_is_parked(lasting: Stock) -> None
         return handled and len(stock.rows(PARKED)) == 2
 
     lives = 0
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[3]))
+    root = Path(__file__).parents[3]
+    environment = dict(os.environ, PYTHONPATH=f"{root / 'src'}:{root}")
     while not await done():
         assert lives <= 3 * ATTEMPTS
         lives += 1
@@ -373,6 +374,24 @@ async def test_a_database_that_is_away_counts_against_no_event(stock: Stock) -> 
             await stock.consumed(consumer)
     await stock.consumed(consumer)
     assert consumer.handled == 1 and stock.rows(PARKED) == []
+
+
+async def test_what_another_side_owns_is_waited_for(stock: Stock) -> None:
+    reacting(stock)
+    stock.rows(
+        "CREATE FUNCTION guarded() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'writes are refused here' USING ERRCODE = 'FIG01'; END $$;"
+        "CREATE TRIGGER guarded BEFORE UPDATE ON stock_level FOR EACH ROW EXECUTE FUNCTION guarded()"
+    )
+    await stock.placed(*(OrderPlaced(item, 1) for item in (7, 8, 9)))
+    (consumer,) = stock.service.consumers()
+    for _ in range(2 * ATTEMPTS):
+        with pytest.raises(FigError) as refused:
+            await stock.consumed(consumer)
+        assert refused.value.code == "not_owner"
+    stock.rows("DROP TRIGGER guarded ON stock_level")
+    await stock.consumed(consumer)
+    assert [stock.rows(LEVEL.format(item)) for item in (7, 8, 9)] == [[(99,)]] * 3 and not stock.rows(PARKED)
 
 
 async def test_who_says_something_is_checked_though_he_stays_as_he_was(stock: Stock) -> None:

@@ -276,6 +276,13 @@ async def test_a_member_that_was_away_adds_nothing_twice(stock: Stock) -> None:
     records = await stock.log.read("events.orders", 0, 0)
     await asyncio.gather(*(projector.apply(build, rows, records[start:]) for start in (0, 3, 9)))
     assert stock.rows(SUMS) == [(7, 10, 10)]
+    await stock.placed(*[OrderPlaced(7, 1) for _ in range(10)])
+    more = await stock.log.read("events.orders", 0, 10)
+    # It had read on, lost its place for a moment, and is given all of it again from where it had committed.
+    await projector.apply(build, rows, [*more[:4], *records[5:], *more])
+    await projector.apply(build, rows, [*more[8:], *records])
+    assert stock.rows(SUMS) == [(7, 20, 20)]
+    assert stock.rows("SELECT position FROM fig.projection_position") == [(20,)]
 
 
 async def test_a_table_of_the_views_name_is_left_alone(stock: Stock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 import pytest
@@ -129,7 +130,11 @@ async def test_what_commits_late_comes_before_what_follows_from_it(stock: Stock)
 async def test_a_relay_that_stands_still_loses_its_place(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relays, "PATIENCE", 3)
     monkeypatch.setattr(relays, "STANDBY", 0.05)
-    monkeypatch.setattr(Relay, "_read_on", Relay._read)  # a process that stands still gives no sign of life
+
+    async def silent(self: Relay, conn: Any, published: Sequence[int], moving: Sequence[Any]) -> list[Any]:
+        return await self._read(conn, moving)
+
+    monkeypatch.setattr(Relay, "_meanwhile", silent)  # a process that stands still gives no sign of life
     await sold(stock, 2)
     stuck = asyncio.Event()
     go = asyncio.Event()

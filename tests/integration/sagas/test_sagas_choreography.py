@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Service, Transaction
 from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Flow, operating
+from stranglerfig.sagas.instances import queries
 from tests.conftest import Server
 
 
@@ -135,3 +137,23 @@ def test_a_flow_in_circles_is_refused_before_it_runs(refunds: Choreography) -> N
     refunds.flow.elsewhere("orders", Refunded, emits=[RefundAsked])
     with pytest.raises(FigError, match=r"runs in circles: .*stock\.Returned"):
         refunds.flow.recorded_by(refunds.stock)
+
+
+async def test_what_belongs_to_no_flow_is_not_counted_and_not_kept(refunds: Choreography) -> None:
+    await refunds.begin(refunds.orders)
+    await refunds.log.append("events.stock", [event_of(Returned(7), source="/stock") for _ in range(3)])
+    await refunds.asked(1)
+    await refunds.until(stopped=1)
+    async with refunds.orders.session() as conn:
+
+        async def recorded() -> list[str]:
+            return [row[0] for row in await postgres.fetch(conn, "SELECT type FROM fig.flow_event ORDER BY type")]
+
+        await clock.until(lambda: _is(recorded, 4), timeout=20, what="all to be recorded")
+        await conn.execute("UPDATE fig.flow_event SET at = at - interval '2 hours'")
+        await conn.execute(queries.stray_flow_events, {"keep": timedelta(days=14), "most": 100})
+        assert await recorded() == ["orders.RefundAsked"]
+
+
+async def _is(recorded: Callable[[], Awaitable[list[str]]], count: int) -> bool:
+    return len(await recorded()) == count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -16,7 +17,8 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Refused, Service
 from stranglerfig.kit.messages import Event, data_of
 from stranglerfig.kit.testing import event_of
-from stranglerfig.sagas import Retry, Saga, call, step
+from stranglerfig.sagas import Retry, Saga, call, operating, step
+from stranglerfig.sagas.model import Broke
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
 from tests.saga_shop import (
@@ -304,7 +306,7 @@ async def test_a_call_outward_has_one_key_for_all_attempts_and_may_be_refused(sc
 
     async def pay_back(saga: Any, key: str) -> None:
         undone.append(saga.order_id)
-        if undone.count(saga.order_id) < 10:
+        if undone.count(saga.order_id) <= 10:
             raise OSError("not yet")
 
     class Paying(Saga, type="orders.Paying", starts=OrderPlaced):
@@ -320,9 +322,43 @@ async def test_a_call_outward_has_one_key_for_all_attempts_and_may_be_refused(sc
     await scene.placed(*[OrderPlaced(n, 1, 1, 1) for n in (1, 2, 3)])
     assert await scene.ended(3) == {"completed": 1, "compensated": 2}
     assert [len(keys[n]) for n in (1, 2, 3)] == [3, 1, 3] and {len({*keys[n]}) for n in (1, 2, 3)} == {1}
-    assert undone == [3] * 10, "what was refused was never done; of the third nobody knew"
+    assert undone == [3] * 11, "what was refused was never done; of the third nobody knew"
     data = dict(scene.rows("SELECT key, data FROM fig.saga"))
     assert data["1"]["receipt"] == "r1" and data["2"]["reason"] == "no cover" and "unknown" not in data["2"]
+
+
+async def test_what_one_saga_cannot_do_is_not_the_others_fault(scene: Scene) -> None:
+    """Its property fails: when an answer is told, and whenever time passes for it."""
+
+    async def asks(saga: Any, key: str) -> dict[str, Any]:
+        return {"country": None if saga.order_id == 1 else "CH", "fee": Decimal("1.50")}
+
+    async def pays(saga: Any, key: str) -> None:
+        raise Refused("declined", fee=saga.fee + 1)
+
+    class Shipping(Saga, type="orders.Shipping", starts=OrderPlaced):
+        order_id: int
+        country: str | None = None
+        fee: Decimal = Decimal(0)
+
+        ask = call(asks, timeout="300ms", retry=SOON)
+        pay = call(pays, when="is_abroad")
+
+        @property
+        def is_abroad(self) -> bool:
+            assert self.country is not None or self.order_id == 1
+            return self.country.lower() != "de"  # type: ignore[union-attr]
+
+    service = scene.orders()
+    Sagas(service, [Shipping])
+    await scene.begin(service)
+    await scene.placed(*[OrderPlaced(n, 1, 1, 1) for n in range(1, 6)])
+    await scene.ended(4)
+    await asyncio.sleep(1)
+    await scene.placed(*[OrderPlaced(n, 1, 1, 1) for n in range(6, 9)])
+    assert await scene.ended(7) == {"running": 1, "compensated": 7}
+    assert scene.rows("SELECT key FROM fig.saga WHERE ended_at IS NULL") == [("1",)]
+    assert scene.rows("SELECT DISTINCT data ->> 'fee' FROM fig.saga WHERE ended_at IS NOT NULL") == [("2.50",)]
 
 
 async def test_a_call_that_takes_too_long_is_made_again_under_the_same_key(scene: Scene) -> None:
@@ -346,6 +382,37 @@ async def test_a_call_that_takes_too_long_is_made_again_under_the_same_key(scene
     await scene.placed(OrderPlaced(1, 1, 1, 1))
     assert await scene.ended(1) == {"completed": 1}
     assert calls[0] == calls[1] and scene.rows("SELECT data ->> 'note' FROM fig.saga") == [("from call 2",)]
+
+
+async def test_what_comes_of_a_call_late_leaves_an_operators_word(scene: Scene) -> None:
+    calls: list[str] = []
+
+    async def slow(saga: Any, key: str) -> None:
+        calls.append(key)
+        if len(calls) == 1:
+            await asyncio.sleep(60)
+
+    class Calling(Saga, type="orders.Calling", starts=OrderPlaced):
+        order_id: int
+
+        ring = call(slow, timeout="50ms", retry=Retry(attempts=1), pivot=True)
+
+    service = scene.orders()
+    sagas = Sagas(service, [Calling])
+    await scene.begin(service)
+    await scene.placed(OrderPlaced(1, 1, 1, 1))
+
+    async def stands() -> bool:
+        return scene.rows("SELECT status FROM fig.saga") == [("needs operator",)]
+
+    await clock.until(stands, timeout=20, what="the saga to need an operator")
+    await tasks.stop(scene.running.pop())
+    ((id,),) = scene.rows("SELECT id FROM fig.saga")
+    async with service.session() as conn:
+        await operating.ask(conn, id, "retry", "me")
+    await sagas._told([(id, Broke("ring", 1))])  # its time was up, and it is heard of afterwards
+    await scene.begin(service)
+    assert await scene.ended(1) == {"completed": 1} and len({*calls}) == 1
 
 
 async def test_each_saga_keeps_the_version_that_it_began_with(scene: Scene) -> None:

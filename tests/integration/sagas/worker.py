@@ -1,6 +1,7 @@
-"""``python -m tests.integration.sagas.worker ROLE DSN LOG [POINT VISIT]``: one process of a service, for faults.
+"""``python -m tests.integration.sagas.worker ROLE DSN LOG``: one process of a service, for faults.
 
-It kills itself when it comes to POINT for the VISIT-th time.
+A line ``POINT VISIT PID`` on its standard input has it kill a process, itself or the server, at its VISIT-th visit to
+POINT from then on.
 """
 
 from __future__ import annotations
@@ -9,26 +10,61 @@ import asyncio
 import os
 import signal
 import sys
-from collections import Counter
+import threading
 
 from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.kit import Service
-from tests.saga_shop import orders, stock
+from tests import saga_random, saga_shop
 
 LEASE = 1.0
 
 
-async def main(role: str, dsn: str, log: str, point: str = "", visit: str = "0") -> None:
+class Doom:
+    """Where a process dies."""
+
+    def __init__(self) -> None:
+        self._at = ("", 0)
+        self._victim = 0
+
+    def listen(self) -> None:
+        """Until nobody speaks any more."""
+        for line in sys.stdin:
+            point, visit, victim = line.split()
+            self._victim = int(victim)
+            self._at = (point, int(visit))
+
+    def reached(self, name: str) -> None:
+        """The service comes to a point."""
+        point, left = self._at
+        if name == point:
+            self._at = (point, left - 1) if left > 1 else ("", 0)
+            if left <= 1:
+                os.kill(self._victim, signal.SIGKILL)
+
+
+async def main(role: str, dsn: str, log: str) -> None:
     """Run until killed."""
-    seen: Counter[str] = Counter()
-
-    def reached(name: str) -> None:
-        seen[name] += 1
-        if name == point and seen[name] == int(visit):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    service = Service(role, database=dsn, log=PostgresLog(log), lease=LEASE, kill_point=reached)
-    {"orders": orders, "stock": stock}[role](service)
+    doom = Doom()
+    threading.Thread(target=doom.listen, daemon=True).start()
+    chance = saga_random.Chance(int(os.environ.get("SAGA_RANDOM_SEED", "0")))
+    is_random = role in ("sales", "depot")
+    service = Service(
+        role,
+        database=dsn,
+        log=saga_random.Unreliable(log, chance) if is_random else PostgresLog(log),
+        lease=LEASE,
+        linger=0.03 if is_random else 0.0,
+        kill_point=doom.reached,
+    )
+    match role:
+        case "orders":
+            saga_shop.orders(service)
+        case "stock":
+            saga_shop.stock(service)
+        case "sales":
+            saga_random.sales(service, chance, saga_random.Outside(chance, os.environ["SAGA_RANDOM_OUTSIDE"]))
+        case "depot":
+            saga_random.depot(service, chance)
     await service.run()
 
 

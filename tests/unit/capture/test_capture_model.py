@@ -152,6 +152,9 @@ def test_an_outbox_row_is_an_event() -> None:
     assert topic == "t"
     assert (event.id, event.partitionkey, event.data, event.traceparent) == ("i", "k", b"{}", "tp")
     assert event.time == datetime(2026, 1, 2, 3, 4, 5, 600_000, UTC)
+    assert event.tenantid is None  # a table without the column
+    _, whose = outbox.event(Aside(1, 0, {**ROW, "tenantid": "acme"}), source="/s")
+    assert whose == event._replace(tenantid="acme")
     _, untimed = outbox.event(Aside(1, 0, {**ROW, "occurred_at": None}), source="/s")  # type: ignore[dict-item]
     assert untimed.time == datetime(1970, 1, 1, tzinfo=UTC)
     with pytest.raises(FigError, match="bad_outbox_row"):

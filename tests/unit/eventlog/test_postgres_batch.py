@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ EVENTS = st.lists(
         TIMES,
         st.binary(max_size=20),
         TEXTS,
-        *[st.none() | TEXTS] * 6,
+        *[st.none() | TEXTS] * 7,
     ),
     max_size=30,
 )
@@ -47,3 +48,15 @@ def test_rows_are_bounded() -> None:
     assert sum(row.events for row in rows) == len(sizes)
     assert all(row.events <= 1000 and (len(row.data) <= 1_000_000 or row.events == 1) for row in rows)
     assert all(a.events + b.events > 1000 or len(a.data) + len(b.data) > 1_000_000 for a, b in pairwise(rows))
+
+
+def test_rows_from_before_there_were_tenants_are_read() -> None:
+    plain = Event("1", "/s", "T", AT, b"x", causationid="c")
+    (row,) = postgres_batch.rows([plain])
+    header = orjson.loads(row.header)
+    assert len(header) == 12  # as it was: who does not know of tenants reads it, too
+    assert [r.event for r in postgres_batch.records("t", 0, 0, AT, row.header, row.data)] == [plain]
+    (row,) = postgres_batch.rows([plain, plain._replace(id="2", tenantid="acme")])
+    assert len(orjson.loads(row.header)) == 13
+    found = postgres_batch.records("t", 0, 0, AT, row.header, row.data)
+    assert [r.event.tenantid for r in found] == [None, "acme"]

@@ -121,6 +121,7 @@ def test_times_as_people_write_them(text: Any, expected: float | None) -> None:
         ({"a": CHARGE, "b": RESERVE}, {}, "b has an undo behind the pivot"),
         ({"a": RESERVE, "b": step(Charge, ok=Charged, pivot=True, beside="a")}, {}, "side by side"),
         ({"a": CHARGE, "b": step(Charge, ok=Charged, beside="a")}, {}, "side by side"),
+        ({"a": RESERVE, "p": CHARGE, "b": step(Charge, ok=Charged, beside="a")}, {}, "beside 'a', before it"),
         ({"a": step(Charge, ok=Charged, beside="z")}, {}, "no step before it"),
         ({"a": step(Charge, ok=Charged, when="nope")}, {}, "'nope'"),
         ({"a": step(Charge, ok=Charged, keep=["nope"])}, {}, "keeps"),

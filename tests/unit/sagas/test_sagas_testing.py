@@ -68,6 +68,13 @@ def test_calls() -> None:
     with pytest.raises(LookupError, match="nothing that time would do"):
         run.wait()
     assert Rehearsal(Paying, OrderPlaced(1, 7, 2, 900)).refuses("pay_it").status is Status.COMPENSATED
+    run = Rehearsal(Paying, OrderPlaced(1, 7, 2, 900)).refuses("pay_it", receipt="none", fee=3)
+    assert run.data == {"order_id": 1, "receipt": "none"}, "a refusal may have facts that are not the saga's"
+    assert Rehearsal(Paying, OrderPlaced(1, 7, 2, 900)).refuses("pay_it", receipt=object()).fields.receipt == ""
+    with pytest.raises(ValueError, match="receipt"):
+        Rehearsal(Paying, OrderPlaced(1, 7, 2, 900)).returns("pay_it", receipt=7)
+    with pytest.raises(LookupError, match="fee"):
+        Rehearsal(Paying, OrderPlaced(1, 7, 2, 900)).returns("pay_it", fee=7)
     run = Rehearsal(Paying, OrderPlaced(1, 7, 2, 900)).breaks("pay_it").wait().breaks("pay_it")
     assert run.calls[2] == ("pay_it", "saga:orders.Paying:rehearsal:pay_it:1~undo")
     run.breaks("pay_it").wait().breaks("pay_it")

@@ -55,3 +55,40 @@ def test_an_order_for_what_is_not_there(shop_by_api: Shop, key: str) -> None:
     assert shop_by_api.call("POST", "/api/orders", order(5, qty=0), key)[0] == 400
     assert shop_by_api.call("POST", "/api/orders", order(5))[0] == 400
     assert shop_by_api.call("GET", "/api/orders/99999999")[0] == 404
+
+
+def pending(shop: Shop, key: str, customer: int = 1) -> int:
+    status, opened = shop.call("POST", "/api/orders/pending", order(7, customer=customer), key)
+    assert status == 200 and shop.call("GET", f"/api/orders/{opened['id']}")[1]["status"] == "pending"
+    assert shop.call("POST", "/api/orders/pending", order(7, customer=customer), key) == (200, opened)
+    return int(opened["id"])
+
+
+def test_an_order_is_seen_to_from_outside_each_step_once(shop_by_api: Shop, key: str) -> None:
+    number = pending(shop_by_api, key)
+    assert shop_by_api.call("POST", f"/api/orders/{number}/confirm")[0] == 409  # it is not paid for
+    for _ in range(2):
+        status, paid = shop_by_api.call("POST", "/api/payments", {"order_id": number})
+        assert status == 200 and paid["amount_cents"] > 0
+    for _ in range(2):
+        status, confirmed = shop_by_api.call("POST", f"/api/orders/{number}/confirm")
+        assert (status, confirmed["status"]) == (200, "confirmed")
+    assert shop_by_api.one("SELECT count(*) FROM payments WHERE order_id = %s", number) == (1,)
+    assert shop_by_api.call("POST", f"/api/orders/{number}/reject")[0] == 409
+
+
+def test_a_declined_card_leaves_an_order_to_be_rejected(shop_by_api: Shop, key: str) -> None:
+    number = pending(shop_by_api, key, customer=40)
+    assert shop_by_api.call("POST", "/api/payments", {"order_id": number}) == (402, {"error": "declined"})
+    for _ in range(2):
+        assert shop_by_api.call("POST", f"/api/orders/{number}/reject")[1]["status"] == "rejected"
+    assert shop_by_api.call("POST", "/api/payments", {"order_id": number})[0] == 409
+    assert shop_by_api.call("POST", f"/api/orders/{number}/confirm")[0] == 409
+    assert shop_by_api.one("SELECT count(*) FROM payments WHERE order_id = %s", number) == (0,)
+
+
+def test_what_cannot_be_seen_to(shop_by_api: Shop, key: str) -> None:
+    assert shop_by_api.call("POST", "/api/orders/pending", order(99_999_999), key)[0] == 422
+    assert shop_by_api.call("POST", "/api/payments", {"order_id": 99_999_999})[0] == 404
+    assert shop_by_api.call("POST", "/api/orders/99999999/confirm")[0] == 404
+    assert shop_by_api.call("POST", "/api/orders/1/forget")[0] == 404

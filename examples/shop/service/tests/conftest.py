@@ -18,6 +18,7 @@ from examples.shop.service.app import create_app
 from examples.shop.service.service import Inventory
 from stranglerfig.runtime.embedded import EmbeddedPostgres
 
+OWN = "inventory_item, stock_level, reservation, order_hold, processed_request, outbox"
 ITEMS = """
 INSERT INTO inventory_item SELECT i, 'SKU-' || i, 'Item ' || i, 5 FROM generate_series(1, 40) AS i;
 INSERT INTO stock_level SELECT i, 100, 0 FROM generate_series(1, 40) AS i;
@@ -93,7 +94,7 @@ class Api:
 async def api(service_database: str, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     """The application on 40 items of 100 pieces each."""
     with psycopg.connect(service_database, autocommit=True) as conn:
-        conn.execute("TRUNCATE inventory_item, stock_level, reservation, processed_request, outbox RESTART IDENTITY")
+        conn.execute(f"TRUNCATE {OWN}, fig.inbox, fig.reply RESTART IDENTITY")
         conn.execute(ITEMS)
     app = create_app(
         conninfo.make_conninfo(service_database, user="inventory_app"), release=getattr(request, "param", "good")

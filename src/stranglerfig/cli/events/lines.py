@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _ATTRIBUTES = (
     *("id", "source", "type", "time", "subject", "dataschema", "datacontenttype", "partitionkey"),
-    *("traceparent", "correlationid", "causationid"),
+    *("traceparent", "correlationid", "causationid", "tenantid"),
 )
 
 

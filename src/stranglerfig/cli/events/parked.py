@@ -42,7 +42,9 @@ def parked(fig: Fig, service: str | None, subscription: str | None, cause: str |
 
     rows = fig.run(work())
     lines = [
-        f"{row['service']} {row['id']}: {row['type']} of {row['key']}, {row['behind']} behind it"
+        f"{row['service']} {row['id']}: {row['type']} of {row['key']}"
+        + (f" ({row['tenant']})" if row["tenant"] else "")
+        + f", {row['behind']} behind it"
         + (", to be tried again" if row["retry"] else "")
         + f"\n  {row['error']}"
         for row in rows

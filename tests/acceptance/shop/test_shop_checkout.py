@@ -1,0 +1,61 @@
+"""Checkouts across the monolith and the service, conducted and not: each ends, whole or not at all, whoever dies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from shop_driver import WRITES, Shop, until
+
+from examples.shop import ledger
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+OPEN = "SELECT count(*) FROM fig.saga WHERE ended_at IS NULL"
+ENDED = (
+    "SELECT (SELECT count(*) FROM fig.saga WHERE ended_at IS NOT NULL)"
+    " + (SELECT count(*) FROM fig.flow_event WHERE type IN ('shop.OrderConfirmed', 'shop.OrderRejected'))"
+)
+PENDING = "SELECT count(*) FROM orders WHERE status = 'pending'"
+
+
+def accepted(shop: Shop) -> int:
+    """How many checkouts were accepted so far."""
+    return sum(line["kind"] == "checkout" and line["status"] == 202 for line in ledger.read(shop.estate.ledger).writes)
+
+
+def test_checkouts_of_both_kinds_end_whoever_dies(shop: Shop) -> None:
+    shop.go(WRITES)
+    estate = shop.estate
+    estate.deploy_checkout(shop.control)
+    estate.steer(mix={"reads": 20, "writes": 30, "checkouts": 50})
+    until(lambda: accepted(shop) > 150, "checkouts")
+    for name, deploy in (
+        ("checkout", lambda: estate.deploy_checkout(shop.control)),
+        ("service", estate.deploy_service),
+    ):
+        estate.programs[name].kill()
+        deploy()
+        before = accepted(shop)
+        until(lambda before=before: accepted(shop) > before + 60, f"checkouts after {name} was killed")  # type: ignore[misc]
+    for role in shop.roles():
+        if role.startswith(("capture", "sync")):
+            shop.kill(role)
+    shop.silent()
+    # One that was accepted by who was killed then has no answer: it is among them, or never was.
+    until(lambda: shop.value(estate.checkout_dsn, ENDED) >= accepted(shop), "each checkout to end", 90)
+    until(lambda: shop.value(estate.checkout_dsn, OPEN) == 0, "each saga to end", 90)
+    until(lambda: shop.value(estate.monolith_dsn, PENDING) == 0, "each order to be confirmed or rejected", 90)
+    shop.sound("service", failed=True)
+    with psycopg.connect(estate.checkout_dsn) as conn:
+        ends = dict(conn.execute("SELECT status, count(*) FROM fig.saga GROUP BY 1").fetchall())
+    assert ends.keys() == {"completed", "compensated"} and min(ends.values()) > 5, ends
+
+    def running() -> list[dict[str, Any]]:
+        return shop.fig("flow", "list", "--service", "checkout", "--state", "running").get("list", [])  # type: ignore[no-any-return]
+
+    until(lambda: not running(), "each flow to be seen to end", 90)
+    flows = shop.fig("flow", "list", "--service", "checkout", "--last", "1000")["list"]
+    assert {flow["state"] for flow in flows} == {"done"}
+    assert "checkout.Checkout" in shop.text("saga", "graph", "checkout.Checkout", "--service", "checkout")
+    assert {end for flow in flows for end in flow["ends"]} == {"shop.OrderConfirmed", "shop.OrderRejected"}
