@@ -33,7 +33,8 @@ def _told(id: str, flow: str, course: Course) -> dict[str, Any]:
     return {
         "id": id, "flow": flow, "state": course.state, "ends": course.ends,
         "path": [{**event._asdict(), "hops": hops} for event, hops in course.path],
-        "missed": reactions(course.missed), "waiting": reactions(course.waiting), "surprises": course.surprises,
+        "missed": reactions(course.missed), "waiting": reactions(course.waiting),
+        "early": [{"event": e.type, "id": e.id} for e in course.early], "surprises": course.surprises,
     }  # fmt: skip
 
 
@@ -92,6 +93,7 @@ def show(fig: Fig, flow_id: str, service: str | None) -> None:
         lines += _lines(row)
         lines += [f"  {'  ' * max(at['hops'], 0)}{at['type']} from {at['source']} ({at['id']})" for at in row["path"]]
         lines += [f"  waits for {each['service']} to react to {each['event']}" for each in row["waiting"]]
+        lines += [f"  waits for what caused {each['event']} ({each['id']})" for each in row["early"]]
     fig.print(rows, "\n".join(lines))
 
 

@@ -73,6 +73,7 @@ class Course:
         path: what happened, each with the number of hops from the start, in order of time.
         missed: reactions that should have come: who did not react to which event.
         waiting: reactions that may still come.
+        early: what was seen before its cause was, which may still come: each topic is read at a pace of its own.
         surprises: what happened and is not drawn, in words.
         ends: the ends that were reached.
     """
@@ -80,6 +81,7 @@ class Course:
     path: list[tuple[Happened, int]]
     missed: list[tuple[Reaction, Happened]] = field(default_factory=list)
     waiting: list[tuple[Reaction, Happened]] = field(default_factory=list)
+    early: list[Happened] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
 
@@ -90,7 +92,7 @@ class Course:
             return "stopped"
         if self.surprises:
             return "surprising"
-        return "running" if self.waiting or not self.ends else "done"
+        return "running" if self.waiting or self.early or not self.ends else "done"
 
 
 def cycles(reactions: Iterable[Reaction]) -> list[list[str]]:
@@ -167,7 +169,9 @@ def course(drawing: Drawing, happened: Sequence[Happened], *, now: float) -> Cou
         if event.type not in known:
             found.surprises.append(f"{event.type} ({event.id}) is not drawn")
             continue
-        if hop < 0:
+        if hop < 0 and now - event.at <= drawing.within:
+            found.early.append(event)
+        elif hop < 0:
             found.surprises.append(f"{event.type} ({event.id}) follows from nothing that was seen")
         if drawing.max_hops is not None and hop > drawing.max_hops:
             found.surprises.append(

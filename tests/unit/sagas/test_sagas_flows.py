@@ -75,6 +75,15 @@ def test_what_is_not_drawn_is_said(events: Any, said: str) -> None:
     assert any(said in each for each in went(*events).surprises)
 
 
+def test_what_is_seen_before_its_cause_is_awaited_and_surprises_only_where_that_never_comes() -> None:
+    found = went(ASKED, REFUNDED, now=30.0)
+    assert (found.state, found.surprises) == ("running", []) and [event.id for event in found.early] == ["3"]
+    assert went(ASKED, ("4", "orders.RefundRefused", "1"), REFUNDED, now=30.0).state == "running"
+    assert went(ASKED, REFUNDED, RETURNED, now=30.0).state == "done"
+    late = went(ASKED, ("4", "orders.RefundRefused", "1"), REFUNDED)
+    assert late.state == "surprising" and late.surprises == ["money.Refunded (3) follows from nothing that was seen"]
+
+
 def test_a_circle_is_found_and_refused_unless_it_is_meant() -> None:
     again = (Reaction("a", "x.A", ("x.B",)), Reaction("b", "x.B", ("x.C", "x.End")), Reaction("c", "x.C", ("x.A",)))
     assert [sorted(circle) for circle in cycles(again)] == [["x.A", "x.B", "x.C"]]
