@@ -2,8 +2,8 @@
 
 Events come in batches, and a batch is one transaction: its handlers run in the order of the log, with what they want to
 load fetched together. When something fails the batch is done again event by event. An event that cannot be handled is
-parked, and the later ones of its key behind it; other keys go on. Who takes a partition over counts its attempt before
-it is made: so an event that ends its process is parked as well.
+parked, and the later ones of its topic and key behind it; others go on. Who takes a partition over counts its attempt
+before it is made: so an event that ends its process is parked as well.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ PAUSE: Final = 0.1
 ATTEMPT: Final = "#"
 """What is between a command's id and the number of the attempt, from the second one on."""
 LOOK: Final = 0.5
-"""Seconds between looks for parked events that somebody wants tried again."""
+"""Seconds between looks for parked events that are to be tried again."""
+LETTERS: Final = 100
+"""How many of them are fetched at a time."""
+AWAITED: Final = 60.0
+"""Seconds after which what an event waits for (:class:`NotYet`) is not expected any more."""
 
 FAILURES: Final = (Failed, Changed, psycopg.Error)
 """What may be an event's fault: its handler fails, others are always faster, the database refuses what it writes."""
@@ -72,6 +76,20 @@ class Unfit(Exception):
     """
 
     def __init__(self, error: FigError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class NotYet(Exception):
+    """A handler's word that what the event is about is not here yet, as the log keeps order within a partition only.
+    Nothing is done, and the event is tried again twice a second, the later ones of its key behind it; it is parked for
+    a person when a minute has passed.
+
+    Args:
+        error: why it is parked then.
+    """
+
+    def __init__(self, error: FigError | Refused) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -275,11 +293,14 @@ class Consumer:
 
     async def _singly(self, task: _Task, count: int) -> None:
         """Handle one, the ``count``-th time; park it when it has failed too often."""
-        said = f"its process ended {ATTEMPTS} times while it handled it"
+        said: str | None = f"its process ended {ATTEMPTS} times while it handled it"
         while count <= ATTEMPTS:
             try:
                 return await self._together([task])
             except FAILURES as error:
+                if isinstance(error.__cause__, NotYet):
+                    said, count = None, 0
+                    break
                 said = told(error, task.message)
                 log.warning(
                     "%s cannot handle %s (attempt %d): %s", self.name, task.record.event.id, count, said,
@@ -290,7 +311,7 @@ class Consumer:
             count = await self._attempt(task.record)
         async with self._sessions.session() as conn, conn.transaction():
             if await postgres.fetch(conn, queries.receive, {"subscription": self._number, "events": [task.digest]}):
-                await self._park(conn, task, said, ATTEMPTS)
+                await self._park(conn, task, said, min(count, ATTEMPTS))
 
     async def _together(self, found: Sequence[_Task]) -> None:
         """Handle tasks in one transaction; again when others were faster, which is nobody's fault.
@@ -320,9 +341,8 @@ class Consumer:
                 fresh_ = await conn.execute(
                     queries.receive, {"subscription": self._number, "events": [each.digest for each in found]}
                 )
-                waiting_ = await conn.execute(
-                    queries.waiting, {"subscription": self._number, "keys": list({each.key for each in found})}
-                )
+                keys = {"keys": list({each.key for each in found}), "topic": found[0].record.topic}
+                waiting_ = await conn.execute(queries.waiting, keys | {"subscription": self._number})
                 now_ = await conn.execute(queries.now)
                 fresh = {row[0] for row in await fresh_.fetchall()}
                 waiting = {tuple(row) for row in await waiting_.fetchall()}
@@ -413,15 +433,19 @@ class Consumer:
 
     async def _retry(self) -> None:
         """Handle parked events that somebody wants tried again, and what waited behind them."""
+        after = tried = 0
         while True:
             async with self._sessions.session() as conn:
-                due = await postgres.fetch(conn, queries.due, {"subscription": self._number, "most": 100})
-            tried = 0
+                params = {"subscription": self._number, "after": after, "most": LETTERS}
+                due = await postgres.fetch(conn, queries.due, params)
             for number, _key, topic, partition, position, event, data, digest_ in due:
                 record = Record(topic, partition, int(position), event_told(event, data), clock.now())
                 tried += await self._again(number, _Task(record, digest_, *await self._read(record.event)))
-            if not tried:
-                await asyncio.sleep(LOOK)
+            after = due[-1][0] if len(due) == LETTERS else 0
+            if not after:
+                if not tried:
+                    await asyncio.sleep(LOOK)
+                tried = 0
 
     async def _read(self, event: Event) -> tuple[Message | None, str | None]:
         if event.type not in self._reactions:
@@ -430,7 +454,7 @@ class Consumer:
         return task.message, task.error
 
     async def _again(self, number: int, task: _Task) -> bool:
-        """Try one; whether it was ours to try."""
+        """Try one; whether that came to something, so that there may be more to do."""
         async with self._sessions.session() as conn:
             if not await postgres.value(conn, queries.lock_letter, (number,)):
                 return False
@@ -441,13 +465,21 @@ class Consumer:
                 error = task.error or await self._handled(conn, number, task)
                 if error is not None:
                     await conn.execute(queries.keep_letter, {"id": number, "error": error.replace("\0", "\\0")})
+            except NotYet as early:
+                waits = {"id": number, "error": told(early.error, task.message), "seconds": AWAITED}
+                await conn.execute(queries.await_letter, waits)
+                return False
             finally:
                 with contextlib.suppress(psycopg.Error):
                     await conn.execute(queries.unlock_letter, (number,))
         return True
 
     async def _handled(self, conn: postgres.Connection, number: int, task: _Task) -> str | None:
-        """Handle a parked event and take it away; or the reason why not."""
+        """Handle a parked event and take it away; or the reason why not.
+
+        Raises:
+            NotYet: its handler said so.
+        """
         said = ""
         for round_ in range(ROUNDS):
             try:
@@ -460,6 +492,8 @@ class Consumer:
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, the others' turn comes
+                if isinstance(error.__cause__, NotYet):
+                    raise error.__cause__ from None
                 return told(error, task.message)
             else:
                 self._committed()

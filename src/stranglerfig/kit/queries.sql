@@ -62,8 +62,9 @@ WHERE subscription = %(subscription)s AND command = ANY (%(commands)b::uuid[])
 SELECT clock_timestamp()
 
 -- name: waiting
--- Of these keys those that have something parked, and whose that is.
-SELECT DISTINCT nullif(event ->> 'tenantid', ''), key FROM fig.dead_letter WHERE subscription = %(subscription)s AND key = ANY (%(keys)b::text[])
+-- Of these keys those that have something of the topic parked, and whose that is.
+SELECT DISTINCT nullif(event ->> 'tenantid', ''), key FROM fig.dead_letter
+WHERE subscription = %(subscription)s AND topic = %(topic)s AND key = ANY (%(keys)b::text[])
 
 -- name: park
 INSERT INTO fig.dead_letter (subscription, key, topic, partition, position, event, data, digest, error, attempts)
@@ -72,13 +73,14 @@ VALUES (%(subscription)s, %(key)s, %(topic)s, %(partition)s, %(position)s, %(eve
 ON CONFLICT (subscription, digest) DO NOTHING
 
 -- name: due
--- The first of each key of each tenant's that somebody wants tried again, or that waited behind others which are gone.
+-- The first of each topic's key of each tenant's that somebody wants tried again, or that waited behind others which are
+-- gone, or for what it is about.
 SELECT id, key, topic, partition, position, event, data, digest
 FROM (
-    SELECT DISTINCT ON (key, nullif(event ->> 'tenantid', '')) * FROM fig.dead_letter
-    WHERE subscription = %(subscription)s ORDER BY key, nullif(event ->> 'tenantid', ''), id
+    SELECT DISTINCT ON (key, topic, nullif(event ->> 'tenantid', '')) * FROM fig.dead_letter
+    WHERE subscription = %(subscription)s ORDER BY key, topic, nullif(event ->> 'tenantid', ''), id
 ) AS first
-WHERE retry OR error IS NULL ORDER BY id LIMIT %(most)s
+WHERE (retry OR error IS NULL) AND id > %(after)s ORDER BY id LIMIT %(most)s
 
 -- name: remove_letter
 DELETE FROM fig.dead_letter WHERE id = %s
@@ -100,6 +102,12 @@ WHERE id = %(id)s AND (retry OR error IS NULL) RETURNING attempts
 -- name: keep_letter
 -- It failed once more: it waits for a person.
 UPDATE fig.dead_letter SET error = %(error)s WHERE id = %(id)s
+
+-- name: await_letter
+-- What it is about is not here yet: it is tried again, uncounted, until that is not expected any more.
+UPDATE fig.dead_letter SET attempts = 0,
+    error = CASE WHEN parked_at < now() - make_interval(secs => %(seconds)s) THEN %(error)s END
+WHERE id = %(id)s
 
 -- name: unpublished
 -- The oldest messages that are visible, but not those on their way, nor those of topics that cannot take any now.
@@ -182,7 +190,8 @@ SELECT pg_try_advisory_lock(hashtextextended('fig.outbox', 0))
 -- What is parked: of each key what failed, and how many wait behind it.
 SELECT d.id, s.name, nullif(d.event ->> 'tenantid', ''), d.key, d.event ->> 'type', d.event ->> 'id', d.topic,
     d.partition, d.position, d.error, d.attempts, d.parked_at, d.retry,
-    (SELECT count(*) FROM fig.dead_letter AS b WHERE (b.subscription, b.key) = (d.subscription, d.key) AND b.id > d.id
+    (SELECT count(*) FROM fig.dead_letter AS b
+        WHERE (b.subscription, b.key, b.topic) = (d.subscription, d.key, d.topic) AND b.id > d.id
         AND nullif(b.event ->> 'tenantid', '') IS NOT DISTINCT FROM nullif(d.event ->> 'tenantid', ''))
 FROM fig.dead_letter AS d JOIN fig.subscription AS s ON s.id = d.subscription
 WHERE d.error IS NOT NULL AND s.name = coalesce(%(subscription)s::text, s.name)

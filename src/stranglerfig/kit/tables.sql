@@ -51,7 +51,7 @@ CREATE TABLE fig.attempt (
     PRIMARY KEY (subscription, topic, partition)
 );
 
--- Events that could not be handled, and behind them the later ones of their key, in order.
+-- Events that could not be handled, and behind them the later ones of their topic and key, in order.
 CREATE TABLE fig.dead_letter (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subscription  integer NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE fig.dead_letter (
     event         json NOT NULL,
     data          bytea NOT NULL,
     digest        uuid NOT NULL,
-    -- null: it waits behind another one of its key
+    -- null: it waits behind another one, or for what it is about
     error         text,
     attempts      integer NOT NULL DEFAULT 0,
     parked_at     timestamptz NOT NULL DEFAULT now(),

@@ -22,7 +22,7 @@ from psycopg.types.json import Json
 
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit import Event, Refused, Service, Transaction
+from stranglerfig.kit import Event, NotYet, Refused, Service, Transaction
 from stranglerfig.kit.consumer import Unfit
 from stranglerfig.kit.messages import Message, key_of, kind_of
 from stranglerfig.kit.tenants import within
@@ -142,13 +142,14 @@ class Sagas:
             return
         row = await tx.find(Instance, place.id)
         if row is None or row.tenant != tx.tenant:  # nobody is answered in another's name
-            raise FigError(
+            unknown = FigError(
                 "saga_answer_unknown",
                 f"{kind_of(event).type} answers a saga {place.saga} {place.id}, which is not known here",
                 "If it was written to another database, give this service its own topic of answers; if it is a "
                 "tenant's, have who answers carry its tenantid on.",
                 saga=place.id,
             )
+            raise NotYet(unknown) if row is None else unknown
         try:
             kind = self._kind(row)
         except FigError as error:

@@ -11,7 +11,8 @@ import pytest
 
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit import Refused, Transaction, operating
+from stranglerfig.kit import NotYet, Refused, Transaction, operating
+from stranglerfig.kit import consumer as consumer_module
 from stranglerfig.kit.consumer import ATTEMPTS, Consumer
 from stranglerfig.kit.messages import decode
 from tests.integration.kit.conftest import Stock
@@ -105,6 +106,55 @@ async def test_subscriptions_of_one_service_go_their_own_ways(stock: Stock) -> N
     for each in consumers:
         await stock.consumed(each)
     assert stock.rows("SELECT type FROM fig.outbox ORDER BY seq") == [("stock.StockAdjusted",), ("warehouse.Restock",)]
+
+
+async def test_what_is_not_here_yet_is_awaited_by_its_key_alone(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "LETTERS", 2)
+    reacting(stock)
+
+    @stock.service.on(OrderCancelled, subscription="counted")
+    async def counted(event: OrderCancelled, tx: Transaction) -> None:
+        if not stock.rows(f"SELECT 1 FROM stock_level WHERE item_id = {event.item_id}"):
+            raise NotYet(Refused("unknown_item"))
+        tx.send(Restock(event.item_id))
+
+    @stock.service.on(StockAdjusted, subscription="counted")
+    async def adjusted(event: StockAdjusted, tx: Transaction) -> None:
+        tx.send(Restock(event.item_id))
+
+    said = "SELECT key FROM fig.outbox WHERE topic LIKE 'commands.%' ORDER BY seq"
+    stock.rows("DELETE FROM stock_level WHERE item_id IN (7, 8, 9)")
+    await stock.placed(*(OrderCancelled(item, n) for item, n in ((7, 1), (8, 1), (9, 1), (7, 2), (10, 1))))
+    consumer = await stock.consumed(next(each for each in stock.service.consumers() if "counted" in each.name))
+    assert stock.rows(said) == [("10",)]  # of the same batch, and nothing holds it up
+    await stock.placed(StockAdjusted(7, 1, 1))
+    await consumer.handle(await stock.log.read("events.stock", 0, 0))
+    assert stock.rows(said) == [("10",), ("7",)]  # another topic, where the log keeps no order either
+    assert stock.rows(PARKED) == [("7", None, 0), ("8", None, 0), ("9", None, 0), ("7", None, 0)]
+    retrying = asyncio.create_task(consumer._retry())
+    await asyncio.sleep((ATTEMPTS + 1) * consumer_module.LOOK)
+    assert {row[1:] for row in stock.rows(PARKED)} <= {(None, 0), (None, 1)}
+    stock.rows("INSERT INTO stock_level (item_id, on_hand) VALUES (9, 0)")
+
+    async def only(*keys: str) -> None:
+        async def are_left() -> bool:
+            return [row[0] for row in stock.rows(PARKED)] == [*keys]
+
+        await clock.until(are_left, timeout=10, what=f"{keys} to be left")
+
+    await only("7", "8", "7")
+    monkeypatch.setattr(consumer_module, "AWAITED", 0.0)
+    stock.rows("INSERT INTO stock_level (item_id, on_hand) VALUES (7, 0)")
+    await only("8")
+    await clock.until(
+        lambda: _is(stock.rows(PARKED), [("8", "refused: unknown_item", 0)]), timeout=10, what="giving up"
+    )
+    assert stock.rows(said) == [("10",), ("7",), ("9",), ("7",), ("7",)]
+    await tasks.stop(retrying)
+
+
+async def _is(found: list[tuple[object, ...]], wanted: list[tuple[object, ...]]) -> bool:
+    return found == wanted
 
 
 async def test_poison_is_parked_with_its_key_and_others_go_on(stock: Stock) -> None:

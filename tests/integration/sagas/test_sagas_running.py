@@ -12,12 +12,14 @@ import pytest
 
 from stranglerfig.eventlog import model as log
 from stranglerfig.eventlog.memory import MemoryLog
-from stranglerfig.foundation import clock, ids, tasks
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.kit import Refused, Service
-from stranglerfig.kit.messages import Event, data_of
+from stranglerfig.kit import Refused, Service, consumer
+from stranglerfig.kit.consumer import LOOK
+from stranglerfig.kit.messages import Event
 from stranglerfig.kit.testing import event_of
 from stranglerfig.sagas import Retry, Saga, call, operating, step
+from stranglerfig.sagas.instances import Place, key_of_step, place_of, saga_id
 from stranglerfig.sagas.model import Broke
 from stranglerfig.sagas.running import Sagas
 from tests.conftest import Server
@@ -118,6 +120,64 @@ def conserved(scene: Scene) -> None:
     paid = {str(row[0]) for row in scene.rows("SELECT order_id FROM payment", stock=True)}
     kept = {str(row[0]) for row in scene.rows("SELECT order_id FROM reservation WHERE state = 'held'", stock=True)}
     assert done == paid == kept
+
+
+PARKED = "SELECT error FROM fig.dead_letter"
+
+
+def early(order: log.Event, execution: int = 1) -> log.Event:
+    """The answer to the reserving of an order's saga."""
+    place = Place("orders.Checkout", saga_id("orders.Checkout", order.id), "reserve", execution, False)
+    return event_of(ItemReserved(1, 1, 4), source="/stock", causationid=key_of_step(place))
+
+
+async def test_an_answer_that_comes_before_its_saga_waits_for_it(scene: Scene) -> None:
+    service = scene.orders()
+    orders(service)
+    await scene.begin(service)
+    order = event_of(OrderPlaced(1, 1, 4, 100), source="/shop")
+    await scene.log.append("events.stock", [early(order)])
+
+    async def waits() -> bool:
+        return scene.rows(PARKED) == [(None,)]
+
+    await clock.until(waits, timeout=20, what="the answer to wait")
+    await asyncio.sleep(3 * LOOK)  # it is tried some times, and none of them counts
+    assert scene.rows(PARKED) == [(None,)] and scene.rows("SELECT count(*) FROM fig.saga") == [(0,)]
+    await scene.log.append("events.orders", [order])
+    at_charge = "SELECT course -> 'steps' -> 'charge' ->> 0 FROM fig.saga"
+
+    async def goes_on() -> bool:
+        return scene.rows(PARKED) == [] and scene.rows(at_charge) == [("asked",)]
+
+    await clock.until(goes_on, timeout=20, what="the saga to take its answer")
+    await scene.begin(scene.stock())
+    assert await scene.ended(1) == {"completed": 1}
+    conserved(scene)
+
+
+async def test_an_answer_whose_saga_never_comes_is_a_persons_after_a_minute(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "AWAITED", 1.0)
+    service = scene.orders()
+    orders(service)
+    await scene.begin(service)
+    order = event_of(OrderPlaced(1, 1, 4, 100), source="/shop")
+    foreign = place_of(early(order).causationid)
+    assert foreign is not None
+    passed_over = early(order)._replace(causationid=key_of_step(foreign._replace(saga="somebody.Else")))
+    await scene.log.append("events.stock", [passed_over, early(order), early(order, 2)])
+
+    async def given_up() -> bool:
+        first, second = scene.rows("SELECT error FROM fig.dead_letter ORDER BY id")
+        return second == (None,) and "which is not known here" in str(first[0])
+
+    async def both_wait() -> bool:
+        return scene.rows(PARKED) == [(None,)] * 2
+
+    await clock.until(both_wait, timeout=20, what="the answers to wait")
+    await clock.until(given_up, timeout=20, what="the answer to be given up")
 
 
 async def test_orders_are_confirmed_sold_out_or_declined_and_nothing_is_left_over(scene: Scene) -> None:
@@ -504,26 +564,6 @@ async def test_two_releases_side_by_side_with_thousands_in_flight(scene: Scene) 
     assert scene.rows("SELECT version, count(*) FROM fig.saga GROUP BY 1 ORDER BY 1") == [(1, 2000), (2, 1000)]
     assert scene.rows("SELECT count(*) FROM fig.dead_letter") == [(0,)]
     assert scene.rows("SELECT count(*) FROM payment", stock=True) == [(1000,)]
-
-
-async def test_an_answer_to_a_saga_that_nobody_knows_is_kept_for_a_person(scene: Scene) -> None:
-    service = scene.orders()
-    orders(service)
-    await scene.begin(service)
-    unknown = f"saga:orders.Checkout:{ids.new_id()}:reserve:1"
-    event = log.Event(
-        "r1", "/stock", "stock.ItemReserved", clock.now(), data_of(ItemReserved(1, 1, 1)), partitionkey="1",
-        causationid=unknown,
-    )  # fmt: skip
-    foreign = event._replace(id="r2", causationid="saga:somebody.Else:" + unknown.partition("Checkout:")[2])
-    await scene.log.append("events.stock", [foreign, event])
-
-    async def parked() -> bool:
-        return bool(scene.rows("SELECT 1 FROM fig.dead_letter"))
-
-    await clock.until(parked, timeout=20, what="the answer to be parked")
-    ((error,),) = scene.rows("SELECT error FROM fig.dead_letter")
-    assert "which is not known here" in error
 
 
 async def test_two_classes_of_one_version_are_refused(scene: Scene) -> None:
