@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stranglerfig.cli.main import Fig
-from stranglerfig.cli.saga import service_option
+from stranglerfig.cli.saga import form_option, output_option, put, service_option
 from stranglerfig.foundation.errors import FigError
 
 if TYPE_CHECKING:
@@ -100,14 +101,16 @@ def show(fig: Fig, flow_id: str, service: str | None) -> None:
 @flow.command()
 @click.argument("name", required=False)
 @service_option
+@form_option
+@output_option
 @click.pass_obj
-def graph(fig: Fig, name: str | None, service: str | None) -> None:
-    """Draw a flow as Mermaid, with how often each way was gone.
+def graph(fig: Fig, name: str | None, service: str | None, form: str, output: Path | None) -> None:
+    """Draw a flow as its service declares it, with how often each way was gone.
 
-    Example: fig flow graph refund
+    Example: fig flow graph refund --format svg --output refund.svg
     """
     from stranglerfig.runtime.services import each
-    from stranglerfig.sagas import flows, operating
+    from stranglerfig.sagas import flow_drawing, flows, operating
 
     async def work() -> dict[str, tuple[Drawing, dict[tuple[str, str], int]]]:
         found = {}
@@ -127,5 +130,5 @@ def graph(fig: Fig, name: str | None, service: str | None) -> None:
             known=sorted(known),
         )
     drawing, ways = known[name]
-    text = flows.mermaid(drawing, ways)
-    fig.print({"drawing": flows.as_data(drawing), "mermaid": text}, text.rstrip("\n"))
+    text = flow_drawing.svg(drawing, ways) if form == "svg" else flow_drawing.mermaid(drawing, ways)
+    put(fig, f"the flow {drawing.name}", {"drawing": flows.as_data(drawing), form: text}, text, output)

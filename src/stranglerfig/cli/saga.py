@@ -14,6 +14,23 @@ from stranglerfig.foundation.errors import FigError
 
 STATUSES = ("waiting", "running", "compensating", "needs operator", "completed", "compensated", "refused")
 service_option = click.option("--service", help="Of this service alone: a context's, or one that fig.yaml names.")
+form_option = click.option(
+    "--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True,
+    help="How it is drawn.",
+)  # fmt: skip
+output_option = click.option(
+    "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
+)
+
+
+def put(fig: Fig, name: str, data: dict[str, Any], text: str, output: Path | None) -> None:
+    """Print a drawing, or write it to a file."""
+    from stranglerfig.foundation.files import written_whole
+
+    if output is not None:
+        with written_whole(output, replace=True) as file:
+            file.write_text(text)
+    fig.print(data, f"{name} is drawn in {output}" if output else text.rstrip("\n"))
 
 
 @click.group()
@@ -144,22 +161,14 @@ def resolve(fig: Fig, ids: tuple[str, ...], service: str | None, dry_run: bool) 
 @saga.command()
 @click.argument("name", required=False)
 @service_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["mermaid", "svg"]),
-    default="mermaid",
-    show_default=True,
-    help="How it is drawn.",
-)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@form_option
+@output_option
 @click.pass_obj
 def graph(fig: Fig, name: str | None, service: str | None, form: str, output: Path | None) -> None:
     """Draw a saga's newest version as its service declares it, with how many of its sagas are where.
 
     Example: fig saga graph orders.Checkout --format svg --output checkout.svg
     """
-    from stranglerfig.foundation.files import written_whole
     from stranglerfig.runtime.services import each
     from stranglerfig.sagas import drawing, operating
 
@@ -182,8 +191,10 @@ def graph(fig: Fig, name: str | None, service: str | None, form: str, output: Pa
         )
     found, counts = known[name]
     text = drawing.svg(found, counts) if form == "svg" else drawing.mermaid(found, counts)
-    if output is not None:
-        with written_whole(output, replace=True) as file:
-            file.write_text(text)
-    shown = f"{found['name']} version {found['version']} is drawn in {output}" if output else text.rstrip("\n")
-    fig.print({"drawing": found, "counts": counts, form: text}, shown)
+    put(
+        fig,
+        f"{found['name']} version {found['version']}",
+        {"drawing": found, "counts": counts, form: text},
+        text,
+        output,
+    )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
@@ -129,6 +129,7 @@ class Kind:
     steps: Mapping[str, StepDeclaration]
     within: float | None
     lock: str | None
+    when_held: Literal["wait", "refuse"]
     completed: type[Event] | None
     compensated: type[Event] | None
     cls: type[Saga]
@@ -248,7 +249,8 @@ class Saga:
         version: grows with each change of the steps. A saga keeps the version that it began with: keep the older class
             (under another name) until none of its sagas is left.
         within: ``"10m"``: one that takes longer turns back, unless its pivot was asked for.
-        lock: a field; of sagas with the same value in it one runs at a time, the others wait.
+        lock: a field; of sagas with the same value in it one runs at a time.
+        when_held: what becomes of another one meanwhile: it waits for its turn, or is refused at once.
         completed, compensated: events that are published at its end, made of its fields.
 
     Attributes:
@@ -260,7 +262,8 @@ class Saga:
 
     def __init_subclass__(
         cls, *, type: str, starts: type[Event], version: int = 1, within: str | float | None = None,
-        lock: str | None = None, completed: type[Event] | None = None, compensated: type[Event] | None = None,
+        lock: str | None = None, when_held: Literal["wait", "refuse"] = "wait", completed: type[Event] | None = None,
+        compensated: type[Event] | None = None,
     ) -> None:  # fmt: skip
         super().__init_subclass__()
         dataclass(cls)
@@ -270,7 +273,7 @@ class Saga:
             for name, each in vars(base).items()
             if isinstance(each, StepDeclaration)
         }
-        cls.__kind__ = Kind(type, version, starts, steps, seconds(within), lock, completed, compensated, cls)
+        cls.__kind__ = Kind(type, version, starts, steps, seconds(within), lock, when_held, completed, compensated, cls)
         _check(cls.__kind__)
 
 
@@ -317,6 +320,10 @@ def _check(kind: Kind) -> None:
     _check_personal(kind, fields)
     if kind.lock is not None and kind.lock not in fields:
         raise _misdeclared(kind, f"it locks by '{kind.lock}', which is no field of it", f"use one of {sorted(names)}")
+    if kind.when_held not in ("wait", "refuse"):
+        raise _misdeclared(kind, f"when_held is '{kind.when_held}'", "say wait or refuse")
+    if kind.when_held == "refuse" and kind.lock is None:
+        raise _misdeclared(kind, "it says when_held, and holds nothing", "say lock= as well")
     for end in (kind.completed, kind.compensated):
         if end is not None:
             _check_message(kind, "its end", end, {}, names)

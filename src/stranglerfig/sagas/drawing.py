@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import Any, Final
 
 from stranglerfig.kit.messages import kind_of
 from stranglerfig.sagas.declaring import Kind
+from stranglerfig.sagas.shapes import GAP, HEIGHT, MARGIN, WIDTH, box, line, page, text
 
 Drawing = Mapping[str, Any]
 Counts = Mapping[str, Mapping[str, int]]
 """By step, how many sagas that have not ended are in which phase there."""
 
-WIDTH: Final = 230
-HEIGHT: Final = 64
-GAP: Final = 76
-MARGIN: Final = 24
 SIDE: Final = 250
+"""The width of the column of undos."""
 
 
 def drawn(kind: Kind) -> dict[str, Any]:
@@ -93,7 +90,7 @@ def svg(drawing: Drawing, counts: Counts | None = None) -> str:
     height = MARGIN * 2 + (len(groups) + 2) * HEIGHT + (len(groups) + 1) * (GAP - HEIGHT // 2)
     step_y = HEIGHT + GAP - HEIGHT // 2
     middle = left + (most * (WIDTH + MARGIN) - MARGIN) / 2
-    parts = [_box(middle - WIDTH / 2, MARGIN, [drawing["starts"]], "end")]
+    parts = [box(middle - WIDTH / 2, MARGIN, [drawing["starts"]], "end")]
     before = [(middle, MARGIN + HEIGHT)]
     undos: list[tuple[float, float]] = []
     for row, group in enumerate(groups, start=1):
@@ -102,44 +99,24 @@ def svg(drawing: Drawing, counts: Counts | None = None) -> str:
         centres = []
         for column, step in enumerate(group):
             x = first + column * (WIDTH + MARGIN)
-            parts.append(_box(x, y, _words(step, counts), "pivot" if step["pivot"] else "step"))
-            parts += [_line(*each, x + WIDTH / 2, y, "go") for each in before]
+            parts.append(box(x, y, _words(step, counts), "pivot" if step["pivot"] else "step"))
+            parts += [line([each, (x + WIDTH / 2, y)], "go") for each in before]
             if step["fail"] and not _is_past_pivot(drawing, step):
-                parts.append(_text(x + 8, y + HEIGHT + 15, f"✕ {' or '.join(map(_short, step['fail']))}", "no"))
+                parts.append(text(x + 8, y + HEIGHT + 15, f"✕ {' or '.join(map(_short, step['fail']))}", "no"))
             centres.append((x + WIDTH / 2, y + HEIGHT))
             if step["undo"]:
-                parts.append(_box(MARGIN, y, ["undo " + step["name"], _short(step["undo"])], "undo"))
+                parts.append(box(MARGIN, y, ["undo " + step["name"], _short(step["undo"])], "undo"))
                 undos.append((MARGIN + WIDTH / 2, y))
         before = centres
     end = MARGIN + (len(groups) + 1) * step_y
-    parts += [_line(*each, middle, end, "go") for each in before]
-    parts.append(_box(middle - WIDTH / 2, end, [drawing["completed"] or "completed"], "end"))
+    parts += [line([each, (middle, end)], "go") for each in before]
+    parts.append(box(middle - WIDTH / 2, end, [drawing["completed"] or "completed"], "end"))
     for (x, later), (_, earlier) in zip(reversed(undos), [*reversed(undos)][1:], strict=False):
-        parts.append(_line(x, later, x, earlier + HEIGHT, "back"))
+        parts.append(line([(x, later), (x, earlier + HEIGHT)], "back"))
     if undos:
-        parts.append(_line(undos[0][0], undos[0][1], undos[0][0], MARGIN + HEIGHT, "back"))
-        parts.append(_box(MARGIN, MARGIN, [drawing["compensated"] or "compensated"], "end"))
-    title = escape(f"{drawing['name']}, version {drawing['version']}")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
-        f' height="{height:g}" role="img" aria-label="{title}"'
-        f' font-family="system-ui, sans-serif" font-size="13"><title>{title}</title>'
-        f"<style>{_STYLE}</style>"
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0 8 4 0 8z" class="tip"/></marker></defs>' + "".join(parts) + "</svg>\n"
-    )
-
-
-_STYLE: Final = (
-    "rect{fill:#fff;stroke:#345;stroke-width:1.3}.end rect{fill:#eef2f6}.pivot rect{stroke-width:3.5}"
-    ".undo rect{fill:#fdf3ea;stroke:#a4581f;stroke-dasharray:4 3}text{fill:#1b2733}.small{font-size:11px;fill:#52606d}"
-    ".no{font-size:11px;fill:#a4581f}path{fill:none;stroke:#345;stroke-width:1.3}"
-    ".back{stroke:#a4581f;stroke-dasharray:4 3}"
-    ".tip{fill:#345;stroke:none}"
-    "@media(prefers-color-scheme:dark){rect{fill:#16202b;stroke:#9fb3c8}.end rect{fill:#223040}.undo rect{fill:#2c2016;"
-    "stroke:#e0a36c}text{fill:#e6edf3}.small{fill:#a9b8c6}.no{fill:#e0a36c}path{stroke:#9fb3c8}.back{stroke:#e0a36c}"
-    ".tip{fill:#9fb3c8}}"
-)
+        parts.append(line([undos[0], (undos[0][0], MARGIN + HEIGHT)], "back"))
+        parts.append(box(MARGIN, MARGIN, [drawing["compensated"] or "compensated"], "end"))
+    return page(f"{drawing['name']}, version {drawing['version']}", width, height, parts)
 
 
 def _groups(steps: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
@@ -169,24 +146,3 @@ def _is_past_pivot(drawing: Drawing, step: Mapping[str, Any]) -> bool:
 
 def _short(type_: str) -> str:
     return type_.rpartition(".")[2]
-
-
-def _box(x: float, y: float, words: list[str], kind: str) -> str:
-    top = y + HEIGHT / 2 + 4.5 - 9 * (len(words) - 1)
-    lines = "".join(
-        _text(x + WIDTH / 2, top + 18 * number, word, "small" if number else "", "middle")
-        for number, word in enumerate(words)
-    )
-    rounded = 28 if kind == "end" else 6
-    return f'<g class="{kind}"><rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="{rounded}"/>{lines}</g>'
-
-
-def _text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
-    named = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{named}>{escape(words)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    middle = (y1 + y2) / 2
-    path = f"M{x1:g} {y1:g}C{x1:g} {middle:g} {x2:g} {middle:g} {x2:g} {y2:g}"
-    return f'<path class="{kind}" d="{path}" marker-end="url(#tip)"/>'

@@ -215,20 +215,6 @@ def _hops(drawing: Drawing, happened: Sequence[Happened], by_id: Mapping[str, Ha
     return hops
 
 
-def mermaid(drawing: Drawing, counts: Mapping[tuple[str, str], int] | None = None) -> str:
-    """A Mermaid flowchart: events rounded, services as boxes between them, with how often each way was gone."""
-    names = {event: f"e{number}" for number, event in enumerate(drawing.events)}
-    lines = ["flowchart LR"]
-    lines += [f'    {name}(["{event}"])' for event, name in names.items()]
-    for number, reaction in enumerate(drawing.reactions):
-        lines.append(f'    s{number}["{reaction.service}"]')
-        lines.append(f"    {names[reaction.event]} --> s{number}")
-        for event in reaction.emits:
-            count = (counts or {}).get((reaction.event, event))
-            lines.append(f"    s{number} -->{f'|{count}|' if count is not None else ''} {names[event]}")
-    return "\n".join(lines) + "\n"
-
-
 def as_data(drawing: Drawing) -> dict[str, Any]:
     """The drawing as JSON."""
     return {

@@ -111,9 +111,9 @@ class Place(NamedTuple):
     undo: bool
 
 
-def saga_id(name: str, started_by: str, tenant: str | None = None) -> str:
-    """The id of the saga that a tenant's event begins: the same whenever the event is met."""
-    return str(uuid.uuid5(_SPACE, f"{name} {within(tenant, started_by)}"))
+def saga_id(name: str, source: str, started_by: str, tenant: str | None = None) -> str:
+    """The id of the saga that a tenant's event begins: the same whenever the event of this source and id is met."""
+    return str(uuid.uuid5(_SPACE, f"{name} {within(tenant, source)}\0{started_by}"))
 
 
 def key_of_step(place: Place) -> str:

@@ -185,6 +185,11 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What it locks is another saga's, and it is one that does not wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A step, or what undoes it, has an answer. ``keep`` is what the saga takes of it."""
 
@@ -219,7 +224,7 @@ class Resolved:
     """An operator has seen to it: the step counts as done (or as undone, on the way back)."""
 
 
-Happening = Began | Answered | Broke | Due | Retried | Resolved
+Happening = Began | Held | Answered | Broke | Due | Retried | Resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,9 @@ def advance(
         case Began():
             if saga.status is Status.WAITING:
                 course.status = Status.RUNNING
+        case Held():
+            if saga.status is Status.WAITING:
+                course.status = Status.REFUSED
         case Answered():
             course.answered(happening)
             course.has_it_after_all(happening.step)

@@ -41,7 +41,7 @@ from stranglerfig.sagas.instances import (
     queries,
     saga_id,
 )
-from stranglerfig.sagas.model import Answered, Ask, Began, Broke, Due, Happening, Resolved, Retried, Status
+from stranglerfig.sagas.model import Answered, Ask, Began, Broke, Due, Happening, Held, Resolved, Retried, Status
 
 log = logging.getLogger(__name__)
 SUBSCRIPTION: Final = "sagas"
@@ -108,7 +108,8 @@ class Sagas:
 
     async def begin(self, kind: Kind, event: Event, tx: Transaction) -> None:
         """A saga begins with an event; one that has begun already goes on as it was."""
-        id = saga_id(kind.name, tx.cause.id or key_of(event), tx.tenant)
+        assert tx.event is not None  # a consumer's
+        id = saga_id(kind.name, tx.event.source, tx.event.id, tx.tenant)
         if await tx.find(Instance, id) is not None:
             return
         now = await tx.now()
@@ -128,6 +129,8 @@ class Sagas:
         if row.lock is not None:
             held = await tx.find(Lock, row.lock)
             if held is not None and held.saga != row.id:
+                if kind.when_held == "refuse":
+                    return await self._apply(kind, row, Held(), tx, now)
                 again = now + timedelta(seconds=PATIENCE)
                 limit = _at(row.stands(kind.definition).limit)
                 row.due_at = again if limit is None else min(limit, again)

@@ -119,7 +119,8 @@ async def test_sagas_that_need_somebody_are_found_and_decided(desk: Desk) -> Non
     assert (await desk.told("saga", "show", first["id"]))["status"] == "needs operator"
     await desk.fig("saga", "resolve", first["id"])
     before = (await desk.told("saga", "show", second["id"]))["revision"]
-    await desk.fig("saga", "retry", second["id"])
+    told = await desk.told("saga", "retry", second["id"])
+    assert (told["decided"], told["dry_run"], [row["id"] for row in told["sagas"]]) == ("retry", False, [second["id"]])
 
     async def decided() -> bool:
         shown = [await desk.told("saga", "show", each["id"]) for each in (first, second)]
@@ -143,6 +144,8 @@ async def test_a_saga_is_drawn(desk: Desk) -> None:
     assert drawn.startswith("flowchart TD") and 'charge{{"charge (pivot)<br>Charge, 0.05 s' in drawn
     file = desk.folder / "hasty.svg"
     await desk.fig("saga", "graph", "orders.Hasty", "--format", "svg", "-o", str(file))
+    told = await desk.told("saga", "graph", "orders.Hasty")
+    assert told["mermaid"] == drawn and told["drawing"]["steps"][0]["ask"] == "money.Charge"
     assert ElementTree.parse(file).getroot().tag.endswith("svg")
     assert "Known are: orders.Hasty" in await desk.fig("saga", "graph", "orders.Other", status=4)
 
@@ -163,14 +166,16 @@ async def test_parked_events_are_looked_at_retried_and_discarded(desk: Desk) -> 
     assert whole["attributes"]["type"] == "orders.OrderPlaced"
     assert "would be left out" in await desk.fig("events", "discard", str(first["id"]), "--dry-run")
     assert len(await desk.told("events", "parked")) == 2
-    await desk.fig("events", "retry", str(second["id"]))
+    known = [{"service": "orders", "id": each["id"], "key": each["key"]} for each in (first, second)]
+    assert await desk.told("events", "retry", str(second["id"])) == {"events": known[1:], "dry_run": False}
 
     async def tried() -> bool:
         found = [row for row in await desk.told("events", "parked") if row["id"] == second["id"]]
         return found[0]["attempts"] == second["attempts"] + 1 and not found[0]["retry"]
 
     await desk.until(tried, "the event to be tried once more")
-    await desk.fig("events", "discard", str(first["id"]), str(second["id"]))
+    done = await desk.told("events", "discard", *(str(each["id"]) for each in (first, second)))
+    assert done == {"events": known, "dry_run": False}
 
     async def gone() -> bool:
         async with desk.service.session() as conn:
@@ -193,7 +198,8 @@ async def test_a_projection_is_rebuilt(desk: Desk) -> None:
     assert "build 2 of orders_by_item version 1 would be begun" in await desk.fig(
         "projection", "rebuild", "orders_by_item", "--dry-run"
     )
-    await desk.fig("projection", "rebuild", "orders_by_item")
+    told = await desk.told("projection", "rebuild", "orders_by_item")
+    assert (told["version"], told["generation"], told["dry_run"]) == (1, 2, False)
     await desk.until(lambda: serving(2), "the second build")
     assert "no service has it" in await desk.fig("projection", "rebuild", "nothing", status=4)
 
@@ -244,6 +250,9 @@ async def test_a_flow_that_stopped_is_found_and_drawn(desk: Desk) -> None:
 
     await desk.until(done, "the flow to be done")
     assert "s0 -->|1| e1" in await desk.fig("flow", "graph")
+    drawing = desk.folder / "payment.svg"
+    assert "is drawn in" in await desk.fig("flow", "graph", "payment", "--format", "svg", "-o", str(drawing))
+    assert drawing.read_text().startswith("<svg") and ">1</text>" in drawing.read_text()
     assert "Known are: payment" in await desk.fig("flow", "graph", "other", status=4)
     assert "no flow has the correlation id" in await desk.fig("flow", "show", "nothing", status=4)
 

@@ -88,3 +88,7 @@ def test_its_types_are_found_wrong_where_they_are(tmp_path: Path) -> None:
     assert "Success" in judged()
     file.write_text(file.read_text().replace('adjust(-event.quantity, "order")', 'adjust(-event.pieces, "order")'))
     assert '"OrderPlaced" has no attribute "pieces"' in judged()
+    file.write_text(
+        file.read_text().replace("event.pieces", "event.quantity").replace("+ delta, reason)", "+ delta, why=reason)")
+    )
+    assert 'Unexpected keyword argument "why"' in judged()

@@ -33,6 +33,7 @@ from tests.saga_shop import (
     Declined,
     ItemReserved,
     OrderPlaced,
+    OrderRejected,
     Release,
     Released,
     Reserve,
@@ -127,7 +128,7 @@ PARKED = "SELECT error FROM fig.dead_letter"
 
 def early(order: log.Event, execution: int = 1) -> log.Event:
     """The answer to the reserving of an order's saga."""
-    place = Place("orders.Checkout", saga_id("orders.Checkout", order.id), "reserve", execution, False)
+    place = Place("orders.Checkout", saga_id("orders.Checkout", order.source, order.id), "reserve", execution, False)
     return event_of(ItemReserved(1, 1, 4), source="/stock", causationid=key_of_step(place))
 
 
@@ -348,6 +349,45 @@ async def test_sagas_on_one_thing_run_one_after_the_other(scene: Scene) -> None:
     await scene.placed(*[OrderPlaced(n, 1, 1, 1) for n in range(1, 7)])
     assert await scene.ended(6) == {"completed": 6}
     assert sorted(seen) == [1, 2, 3, 4, 5, 6] and scene.rows("SELECT * FROM fig.saga_lock") == []
+
+
+async def test_a_saga_that_does_not_wait_for_its_lock_is_refused_at_once(scene: Scene) -> None:
+    may_end = asyncio.Event()
+
+    async def pack(saga: Any, key: str) -> None:
+        await may_end.wait()
+
+    class Packing(
+        Saga, type="orders.Packing", starts=OrderPlaced, lock="item_id", when_held="refuse", compensated=OrderRejected
+    ):
+        order_id: int
+        item_id: int
+        reason: str = "somebody else is at it"
+
+        pack_it = call(pack)
+
+    service = scene.orders()
+    Sagas(service, [Packing])
+    await scene.begin(service)
+    await scene.placed(OrderPlaced(1, 1, 1, 1))
+    await clock.until(lambda: holds(scene), timeout=20, what="the first to hold its item")
+    await scene.placed(OrderPlaced(2, 1, 1, 1), OrderPlaced(3, 2, 1, 1))
+    assert await scene.ended(1) == {"refused": 1, "running": 2}
+    may_end.set()
+    assert await scene.ended(3) == {"refused": 1, "completed": 2}
+    await scene.placed(OrderPlaced(4, 1, 1, 1))
+    assert await scene.ended(4) == {"refused": 1, "completed": 3}
+    assert scene.rows("SELECT key FROM fig.saga WHERE status = 'refused'") == [("2",)]
+    assert scene.rows("SELECT * FROM fig.saga_lock") == []
+
+    async def told() -> bool:
+        return any(event.type == "orders.OrderRejected" for event in await scene.said("events.orders"))
+
+    await clock.until(told, timeout=20, what="the refusal on the log")
+
+
+async def holds(scene: Scene) -> bool:
+    return scene.rows("SELECT count(*) FROM fig.saga_lock") == [(1,)]
 
 
 async def test_a_call_outward_has_one_key_for_all_attempts_and_may_be_refused(scene: Scene) -> None:

@@ -131,8 +131,8 @@ def test_a_service_is_of_a_tenant_that_can_be(tenant: str) -> None:
 
 
 def test_a_sagas_command_is_its_tenants() -> None:
-    ids = {saga_id("orders.Checkout", "order-1", each) for each in (None, "acme", "globex")}
-    assert len(ids) == 3
+    ids = {saga_id("orders.Checkout", "/shop", "order-1", each) for each in (None, "acme", "globex")}
+    assert len(ids | {saga_id("orders.Checkout", "/mail", "order-1")}) == 4
     place = place_of(f"@ac%2Fme/saga:orders.Checkout:{min(ids)}:reserve:1~undo#2")
     assert place is not None and (place.id, place.step, place.undo) == (min(ids), "reserve", True)
     assert place_of(within("acme", command_id(place, 3))) == place == place_of(command_id(place, 3))

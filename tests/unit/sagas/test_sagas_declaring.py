@@ -132,6 +132,8 @@ def test_times_as_people_write_them(text: Any, expected: float | None) -> None:
         ({"a": step(Charge, ok=Charged, keep=["order_id", "cents"])}, {}, "keeps"),
         ({"a": step(Reserve, ok=ItemReserved, undo=Release, undo_fail=SoldOut)}, {}, "never said to be done"),
         ({"a": CHARGE}, {"lock": "euros"}, "locks by 'euros'"),
+        ({"a": CHARGE}, {"lock": "order_id", "when_held": "fail"}, "when_held is 'fail'"),
+        ({"a": CHARGE}, {"when_held": "refuse"}, "holds nothing"),
         ({"a": CHARGE}, {"compensated": OrderRejected}, "its end: OrderRejected needs 'reason'"),
         ({"a": CHARGE}, {"fields": {"order_id": int, "cents": int, "euros": int}}, "'euros' has no default"),
         ({"a": CHARGE}, {"fields": {"order_id": int}}, "no field of the saga is called 'cents'"),
