@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Projection, Refused, Service, Transaction, evolves
@@ -48,13 +50,13 @@ class Orders(Projection, name="orders_by_item", id="item_id"):
 class Desk:
     """The operator's: a project, the command, and a service that runs meanwhile."""
 
-    def __init__(self, folder: Path, dsn: str) -> None:
+    def __init__(self, folder: Path, dsn: str, log: EventLog | None = None) -> None:
         self.folder = folder
-        self.log = MemoryLog()
+        self.log = log or MemoryLog()
         self.service = Service("orders", database=dsn, log=self.log)
         self.folder.joinpath("fig.yaml").write_text(
             "name: shop\nmonolith: {url: http://127.0.0.1:1, database: postgresql://fig@127.0.0.1:1/shop}\n"
-            f"services: {{orders: '{dsn}'}}\n"
+            f"services: {{orders: '{dsn}'}}\ncontrol: '{dsn}'\n"
         )
 
     async def fig(self, *arguments: str, status: int = 0) -> str:
@@ -184,6 +186,46 @@ async def test_parked_events_are_looked_at_retried_and_discarded(desk: Desk) -> 
     await desk.until(gone, "what waited behind to follow")
     assert "Nothing is parked" in await desk.fig("events", "parked")
     assert "no event is parked" in await desk.fig("events", "inspect", "4711", status=4)
+
+
+async def test_what_came_since_a_time_is_handled_again(tmp_path: Path, postgres: Server) -> None:
+    dsn = postgres.database()
+    log = PostgresLog(dsn)
+    await log.migrate()
+    await log.create_topic("events.orders")
+    desk, handled = Desk(tmp_path, dsn, log), []
+
+    @desk.service.on(OrderPlaced)
+    async def see(event: OrderPlaced, tx: Transaction) -> None:
+        handled.append(event.order_id)
+
+    async def were(*orders: int) -> None:
+        async def seen() -> bool:
+            return handled == [*orders]
+
+        await desk.until(seen, f"the orders {orders} to be handled")
+
+    await desk.service.migrate()
+    running = asyncio.create_task(desk.service.run())
+    await desk.placed(OrderPlaced(1, 1, 1, 100))
+    await were(1)
+    since = clock.now().isoformat()
+    await desk.placed(OrderPlaced(2, 1, 1, 100), OrderPlaced(3, 1, 1, 100))
+    await were(1, 2, 3)
+    replay = ("events", "replay", "events.orders", "--group", "orders", "--since", since)
+    assert (await desk.told(*replay, "--again", "--dry-run"))["handled_again"] == 2
+    told = await desk.told(*replay)
+    assert (told["before"], told["after"]) == ([3], [1])
+    await desk.placed(OrderPlaced(4, 1, 1, 100))
+    await were(1, 2, 3, 4)  # read again, and known to have been handled
+    assert "3 that it has handled are handled anew" in await desk.fig(*replay, "--again")
+    await were(1, 2, 3, 4, 2, 3, 4)
+    assert "no service of the kit has the subscription" in await desk.fig(
+        *replay[:4], "nobody", *replay[5:], "--again", status=4
+    )
+    await tasks.stop(running)
+    await desk.service.close()
+    await log.close()
 
 
 async def test_a_projection_is_rebuilt(desk: Desk) -> None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from stranglerfig.eventlog.windows import Filter, Window
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Times = click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%z"])
+Times = click.DateTime(
+    ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
+)
 
 
 @asynccontextmanager
