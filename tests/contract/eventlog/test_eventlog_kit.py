@@ -18,12 +18,14 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Event, Projection, Service, Transaction, evolves
 from stranglerfig.kit.testing import event_of
 from stranglerfig.runtime.embedded import EmbeddedPostgres
+from tests import saga_shop
 from tests.conftest import Server, passable
 from tests.contract.eventlog.backends import Backend
 from tests.kit_shop import TABLES, StockLevel
 
 pytestmark = pytest.mark.timeout(600)
 ORDERS, ITEMS = 300, 20
+SAGAS = 30
 POINTS = (
     "relay/read", "relay/appended", "relay/removed", "consumer/attempted", "consumer/handled", "consumer/committed",
 )  # fmt: skip
@@ -122,6 +124,35 @@ async def test_a_service_handles_each_event_once_and_its_read_model_follows(
         assert rows("SELECT count(*) FROM fig.outbox") == [(0,)] and rows("SELECT FROM fig.dead_letter") == []
         if other_log is not log:
             await other_log.close()
+
+
+async def test_sagas_end_whole_or_not_at_all(backend: Backend, log: Any, postgres: Server, postgres_b: Server) -> None:
+    """A saga's service and the one that it asks have a database each; every seventh is declined, some sold out."""
+    dsn, other_dsn = postgres.database(), postgres_b.database()
+    for topic in saga_shop.TOPICS:
+        await log.create_topic(topic)
+    conducting, asked = Service("orders", database=dsn, log=log), Service("stock", database=other_dsn, log=log)
+    saga_shop.orders(conducting)
+    saga_shop.stock(asked)
+    for service in (conducting, asked):
+        await service.migrate()
+    with psycopg.connect(dsn, autocommit=True) as conn, psycopg.connect(other_dsn, autocommit=True) as other:
+        other.execute(saga_shop.STOCK)
+        other.execute("INSERT INTO level SELECT i, 5 FROM generate_series(1, 4) AS i")
+        async with running(conducting), running(asked):
+            placed = [saga_shop.OrderPlaced(number, number % 4 + 1, 1, 100 + number) for number in range(1, SAGAS + 1)]
+            await log.append("events.orders", [event_of(each, source="/shop") for each in placed])
+
+            async def ended() -> bool:
+                return conn.execute("SELECT FROM fig.saga WHERE ended_at IS NOT NULL").rowcount == SAGAS
+
+            await clock.until(ended, timeout=120, what=f"{SAGAS} sagas to end")
+        ends = dict(conn.execute("SELECT status, count(*) FROM fig.saga GROUP BY 1").fetchall())
+        paid = {key for (key,) in other.execute("SELECT order_id::text FROM payment")}
+        held = {key for (key,) in other.execute("SELECT order_id::text FROM reservation WHERE state = 'held'")}
+        assert paid == held == {key for (key,) in conn.execute("SELECT key FROM fig.saga WHERE status = 'completed'")}
+        assert ends.keys() == {"completed", "compensated"} and sum(ends.values()) == SAGAS
+        assert other.execute('SELECT sum("left")::int FROM level').fetchone() == (4 * 5 - len(held),)
 
 
 @pytest.mark.parametrize("victim", ["database", "postgres", "kafka"])
