@@ -44,6 +44,7 @@ COMMANDS = {
     "personal": "personal:personal",
     "schema": "schema:schema",
     "model": "model:model",
+    "storm": "storm:storm",
     "new": "new:new",
     "explain": "explain:explain",
     "completion": "completion:completion",
