@@ -10,6 +10,8 @@ import { Help, Inspector, Palette, Top } from "./panels";
 import type { Note, Picture, Wall } from "./wall";
 
 const coarse = matchMedia("(pointer: coarse)").matches;
+/** The palette covers what is lowest. */
+const ROOM = { top: "28px", bottom: "116px", left: "28px", right: "28px" } as const;
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function phaseOf(picture: Picture): number {
@@ -272,7 +274,7 @@ export function App({ wall }: { wall: Wall }) {
       else if (key === "v") once(() => { for (const n of chosen) if (n.kind === "event") wall.set(n.id, { pivotal: n.pivotal ? undefined : true }); });
       else if (key === "/") once(() => document.getElementById("search")?.focus());
       else if (key === "?") once(() => setHelp((open) => !open));
-      else if (key === "0") once(() => void flow.fitView({ duration: 200, maxZoom: 1 }));
+      else if (key === "0") once(() => void flow.fitView({ duration: 200, maxZoom: 1, padding: ROOM }));
       else if (key === "+" || key === "=") once(() => void flow.zoomIn({ duration: 120 }));
       else if (key === "-") once(() => void flow.zoomOut({ duration: 120 }));
     };
@@ -311,7 +313,7 @@ export function App({ wall }: { wall: Wall }) {
   useEffect(() => {
     if (!shown.current && picture.notes.size > 0) {
       shown.current = true;
-      requestAnimationFrame(() => void flow.fitView({ maxZoom: 1, padding: 0.12 }));
+      requestAnimationFrame(() => void flow.fitView({ maxZoom: 1, padding: ROOM }));
     }
   }, [picture.notes, flow]);
 

@@ -172,7 +172,7 @@ class Room:
                 self._awareness(client, message[1:])
         except FigError:
             raise
-        except Exception as error:  # noqa: BLE001  the decoder raises whatever it meets
+        except Exception as error:  # the decoder raises whatever it meets
             raise FigError("wall_message", f"a message was not understood: {error}", "Load the page again.") from error
 
     def _sync(self, client: Client, message: bytes) -> None:

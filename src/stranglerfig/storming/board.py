@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from stranglerfig.storming.model import (
     Aggregate,
@@ -343,7 +343,7 @@ def _free(name: str, taken: set[str]) -> str:
     number, free = 1, name
     while free in taken:
         number += 1
-        free = f"{name} #{number}"
+        free = f"{name} #{number}".strip()
     taken.add(free)
     return free
 
@@ -359,6 +359,9 @@ def _keys(items: Mapping[str, tuple[str, str, str]]) -> dict[str, str]:
 
 
 # From the model to the board.
+
+_Join: TypeAlias = tuple[str, str, str, str, int, bool]
+"""A sticky; the name, the kind and the context of what it is joined to; where in the list; whether the arrow is into it."""
 
 
 class _Hanger:
@@ -417,10 +420,26 @@ class _Hanger:
 
     def hang(self) -> Board:
         boundaries = self.boundaries()
-        joins: list[tuple[str, str, str, str, int, bool]] = []
+        joins: list[_Join] = []
         for context in self.model.contexts:
             self._context(context, boundaries[context.name], joins)
         hot = [(self.part("hotspot", None, h.name, answer=h.answer, remarks=h.notes), h) for h in self.model.hotspots]
+        named = self._put()
+        self._stickies(boundaries, named)
+        meant = self._join_all(joins)
+        for id_, hotspot in hot:
+            on = meant.resolve(hotspot.on, None, "")
+            if on is None:
+                self.notes[id_] = replace(self.notes[id_], spec=f"on {hotspot.on}")
+            else:
+                self.join(id_, on, hotspot.on)
+        self._extras(named)
+        self._place()
+        drawn = {b.id: b if b.width else self._around(b) for b in boundaries.values()}
+        return Board(self.notes, {e.id: e for e in self.edges.values()}, drawn, self._comments(named))
+
+    def _put(self) -> dict[str, str]:
+        """Put what the contexts hold where the layout, or the board before, says; returns the notes by key."""
         keys = _keys(self.parts)
         for id_, key in keys.items():
             note, was = self.notes[id_], self.old.notes.get(id_)
@@ -432,33 +451,32 @@ class _Hanger:
                 self.unplaced.append(id_)
                 continue
             self.notes[id_] = replace(note, x=x, y=y)
-        named = {key: id_ for id_, key in keys.items()}
-        self._stickies(boundaries, named)
-        meant = _Names(self.parts, [n for n in self.notes.values() if n.id not in self.parts])
+        return {key: id_ for id_, key in keys.items()}
+
+    def _meant(self) -> _Names:
+        return _Names(self.parts, [n for n in self.notes.values() if n.id not in self.parts])
+
+    def _join_all(self, joins: Iterable[_Join]) -> _Names:
+        """Draw the arrows of policies and read models; what they name and nobody has becomes a sticky."""
+        meant = self._meant()
         for near, name, kind, home, order, into in joins:
             far = meant.resolve(name, kind, home)
             if far is None:
                 far = self.loose(kind, name, 0, 0)
                 self.unplaced.append(far)
-                meant = _Names(self.parts, [n for n in self.notes.values() if n.id not in self.parts])
+                meant = self._meant()
             self.join(far if into else near, near if into else far, name, order)
-        for id_, hotspot in hot:
-            on = meant.resolve(hotspot.on, None, "")
-            if on is None:
-                self.notes[id_] = replace(self.notes[id_], spec=f"on {hotspot.on}")
-            else:
-                self.join(id_, on, hotspot.on)
+        return meant
+
+    def _extras(self, named: Mapping[str, str]) -> None:
         for number, link in enumerate(self.model.wall.links):
             if link.source in named and link.target in named:
                 self.join(named[link.source], named[link.target], None, 1000 + number)
         for name in self.model.wall.pivotal:
             if name in named:
                 self.notes[named[name]] = replace(self.notes[named[name]], pivotal=True)
-        self._place()
-        drawn = {b.id: b if b.width else self._around(b) for b in boundaries.values()}
-        return Board(self.notes, {e.id: e for e in self.edges.values()}, drawn, self._comments(named))
 
-    def _context(self, context: Context, home: Boundary, joins: list[tuple[str, str, str, str, int, bool]]) -> None:
+    def _context(self, context: Context, home: Boundary, joins: list[_Join]) -> None:
         for aggregate in context.aggregates:
             more = {"remarks": aggregate.notes, "kept": aggregate.unknown}
             owner = self.part("aggregate", home, aggregate.name, spec=show_fields(aggregate.fields), **more)
@@ -501,6 +519,10 @@ class _Hanger:
 
     def _place(self) -> None:
         """Hang what has no place in columns, by context, below what has one."""
+        on = {e.source: self.notes[e.target] for e in self.edges.values() if e.target not in self.unplaced}
+        for id_ in [id_ for id_ in self.unplaced if self.notes[id_].kind == "hotspot" and id_ in on]:
+            self.unplaced.remove(id_)
+            self.notes[id_] = replace(self.notes[id_], x=on[id_].x - 90, y=on[id_].y - 84)
         bottom = max((n.y + 200 for n in self.notes.values() if n.id not in self.unplaced), default=80)
         groups: dict[str, list[Note]] = {}
         for id_ in self.unplaced:

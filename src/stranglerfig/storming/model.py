@@ -261,8 +261,8 @@ class Model:
 def semantic_hash(model: Model) -> str:
     """The hash that sign-offs are bound to: of what the contexts say.
 
-    Layout, wall, comments, hotspots and the sign-offs themselves play no part; lines that this version does not know do, for
-    they may mean something.
+    Layout, wall, comments, hotspots and the sign-offs themselves play no part; lines that this version does not know
+    do, for they may mean something.
     """
     parts = [_meaning(context) for context in model.contexts]
     text = repr((parts, [line for line in model.unknown if not line.startswith("#")]))
