@@ -166,6 +166,7 @@ export function App({ wall }: { wall: Wall }) {
       edit(null);
       setFresh(null);
       if (!text && !note.text) wall.remove(new Set([note.id]));
+      else if (text !== note.text && !note.text) wall.word(note.id, text);
       else if (text !== note.text) wall.set(note.id, { text });
       focusOn(note.id);
     },

@@ -153,6 +153,15 @@ export class Wall {
     return ids;
   }
 
+  /** The first words on a new sticky: one step of undo with hanging it. */
+  word(id: string, text: string): void {
+    const usual = this.undo.captureTimeout;
+    this.undo.captureTimeout = Number.MAX_SAFE_INTEGER;
+    this.change(() => this.put("notes", id, { text }));
+    this.undo.captureTimeout = usual;
+    this.undo.stopCapturing();
+  }
+
   set(id: string, values: Partial<Note>): void {
     this.undo.stopCapturing();
     this.change(() => this.put("notes", id, values));

@@ -52,6 +52,7 @@ class Storage:
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_TABLES)
         except BlockingIOError as error:
+            self._lock.close()
             raise FigError(
                 "wall_open_already", f"{file} is open in another fig storm", "Use the link that it printed, or end it."
             ) from error
