@@ -55,7 +55,7 @@ class WallServer:
         """Listen; on ``port`` 0 where it listened before, if that is free, else on any free port.
 
         Raises:
-            FigError: ``port_taken``.
+            FigError: ``port_in_use``.
         """
         app = web.Application(middlewares=[_errors], client_max_size=LARGEST)
         app.router.add_get("/", _page)
@@ -78,7 +78,9 @@ class WallServer:
             except OSError as error:
                 if chosen == port:
                     raise FigError(
-                        "port_taken", f"nothing can listen on {host}:{port}: {error.strerror}", "Choose another --port."
+                        "port_in_use",
+                        f"nothing can listen on {host}:{port}: {error.strerror}",
+                        "Choose another --port.",
                     ) from error
         self.host, self.port = host, int(self._runner.addresses[0][1])
         self.wall.room.storage.say("port", str(self.port))

@@ -361,7 +361,7 @@ def _keys(items: Mapping[str, tuple[str, str, str]]) -> dict[str, str]:
 # From the model to the board.
 
 _Join: TypeAlias = tuple[str, str, str, str, int, bool]
-"""A sticky; the name, the kind and the context of what it is joined to; where in the list; whether the arrow is into it."""
+"""A sticky; the name, kind and context of what it is joined to; where in the list; whether the arrow is into it."""
 
 
 class _Hanger:

@@ -82,12 +82,10 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await ben.until(f"{WORDS} === 'Order Placed|Payment Refused'")
 
     # What one drags moves on the other's wall.
-    where = "(e => e && e.closest('.react-flow__node').style.transform)([...document.querySelectorAll('.words')].find(e => e.innerText === 'Order Placed'))"
+    placed = "[...document.querySelectorAll('.words')].find(e => e.innerText === 'Order Placed')"
+    where = f"{placed}.closest('.react-flow__node').style.transform"
     before = await ben.ask(where)
-    box = await ann.ask(
-        "(r => [r.x + r.width / 2, r.y + r.height / 2])([...document.querySelectorAll('.words')]"
-        ".find(e => e.innerText === 'Order Placed').getBoundingClientRect())"
-    )
+    box = await ann.ask(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({placed}.getBoundingClientRect())")
     await ann.drag((box[0], box[1]), (box[0] - 160, box[1] + 90))
     await ben.until(f"{where} !== {before!r}")
 
@@ -172,7 +170,8 @@ async def test_a_model_opens_on_a_telephone_and_is_saved_as_pictures(browsers: l
         for kind, begins in (("text", b"# What"), ("SVG", b"<svg"), ("PNG", b"\x89PNG")):
             await ann.ask("document.querySelector('.menu > button').click()")
             await ann.until("document.querySelector('.drop')")
-            await ann.ask(f"[...document.querySelectorAll('.drop button')].find(e => e.innerText === 'Save as {kind}').click()")
+            entry = f"[...document.querySelectorAll('.drop button')].find(e => e.innerText === 'Save as {kind}')"
+            await ann.ask(f"{entry}.click()")
             name = downloads / ("model.storm" if kind == "text" else f"model.{kind.lower()}")
             async with asyncio.timeout(10):
                 while not (name.exists() and name.stat().st_size):

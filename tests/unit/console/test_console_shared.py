@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pycrdt import Doc, Map
 
@@ -17,14 +18,18 @@ MODEL = Path("examples/shop/estate/contexts/inventory/model.storm").read_text(en
 WEB = Path("web")
 
 
+def empty() -> Doc[Any]:
+    return Doc()
+
+
 def test_a_board_is_read_as_it_was_written() -> None:
-    doc, board = Doc(), to_board(parse(MODEL))
+    doc, board = empty(), to_board(parse(MODEL))
     assert shared.write(doc, board) == sum(map(len, (board.notes, board.edges, board.contexts, board.comments)))
     assert shared.read(doc) == board
 
 
 def test_only_the_difference_is_written() -> None:
-    doc, board = Doc(), to_board(parse(MODEL))
+    doc, board = empty(), to_board(parse(MODEL))
     shared.write(doc, board)
     assert shared.write(doc, board) == 0
     id_, note = next(iter(board.notes.items()))
@@ -35,7 +40,7 @@ def test_only_the_difference_is_written() -> None:
 
 
 def test_two_who_take_in_the_same_text_apart_have_one_board_together() -> None:
-    one, other, board = Doc(), Doc(), to_board(parse(MODEL))
+    one, other, board = empty(), empty(), to_board(parse(MODEL))
     shared.write(one, board)
     shared.write(other, board)
     one.apply_update(other.get_update())
@@ -43,7 +48,7 @@ def test_two_who_take_in_the_same_text_apart_have_one_board_together() -> None:
 
 
 def test_what_is_no_sticky_is_left_out() -> None:
-    doc = Doc()
+    doc = empty()
     notes = doc.get("notes", type=Map)
     notes["text"] = "not a map"
     notes["kind"] = Map({"kind": "poem", "text": "?"})

@@ -60,7 +60,7 @@ def seen(board: Board) -> tuple[list[object], ...]:
 
     def sticky(id_: str) -> tuple[object, ...]:
         n = board.notes[id_]
-        drawn = board.contexts[n.context] if n.context in board.contexts else None
+        drawn = board.contexts.get(n.context or "")
         inside = (drawn.x, drawn.y) if drawn is not None else None
         return n.kind, n.text, n.x, n.y, inside, n.spec, n.answer, n.pivotal
 

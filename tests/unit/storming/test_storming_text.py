@@ -92,9 +92,9 @@ place = st.integers(-999, 999)
 walls = st.builds(
     Wall,
     st.lists(st.builds(Area, said, place, place, place, place), max_size=2).map(tuple),
-    st.lists(
-        st.builds(Sticky, st.sampled_from(KINDS), said, place, place, said, st.none() | said), max_size=3
-    ).map(tuple),
+    st.lists(st.builds(Sticky, st.sampled_from(KINDS), said, place, place, said, st.none() | said), max_size=3).map(
+        tuple
+    ),
     st.lists(st.builds(Link, said, said), max_size=2).map(tuple),
     st.lists(said, max_size=2).map(tuple),
     st.lists(st.builds(Comment, said, said, said), max_size=2).map(tuple),
