@@ -1,11 +1,12 @@
 /** The page: what is selected and edited, keys, and the panels around the canvas. */
 import {
-  Background, BackgroundVariant, ConnectionMode, MiniMap, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
+  Background, BackgroundVariant, ConnectionMode, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
   useReactFlow, useViewport, ViewportPortal,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { DoingContext, type Doing, edgeTypes, ends, nodeTypes, Tips, type WallEdge, type WallNode } from "./canvas";
 import { type Kind, KINDS, ORDER, PHASES, spaced } from "./kinds";
+import { Overview } from "./overview";
 import { Help, Inspector, Palette, Top } from "./panels";
 import type { Note, Picture, Wall } from "./wall";
 
@@ -18,6 +19,12 @@ export function phaseOf(picture: Picture): number {
   const said = picture.session.phase;
   if (typeof said === "number" && PHASES[said]) return said;
   return picture.contexts.size > 0 ? PHASES.length - 1 : 0;
+}
+
+/** Where one sticky hangs on another, that says enough. */
+function overlap(a: Note, b: Note): boolean {
+  const [la, lb] = [KINDS[a.kind], KINDS[b.kind]];
+  return a.x < b.x + lb.width && b.x < a.x + la.width && a.y < b.y + lb.height && b.y < a.y + la.height;
 }
 
 function labelled(note: Note): string {
@@ -92,17 +99,28 @@ export function App({ wall }: { wall: Wall }) {
     return found;
   }, [picture.notes, picture.contexts, picture.comments, selected, editing, matches, writes]);
 
+  const arrows = useRef(new Map<string, { of: [Note, Note, boolean]; edge: WallEdge }>());
+  const drawn = useRef<WallEdge[]>([]);
   const edges = useMemo(() => {
-    const found: WallEdge[] = [];
+    const next = new Map<string, { of: [Note, Note, boolean]; edge: WallEdge }>();
     for (const e of picture.edges.values()) {
       const [a, b] = [picture.notes.get(e.source), picture.notes.get(e.target)];
-      if (!a || !b) continue;
-      found.push({
-        id: e.id, source: e.source, target: e.target, type: "arrow", data: { path: ends(a, b) }, selected: selected.has(e.id),
-        ariaLabel: `Arrow from ${labelled(a)} to ${labelled(b)}`,
+      if (!a || !b || overlap(a, b)) continue;
+      const of: [Note, Note, boolean] = [a, b, selected.has(e.id)];
+      const was = arrows.current.get(e.id);
+      next.set(e.id, was && was.of.every((part, i) => part === of[i]) ? was : {
+        of,
+        edge: {
+          id: e.id, source: e.source, target: e.target, type: "arrow", data: { path: ends(a, b) }, selected: of[2],
+          ariaLabel: `Arrow from ${labelled(a)} to ${labelled(b)}`,
+        },
       });
     }
-    return found;
+    // The same array while nothing of it has changed: React Flow indexes it anew otherwise.
+    const same = next.size === arrows.current.size && [...next].every(([id, entry]) => arrows.current.get(id) === entry);
+    arrows.current = next;
+    if (!same) drawn.current = [...next.values()].map((entry) => entry.edge);
+    return drawn.current;
   }, [picture.edges, picture.notes, selected]);
 
   const chosen = useMemo(
@@ -376,11 +394,8 @@ export function App({ wall }: { wall: Wall }) {
               ))}
             </ViewportPortal>
             <Cursors picture={picture} me={wall.doc.clientID} />
-            <MiniMap
-              pannable zoomable ariaLabel="Overview" maskColor="rgba(60, 52, 40, .10)" nodeStrokeWidth={0}
-              nodeColor={(node) => (node.type === "sticky" ? KINDS[(node as Extract<WallNode, { type?: "sticky" }>).data.note.kind].colour : "#e7ebec")}
-            />
           </ReactFlow>
+          <Overview notes={picture.notes} contexts={picture.contexts} />
           {picture.notes.size === 0 && (
             <div className="empty" aria-hidden="true">
               <p className="big">What happens in your business?</p>
