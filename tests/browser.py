@@ -113,12 +113,13 @@ class Browser:
             seen = await self.ask("document.body.innerText")
             raise AssertionError(f"never true: {expression}\n{seen}\n{self.said}") from None
 
-    async def press(self, key: str, *, modifiers: int = 0) -> None:
-        """One key; ``modifiers``: Alt 1, Ctrl 2, Meta 4, Shift 8."""
+    async def press(self, key: str, *, modifiers: int = 0, does: str = "") -> None:
+        """One key; ``modifiers``: Alt 1, Ctrl 2, Meta 4, Shift 8; ``does`` is the editing command it stands for."""
         code = KEYS.get(key) or ord(key.upper())
         common = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
         text = {"text": "\r" if key == "Enter" else key} if (len(key) == 1 or key == "Enter") and not modifiers else {}
-        await self.send("Input.dispatchKeyEvent", type="keyDown", **common, **text)
+        commands = {"commands": [does]} if does else {}
+        await self.send("Input.dispatchKeyEvent", type="keyDown", **common, **text, **commands)
         await self.send("Input.dispatchKeyEvent", type="keyUp", **common)
 
     async def write(self, text: str) -> None:

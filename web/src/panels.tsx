@@ -183,6 +183,7 @@ function Dialog({ title, close, children }: { title: string; close: () => void; 
 
 const KEYS: [string, string][] = [
   ["Enter", "edit what has the focus; Enter again is done, Escape is back"],
+  ["Space", "selects what has the focus; Shift Space, or a click with Shift, one more"],
   ["Tab, Shift Tab", "to the next sticky in time, and back"],
   ["Arrows", "move what is selected; Shift for larger steps"],
   ["L", "arrow from the selected to the next; several are joined from left to right"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import secrets
 import sqlite3
 from pathlib import Path
@@ -22,6 +23,7 @@ from pycrdt import handle_sync_message as handle
 
 from stranglerfig.foundation.errors import FigError
 
+log = logging.getLogger(__name__)
 SYNC, AWARENESS = YMessageType.SYNC, YMessageType.AWARENESS
 _NOTHING = b"\x00\x00"
 _WAITING = 2000
@@ -105,18 +107,25 @@ class Client:
         self.reads_only = reads_only
         self.waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self.here: dict[int, int] = {}  # whom this connection spoke for, with the clock of what it said last
-        self.full = False
+        self.gone = False
 
     def tell(self, message: bytes) -> None:
         """Send, unless they read too slowly: then they are let go, and come back for the whole."""
-        if self.full:
+        if self.gone:
             return
         try:
             self.waiting.put_nowait(message)
         except asyncio.QueueFull:
-            self.full = True
+            self.let_go()
+
+    def let_go(self) -> None:
+        """End the connection; a page comes back by itself."""
+        if self.gone:
+            return
+        self.gone = True
+        while not self.waiting.empty():
             self.waiting.get_nowait()
-            self.waiting.put_nowait(None)
+        self.waiting.put_nowait(None)
 
 
 class Room:
@@ -127,6 +136,7 @@ class Room:
         self.doc: Doc[Any] = Doc()
         self.clients: set[Client] = set()
         self._speaking: Client | None = None
+        self._behind = False  # the document has what the storage has not
         self._present: dict[int, tuple[int, str]] = {}
         storage.load(self.doc)
         self._subscription = self.doc.observe(self._updated)
@@ -135,7 +145,15 @@ class Room:
         update: bytes = event.update
         if update == _NOTHING:
             return
-        self.storage.add(update)
+        try:
+            self.storage.add(update)
+        except sqlite3.Error as error:
+            # Nobody is told what is not kept. All are let go: their pages keep what they have, and bring it again.
+            self._behind = True
+            log.error("an update of %s was not kept: %s", self.storage.file, error, extra={"action": "wall_not_kept"})
+            for client in self.clients:
+                client.let_go()
+            return
         message = update_message(update)
         for client in self.clients:
             if client is not self._speaking:
@@ -179,6 +197,9 @@ class Room:
     def _sync(self, client: Client, message: bytes) -> None:
         if client.reads_only and message[0] != YSyncMessageType.SYNC_STEP1:
             raise FigError("wall_reads_only", "this link only reads", "Ask for the link that writes.")
+        if self._behind:
+            self.storage.add(self.doc.get_update())
+            self._behind = False
         self._speaking = client
         try:
             reply = handle(message, self.doc)

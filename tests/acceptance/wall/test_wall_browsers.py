@@ -86,8 +86,21 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     where = f"{placed}.closest('.react-flow__node').style.transform"
     before = await ben.ask(where)
     box = await ann.ask(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({placed}.getBoundingClientRect())")
-    await ann.drag((box[0], box[1]), (box[0] - 160, box[1] + 90))
+    await ann.drag((box[0], box[1]), (box[0] - 260, box[1] + 90))
     await ben.until(f"{where} !== {before!r}")
+
+    # An arrow by keyboard alone: from the selected to the one that Enter is pressed on; undone again.
+    node = "document.querySelectorAll('.react-flow__node-sticky')"
+    await ann.press("Escape")
+    await ann.ask(f"{node}[0].focus()")
+    await ann.press(" ")
+    await ann.until("document.querySelectorAll('.sticky.selected').length === 1")
+    await ann.press("l")
+    await ann.press("Tab")
+    await ann.press("Enter")
+    await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    await ann.press("z", modifiers=2)
+    await ben.until("document.querySelectorAll('.react-flow__edge').length === 0")
 
     # All are joined, a context is drawn around them, and it is named.
     await ann.press("a", modifiers=2)
@@ -138,6 +151,24 @@ async def test_a_hotspot_is_talked_about_and_what_hangs_is_found_copied_and_remo
     await ann.ask("document.querySelector('.react-flow__node').focus()")
     await ann.press("d", modifiers=2)
     await ben.until(f"{WORDS} === 'Who may refund?|Who may refund?'")
+    await ann.press("Delete")
+    await ben.until(f"{WORDS} === 'Who may refund?'")
+
+    # Copied and pasted, with the pointer where the other sees it; taken together by a lasso, and removed.
+    await ann.ask("document.querySelector('.react-flow__node').focus()")
+    await ann.press(" ")
+    await ann.press("c", modifiers=2, does="copy")
+    await ann.mouse("mouseMoved", 400, 600)
+    await ann.press("v", modifiers=2, does="paste")
+    await ben.until(f"{WORDS} === 'Who may refund?|Who may refund?'")
+    await ben.until("document.querySelector('.cursor span')?.innerText.startsWith('Guest')")
+    await ann.press("Escape")
+    await ann.drag((340, 200), (1080, 740))
+    await ann.until("document.querySelectorAll('.sticky.selected').length === 2")
+    await ann.press("Escape")
+    nodes = "document.querySelectorAll('.react-flow__node')"
+    await ann.ask(f"{nodes}[0].focus()")
+    await ann.press(" ")
     await ann.press("Delete")
     await ben.until(f"{WORDS} === 'Who may refund?'")
 

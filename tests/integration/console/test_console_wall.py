@@ -7,10 +7,11 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
-from pycrdt import Map
+from pycrdt import Doc, Map
 
 from stranglerfig.console.room import Storage
 from stranglerfig.console.server import POLICY, WallServer
@@ -172,6 +173,25 @@ async def test_what_others_have_seen_survives_a_kill(tmp_path: Path, session: ai
     await third.until(*texts)
     await third.leave()
     assert await storm.end() == 0
+
+
+async def test_what_the_disk_does_not_take_nobody_else_sees_until_it_does(server: WallServer, opened: Opened) -> None:
+    writer, other = await opened(server.link()), await opened(server.link())
+    writer.hang("a", "kept")
+    await other.until("kept")
+    database = server.wall.room.storage._db
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")  # a disk that is full
+    writer.hang("b", "too much " * 4000)
+    async with asyncio.timeout(5):
+        await asyncio.gather(writer.closed.wait(), other.closed.wait())
+    assert other.texts() == ["kept"]
+    database.execute("PRAGMA max_page_count = 100000")
+    late = await opened(server.link())
+    await late.until("kept", "too much " * 4000)
+    again: Doc[Any] = Doc()
+    server.wall.room.storage.load(again)
+    assert sorted(again.get("notes", type=Map).to_py() or {}) == ["a", "b"]
 
 
 async def test_one_wall_is_served_once(server: WallServer) -> None:
