@@ -47,7 +47,8 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "hotspot": (150, 96),
 }
 """Width and height of a sticky, as the page draws it."""
-_COLUMNS = {"policy": 0, "actor": 0, "command": 240, "aggregate": 440, "event": 680, "external": 440, "readmodel": 900}
+_FLOW = ("actor", "policy", "command", "external", "aggregate", "event", "readmodel", "hotspot")
+_ROWS, _GAP = 4, 40
 _MARGIN = 60
 _LATER = 1 << 30
 
@@ -132,7 +133,7 @@ class _Names:
         self._plain: dict[tuple[str | None, str], list[tuple[str, str]]] = {}
         self._loose: dict[tuple[str, str], str] = {}
         for id_, (kind, context, name) in parts.items():
-            for wanted in (kind, None):
+            for wanted in (kind, None) if kind != "hotspot" else ():  # a question is on anything but a question
                 self._plain.setdefault((wanted, name), []).append((context, id_))
         for note in loose:
             self._loose.setdefault((note.kind, note.text), note.id)
@@ -207,7 +208,8 @@ class _Writer:
                 part, owner = target, source
             else:
                 continue
-            if part.id not in self.owner and owner.id in self.home and settle(part, self.home[owner.id]):
+            together = owner.id in self.home and part.context == self.home[owner.id]
+            if part.id not in self.owner and together and settle(part, part.context):
                 self.owner[part.id] = owner.id
                 self.said.add(edge.id)
 
@@ -523,17 +525,24 @@ class _Hanger:
         for id_ in [id_ for id_ in self.unplaced if self.notes[id_].kind == "hotspot" and id_ in on]:
             self.unplaced.remove(id_)
             self.notes[id_] = replace(self.notes[id_], x=on[id_].x - 90, y=on[id_].y - 84)
-        bottom = max((n.y + 200 for n in self.notes.values() if n.id not in self.unplaced), default=80)
+        bottom = max(
+            (n.y + SIZES[n.kind][1] + _MARGIN for n in self.notes.values() if n.id not in self.unplaced), default=80
+        )
         groups: dict[str, list[Note]] = {}
         for id_ in self.unplaced:
             groups.setdefault(self.notes[id_].context or "", []).append(self.notes[id_])
         for group in groups.values():
-            depth = dict.fromkeys(SIZES, bottom)
-            for note in group:
-                x = 80 + _COLUMNS.get(note.kind, 1140)
-                self.notes[note.id] = replace(note, x=x, y=depth[note.kind])
-                depth[note.kind] += SIZES[note.kind][1] + 32
-            bottom = max(depth.values()) + 2 * _MARGIN
+            left, low = 80, bottom
+            for kind in _FLOW:
+                width, height = SIZES[kind]
+                hung = [note for note in group if note.kind == kind]
+                for number, note in enumerate(hung):
+                    column, row = divmod(number, _ROWS)
+                    x, y = left + column * (width + _GAP), bottom + row * (height + _GAP)
+                    self.notes[note.id] = replace(note, x=x, y=y)
+                    low = max(low, y + height)
+                left += -(-len(hung) // _ROWS) * (width + _GAP) + (_GAP if hung else 0)
+            bottom = low + 3 * _MARGIN
 
     def _around(self, boundary: Boundary) -> Boundary:
         inside = [n for n in self.notes.values() if n.context == boundary.id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -65,6 +66,35 @@ async def test_twenty_who_open_a_fresh_wall_together_all_see_all(server: WallSer
     texts = [f"event {number:02}" for number in range(20)]
     await asyncio.gather(*(client.until(*texts) for client in clients))
     assert len(server.wall.room.clients) == 20, run
+
+
+async def test_all_agree_after_random_edits_with_lost_connections(server: WallServer, opened: Opened) -> None:
+    clients = [await opened(server.link()) for _ in range(12)]
+
+    async def edit(number: int, client: Client) -> None:
+        chance = random.Random(number)
+        for step in range(20):
+            client.hang(f"{number}-{step}", f"event {number} {step}")
+            notes = client.doc.get("notes", type=Map)
+            some = notes[chance.choice(sorted(notes.keys()))]
+            some["x"], some["y"] = chance.randrange(9000), chance.randrange(900)
+            if step % 7 == number % 7:
+                await client.leave()
+                client.hang(f"{number}-{step}-away", f"written by {number} alone at {step}")
+                client.closed.clear()
+                await client.join()
+            await asyncio.sleep(chance.random() / 100)
+
+    await asyncio.gather(*(edit(number, client) for number, client in enumerate(clients)))
+    texts = [f"event {number} {step}" for number in range(12) for step in range(20)]
+    texts += [f"written by {n} alone at {step}" for n in range(12) for step in range(20) if step % 7 == n % 7]
+    await asyncio.gather(*(client.until(*texts) for client in clients))
+    places = [client.doc.get("notes", type=Map).to_py() for client in [*clients, await opened(server.link())]]
+    async with asyncio.timeout(10):
+        while any(other != places[0] for other in places):
+            await asyncio.sleep(0.02)
+            places = [client.doc.get("notes", type=Map).to_py() for client in clients]
+    assert len(places[0] or {}) == len(texts)
 
 
 async def test_a_link_that_reads_sees_and_is_refused_when_it_writes(server: WallServer, opened: Opened) -> None:

@@ -136,6 +136,18 @@ def test_stickies_become_a_context_once_they_are_joined_and_drawn_around() -> No
     )
 
 
+def test_a_command_outside_the_boundary_is_not_part_of_the_context() -> None:
+    board = Board(
+        {"k": Note("k", "command", "AdjustStock", 0, 0), "a": Note("a", "aggregate", "StockLevel", 300, 0, "c")},
+        {"k>a": Edge("k", "a")},
+        {"c": Boundary("c", "Inventory", 250, -50, 400, 300)},
+    )
+    model = to_model(board, Model())
+    assert [c.commands for c in model.contexts[0].aggregates] == [()]
+    assert [(s.kind, s.name) for s in model.wall.stickies] == [("command", "AdjustStock")]
+    assert seen(to_board(model)) == seen(board)
+
+
 def test_nothing_of_a_new_text_hangs_on_something_else() -> None:
     notes = list(to_board(parse(MODEL)).notes.values())
     for number, one in enumerate(notes):
