@@ -438,6 +438,8 @@ class _Hanger:
         self._extras(named)
         self._place()
         drawn = {b.id: b if b.width else self._around(b) for b in boundaries.values()}
+        for id_, _ in hot:  # the text says what a question is on, not where it is: it is where it hangs, as on the page
+            self.notes[id_] = replace(self.notes[id_], context=_context_at(self.notes[id_], drawn.values()))
         return Board(self.notes, {e.id: e for e in self.edges.values()}, drawn, self._comments(named))
 
     def _put(self) -> dict[str, str]:
@@ -551,6 +553,13 @@ class _Hanger:
         bottom = max((n.y + SIZES[n.kind][1] for n in inside), default=380)
         width, height = right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN
         return replace(boundary, x=left - _MARGIN, y=top - _MARGIN, width=width, height=height)
+
+
+def _context_at(note: Note, drawn: Iterable[Boundary]) -> str | None:
+    """The smallest boundary that the note's middle is in."""
+    x, y = note.x + SIZES[note.kind][0] / 2, note.y + SIZES[note.kind][1] / 2
+    around = [c for c in drawn if c.x <= x <= c.x + c.width and c.y <= y <= c.y + c.height]
+    return min(around, key=lambda c: (c.width * c.height, c.id)).id if around else None
 
 
 def _digest(*parts: str) -> str:

@@ -60,7 +60,8 @@ def seen(board: Board) -> tuple[list[object], ...]:
 
     def sticky(id_: str) -> tuple[object, ...]:
         n = board.notes[id_]
-        drawn = board.contexts.get(n.context or "")
+        # A hotspot is where it hangs; of all others the text says in which context.
+        drawn = board.contexts.get(n.context or "") if n.kind != "hotspot" else None
         inside = (drawn.x, drawn.y) if drawn is not None else None
         return n.kind, n.text, n.x, n.y, inside, n.spec, n.answer, n.pivotal
 
