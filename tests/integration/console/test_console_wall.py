@@ -6,6 +6,8 @@ import asyncio
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from stranglerfig.console.room import Storage
 from stranglerfig.console.server import POLICY, WallServer
 from stranglerfig.console.wall import SharedWall
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.storming.model import void_signatures
+from stranglerfig.storming.text import parse
 from tests.storm import Client, Storm
 
 MODEL = Path("examples/shop/estate/contexts/inventory/model.storm")
@@ -202,7 +206,16 @@ async def test_what_others_have_seen_survives_a_kill(tmp_path: Path, session: ai
     await third.join()
     await third.until(*texts)
     await third.leave()
+    assert (tmp_path / "model.storm").read_text() == MODEL.read_text(), "nobody said that it shall be written"
     assert await storm.end() == 0
+    command = [sys.executable, "-m", "stranglerfig.cli.main", "--project", str(tmp_path), "storm"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "model.storm"), "--write"], capture_output=True, text=True, check=True
+    )
+    assert "is written" in done.stdout
+    said = (tmp_path / "model.storm").read_text()
+    assert 'sticky event "Seen by another"' in said
+    assert not void_signatures(parse(said)) and parse(said).contexts == parse(MODEL.read_text()).contexts
 
 
 async def test_what_the_disk_does_not_take_nobody_else_sees_until_it_does(server: WallServer, opened: Opened) -> None:
