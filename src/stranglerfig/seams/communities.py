@@ -4,8 +4,8 @@ One run of community detection depends on its resolution, and on single facts. S
 each sample is divided at several resolutions (Louvain: V. Blondel et al., "Fast unfolding of communities in large
 networks", J. Stat. Mech. P10008, 2008), and the candidates are the communities of how often two tables were together
 (consensus clustering: A. Lancichinetti, S. Fortunato, "Consensus clustering in complex networks", Scientific Reports 2,
-2012). Below which share "together" is chance is left open by them; the share is taken whose candidates have the greatest
-modularity in the whole graph, and no resolution is chosen at all.
+2012). They leave open below which share "together" is chance; the share is taken whose candidates have the greatest
+modularity in the whole graph. So no resolution has to be chosen.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ async def collect(folder: Path, source: Path) -> Evidence:
     text = await _git(
         folder, "log", f"--max-count={MOST_COMMITS}", "--no-merges", "--name-only", "--format=%x00%h %s", "--", "*.py"
     )
-    return parse(text, root, source.resolve())
+    return parse(text, root, source)
 
 
 def parse(text: str, root: Path, source: Path) -> Evidence:
@@ -40,7 +40,9 @@ def parse(text: str, root: Path, source: Path) -> Evidence:
         if len(modules) > 1:
             commit, _, subject = first.partition(" ")
             commits.append(Commit(commit, modules, subject))
-    said = f"{seen} commits, {len(commits)} of which change several modules; {huge} with over {MOST_FILES} files left out"
+    said = (
+        f"{seen} commits, {len(commits)} of which change several modules; {huge} with over {MOST_FILES} files left out"
+    )
     return Evidence(commits=tuple(commits), coverage=(Coverage("git", "read", said),))
 
 

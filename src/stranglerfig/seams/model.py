@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import log2, sqrt
 
 TABLE, MODULE, ROUTE = "table", "module", "route"
-WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 WEIGHTS: Mapping[str, float] = {
     "foreign_key": 1.0,
@@ -149,9 +148,7 @@ class Evidence:
 def known(evidence: Evidence) -> Evidence:
     """The evidence without what speaks of tables that are not there, and with each foreign key once."""
     names = {table.name for table in evidence.tables}
-    references = {
-        (r.table, r.target): r for r in reversed(evidence.references) if {r.table, r.target} <= names
-    }
+    references = {(r.table, r.target): r for r in reversed(evidence.references) if {r.table, r.target} <= names}
     uses = [
         replace(use, reads=use.reads & names, writes=use.writes & names) for use in evidence.uses if use.tables & names
     ]
@@ -164,6 +161,7 @@ def known(evidence: Evidence) -> Evidence:
 
 Fact = Reference | Use | Import | Commit
 Pair = tuple[Node, Node]
+Tie = Callable[[Node, Node, str, float], None]
 Ties = dict[Pair, dict[str, float]]
 """For each two nodes (sorted by name), how strongly each kind of evidence ties them."""
 
@@ -177,7 +175,7 @@ def ties(found: Sequence[tuple[Fact, float]]) -> Ties:
     """The graph of facts with their weights.
 
     A unit that touches n tables ties each two of them by 1/(n-1), so that one that touches everything says little; a
-    table, or module, that half of the rest points to says little as well: a pointer counts 1/sqrt of how many there are.
+    table, or module, that much else points to says little as well: a pointer counts 1/sqrt of how many there are.
     """
     result: Ties = defaultdict(lambda: defaultdict(float))
     pointed: Counter[str] = Counter()
@@ -211,16 +209,14 @@ def ties(found: Sequence[tuple[Fact, float]]) -> Ties:
     return {pair: dict(kinds) for pair, kinds in sorted(result.items(), key=lambda item: tuple(map(str, item[0])))}
 
 
-def _clique(tie: object, kind: str, names: Iterable[str], evidence: str, weight: float) -> None:
-    assert callable(tie)
+def _clique(tie: Tie, kind: str, names: Iterable[str], evidence: str, weight: float) -> None:
     members = sorted(names)
     for a, b in combinations(members, 2):
         tie(Node(kind, a), Node(kind, b), evidence, weight / (len(members) - 1))
 
 
-def _star(tie: object, use: Use, times: float, users: Mapping[str, int]) -> None:
+def _star(tie: Tie, use: Use, times: float, users: Mapping[str, int]) -> None:
     """A module or route and its tables: by how much of its attention each has, less where all modules use the table."""
-    assert callable(tie)
     counts = {table: use.counts.get(table, 1) for table in use.tables}
     whole = sum(counts.values())
     for table, count in sorted(counts.items()):

@@ -1,4 +1,4 @@
-"""What a PostgreSQL knows: tables, foreign keys, views, routines with their triggers, and the statements it has counted."""
+"""What a PostgreSQL knows: tables, foreign keys, views, routines with their triggers, and statements that ran."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def executed(rows: Iterable[tuple[str, int]]) -> Evidence:
         elif len(found.tables) > 1:
             shown = _shown(text)
             uses.append(
-                Use("statement", shown[:60], "pg_stat_statements", found.reads, found.writes, times=calls, excerpt=shown)
+                Use(
+                    "statement", shown[:60], "pg_stat_statements", found.reads, found.writes, times=calls, excerpt=shown
+                )
             )
     said = f"{total} statements, {len(uses)} of them over several tables"
     said += f"; {unparsed} do not parse" if unparsed else ""

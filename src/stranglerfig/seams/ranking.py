@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams.communities import Found, Part
 from stranglerfig.seams.metrics import Figures, figures
-from stranglerfig.seams.model import MODULE, ROUTE, TABLE, WRITING, Evidence, Node, Reference, Ties, Use, facts, ties
+from stranglerfig.seams.model import MODULE, ROUTE, TABLE, Evidence, Node, Reference, Table, Ties, Use, facts, ties
 
+TRUSTED, STABLE = 0.6, 0.75
+"""Below and from which a community is not to be trusted and called stable: Hennig, as in :mod:`.communities`."""
+FEWEST_COMMITS = 10
 CLASSES = range(5, 21)
 """Sizes of parts that the literature calls not extreme."""
 
@@ -33,8 +36,10 @@ class Candidate:
         writers: modules outside that write its tables; ``readers`` those that only read them.
         cross: the share of its ties' weight that leads out, 0 to 1.
         routes: those that touch it; ``exclusive`` those of them that touch nothing else.
-        changed: the share of commits to its modules that change others as well; None where no history was read.
+        changed: of the commits of several modules that change its own, the share that changes others as well; None
+            where they are too few.
         value: what the team says that it is worth; 0 when it says nothing.
+        touched: whether any module touches its tables.
         front: 1 for those that no other beats in every figure, 2 for those that only these beat, …
     """
 
@@ -52,10 +57,16 @@ class Candidate:
     cross: float
     changed: float | None
     value: float
+    touched: bool
     front: int = 0
     place: int = 0
     reasons: tuple[Claim, ...] = field(default=())
     doubts: tuple[Claim, ...] = field(default=())
+
+    @property
+    def writing(self) -> tuple[Use, ...]:
+        """Its exclusive routes that write."""
+        return tuple(use for use in self.exclusive if use.writes)
 
     def objectives(self) -> tuple[float, ...]:
         """What is compared; lower is better in each."""
@@ -71,14 +82,22 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The candidates in the order in which to move them, and the figures of them all together."""
+    """The candidates in the order in which to move them, and the figures of them all together.
+
+    ``first`` is the name of the one to begin with, ``passed_over`` why not with one that stands before it.
+    """
 
     candidates: tuple[Candidate, ...]
     figures: Figures
+    first: str
+    passed_over: tuple[Claim, ...]
 
 
 def rank(evidence: Evidence, found: Found, values: Mapping[str, float] | None = None) -> Ranking:
     """The candidates, best first: by front, then by the mean of their ranks in each figure.
+
+    Tables that nothing in the sources touches come last however isolated they are: they are a framework's, or dead, and
+    there is nothing to move.
 
     ``values`` are what the team says a context is worth, by one of its tables.
 
@@ -96,8 +115,8 @@ def rank(evidence: Evidence, found: Found, values: Mapping[str, float] | None = 
         )
     whole = ties([(fact, 1.0) for fact in facts(evidence)])
     plain = [_candidate(part, evidence, whole, values) for part in found.parts]
-    ordered = _ordered(_named_apart(plain))
-    return Ranking(tuple(_argued(each) for each in ordered), _figures(evidence, found))
+    ordered = tuple(_argued(each, evidence) for each in _ordered(_named_apart(plain), evidence))
+    return Ranking(ordered, _figures(evidence, found), *_first(ordered))
 
 
 def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str, float]) -> Candidate:
@@ -121,8 +140,9 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
         tuple(routes),
         tuple(use for use in routes if use.tables <= inside),
         _cross({*(Node(TABLE, name) for name in inside), *part.others}, inside, whole),
-        len(wider) / len(own) if own else None,
+        len(wider) / len(own) if len(own) >= FEWEST_COMMITS else None,
         sum(value for table, value in values.items() if table in inside),
+        any(use.kind == MODULE for use in touching),
     )
 
 
@@ -183,18 +203,42 @@ def mean_ranks(points: Sequence[tuple[float, ...]]) -> list[float]:
     for values in zip(*points, strict=True):
         for index, value in enumerate(values):
             sums[index] += sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2
-    return [total / max(1, len(points[0])) for total in sums]
+    return [total / len(points[0]) for total in sums]
 
 
-def _ordered(candidates: Sequence[Candidate]) -> list[Candidate]:
-    points = [each.objectives() for each in candidates]
-    layers, means = fronts(points), mean_ranks(points) if points else []
-    order = sorted(range(len(candidates)), key=lambda i: (layers[i], means[i], candidates[i].name))
-    return [replace(candidates[i], front=layers[i], place=place) for place, i in enumerate(order, start=1)]
+def _ordered(candidates: Sequence[Candidate], evidence: Evidence) -> list[Candidate]:
+    spoken = any(use.kind == MODULE for use in evidence.uses)
+    alive = [each for each in candidates if not spoken or each.touched]
+    dead = [each for each in candidates if spoken and not each.touched]
+    ordered: list[Candidate] = []
+    for group in (alive, dead):
+        points = [each.objectives() for each in group]
+        layers, means = fronts(points), mean_ranks(points)
+        last = max((each.front for each in ordered), default=0)
+        keys = sorted(range(len(group)), key=lambda i: (layers[i], means[i], group[i].name))
+        ordered += [replace(group[i], front=last + layers[i]) for i in keys]
+    return [replace(each, place=place) for place, each in enumerate(ordered, start=1)]
 
 
-def _argued(candidate: Candidate) -> Candidate:
-    return replace(candidate, reasons=tuple(_reasons(candidate)), doubts=tuple(_doubts(candidate)))
+def _first(ordered: Sequence[Candidate]) -> tuple[str, tuple[Claim, ...]]:
+    """The first that is stable and a capability; the very first where none is."""
+    passed: list[Claim] = []
+    for each in ordered:
+        if each.stability < TRUSTED:
+            passed.append(Claim(f"{each.name} is not stable"))
+        elif not each.touched and any(other.touched for other in ordered):
+            passed.append(Claim(f"nothing in the sources touches {each.name}"))
+        elif any(other.routes for other in ordered) and not each.writing and not each.value:
+            passed.append(Claim(f"{each.name} has no route that writes it alone: reference data, not a capability"))
+        else:
+            return each.name, tuple(passed)
+    return (ordered[0].name if ordered else ""), ()
+
+
+def _argued(candidate: Candidate, evidence: Evidence) -> Candidate:
+    return replace(
+        candidate, reasons=tuple(_reasons(candidate)), doubts=tuple(_doubts(candidate, evidence.of("statement")))
+    )
 
 
 def _reasons(c: Candidate) -> Iterable[Claim]:
@@ -207,37 +251,48 @@ def _reasons(c: Candidate) -> Iterable[Claim]:
     if not c.writers:
         yield Claim("no module outside writes its tables")
     if c.exclusive:
-        text = f"{_count(len(c.exclusive), 'route')} of {len(c.routes)} touch nothing else"
+        text = f"{len(c.exclusive)} of the {_count(len(c.routes), 'route')} to it touch nothing else"
         yield Claim(text, _where(c.exclusive))
-    if c.stability >= 0.75:
+    if c.stability >= STABLE:
         yield Claim(f"stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
     if c.value:
         yield Claim(f"the team values it at {c.value:g}")
 
 
-def _doubts(c: Candidate) -> Iterable[Claim]:
+def _doubts(c: Candidate, statements: Sequence[Use]) -> Iterable[Claim]:
     if c.cut:
-        text = f"{_count(len(c.cut), 'unit')} write its tables and others in one: each becomes a saga, or waits for an event"
+        text = (
+            f"its tables and others are written in one by {_count(len(c.cut), 'unit')}: a saga, or a wait for an event"
+        )
         yield Claim(text, _where(c.cut))
     inside = set(c.tables)
     if c.writers:
-        text = f"{_count(len(c.writers), 'module')} outside write its tables directly"
-        yield Claim(text, tuple(place for use in c.writers for place in _places(use, use.writes & inside)))
+        text = f"its tables are written from outside by {_count(len(c.writers), 'module')}"
+        places = [place for use in c.writers for place in _places(use, use.writes & inside)]
+        outside = {use.name for use in c.writers}
+        said = [
+            f"{use.where} {use.excerpt}"
+            for use in statements
+            if use.writes & inside and use.where.rpartition(":")[0] in outside
+        ]
+        yield Claim(text, (*places, *said))
     if c.readers:
-        text = f"{_count(len(c.readers), 'module')} outside read its tables directly"
+        text = f"its tables are read from outside by {_count(len(c.readers), 'module')}"
         yield Claim(text, tuple(place for use in c.readers for place in _places(use, use.reads & inside)))
     if c.keys_in:
-        text = f"{_count(len(c.keys_in), 'foreign key')} of other tables point to it"
+        text = f"other tables refer to it by {_count(len(c.keys_in), 'foreign key')}"
         yield Claim(text, tuple(f"{r.table} → {r.target} ({r.where})" for r in c.keys_in))
     if c.keys_out:
-        text = f"{_count(len(c.keys_out), 'foreign key')} point out of it, and are lost when it moves"
+        text = f"it refers to other tables by {_count(len(c.keys_out), 'foreign key')}, lost when it moves"
         yield Claim(text, tuple(f"{r.table} → {r.target} ({r.where})" for r in c.keys_out))
     if c.changed is not None and c.changed > 0.5:
-        yield Claim(f"{c.changed:.0%} of the commits to its modules change others as well")
-    if c.stability < 0.6:
+        yield Claim(f"{c.changed:.0%} of the commits of several modules that change its own change others as well")
+    if c.stability < TRUSTED:
         yield Claim(f"not stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
-    if len(c.tables) == 1 and not any(use.methods & WRITING for use in c.exclusive):
-        yield Claim("one table that no route of its own writes: reference data rather than a capability")
+    if c.routes and not c.writing:
+        yield Claim("no route writes it alone: reference data rather than a capability")
+    if not c.touched:
+        yield Claim("nothing in the sources touches its tables")
 
 
 def _count(n: int, what: str) -> str:
@@ -273,3 +328,38 @@ def _figures(evidence: Evidence, found: Found) -> Figures:
         for part in found.parts
     ]
     return figures(partition, calls, served, CLASSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A route that writes a candidate's tables and no others: what the first draft of its model comes from."""
+
+    method: str
+    path: str
+    tables: tuple[str, ...]
+
+
+def contents(evidence: Evidence, ranking: Ranking, name: str) -> tuple[tuple[Table, ...], tuple[Writing, ...]]:
+    """The tables of the candidate of that name, and the routes that write nothing else.
+
+    Raises:
+        FigError: ``unknown_candidate``.
+    """
+    candidate = next((each for each in ranking.candidates if each.name == name.lower()), None)
+    if candidate is None:
+        raise FigError(
+            "unknown_candidate",
+            f"there is no candidate '{name}'; there are: {', '.join(each.name for each in ranking.candidates)}",
+            "Name one of these.",
+            candidate=name,
+        )
+    tables = tuple(table for table in evidence.tables if table.name in candidate.tables)
+    return tables, tuple(
+        Writing(use.name.partition(" ")[0].split(",")[-1], use.name.partition(" ")[2], _by_count(use))
+        for use in candidate.routes
+        if use.writes and use.writes <= set(candidate.tables)
+    )
+
+
+def _by_count(use: Use) -> tuple[str, ...]:
+    return tuple(sorted(use.writes, key=lambda table: (-use.counts.get(table, 0), table)))

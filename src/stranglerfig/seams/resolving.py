@@ -10,11 +10,11 @@ from functools import cached_property
 
 from stranglerfig.seams.model import MODULE, ROUTE, Coverage, Evidence, Import, Reference, Table, Use
 from stranglerfig.seams.sources import Class, Mention, Module, Read, Route, dotted, text_of
-from stranglerfig.seams.statements import Touched, touched
+from stranglerfig.seams.statements import Touched, looks_like_sql, touched
 
 _WRITES = frozenset(
-    "create bulk_create get_or_create update_or_create update bulk_update delete save add insert set remove clear "
-    "acreate aget_or_create aupdate_or_create aupdate adelete asave".split()
+    {"create", "bulk_create", "get_or_create", "update_or_create", "update", "bulk_update", "delete", "save", "add",
+     "insert", "set", "remove", "clear", "acreate", "aupdate", "adelete", "asave"}
 )
 _POINTERS = frozenset({"ForeignKey", "OneToOneField", "ParentalKey"})
 _DEEP = 6
@@ -210,7 +210,9 @@ def _schema(node: ast.expr | None) -> str:
 def _is_django(module: Module, found: Class) -> bool:
     """A base of Django's ``models.Model``, or a field of ``django.db.models``."""
     fields = [dotted(value) for value in found.values.values() if isinstance(value, ast.Call)]
-    return any(_whole(module, name) in ("django.db.models.Model", "django.contrib.gis.db.models.Model") for name in found.bases) or any(
+    return any(
+        _whole(module, name) in ("django.db.models.Model", "django.contrib.gis.db.models.Model") for name in found.bases
+    ) or any(
         whole.startswith(("django.db.models.", "django.contrib.gis.db.models.")) and whole.endswith(("Field", "Key"))
         for whole in (_whole(module, name) for name in fields)
     )
@@ -256,8 +258,6 @@ class Toucher:
 
     @cached_property
     def _sql(self) -> frozenset[str]:
-        from stranglerfig.seams.statements import looks_like_sql
-
         texts = {text for module in self._read.modules.values() for text, _ in module.constants.values()}
         return frozenset(text for text in texts if looks_like_sql(text))
 
@@ -307,7 +307,12 @@ def evidence(read: Read) -> Evidence:
     names = sorted({*resolver.models, *(between for _, between in references if between)})
     uses = [
         *(use for module in read.modules.values() for use in _module(module, toucher)),
-        *(use for module in read.modules.values() for route in module.routes if (use := _route(module, route, toucher, resolver))),
+        *(
+            use
+            for module in read.modules.values()
+            for route in module.routes
+            if (use := _route(module, route, toucher, resolver))
+        ),
         *_statements(read, toucher),
     ]
     coverage = Coverage(
@@ -394,5 +399,3 @@ def _imports(read: Read, resolver: Resolver) -> Iterator[Import]:
             if target is not None and target is not module and target.path not in seen:
                 seen.add(target.path)
                 yield Import(module.path, target.path, f"{module.path}:{line}")
-
-

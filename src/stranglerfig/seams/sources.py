@@ -15,7 +15,9 @@ from pathlib import Path
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams.statements import looks_like_sql
 
-_NOT_SOURCES = frozenset({"tests", "test", "migrations", "node_modules", "site-packages", "__pycache__", "venv", "build"})
+_NOT_SOURCES = frozenset(
+    {"tests", "test", "migrations", "node_modules", "site-packages", "__pycache__", "venv", "build"}
+)
 _MOST = 2_000_000
 """Bytes of a file beyond which it is generated."""
 
@@ -63,7 +65,7 @@ class Route:
 
 @dataclass(slots=True)
 class Module:
-    """What one file says. ``bound`` are names from elsewhere: local name → dotted name; all names of ``stars`` are too."""
+    """What one file says. ``bound`` are names from elsewhere: local name → dotted name; ``stars`` whole modules."""
 
     name: str
     path: str

@@ -12,7 +12,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 _LOOKS_LIKE_SQL = re.compile(
-    r"\s*(?:--[^\n]*\n\s*)*(?:SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM|WITH|MERGE\s+INTO|TRUNCATE|COPY)\s", re.IGNORECASE
+    r"\s*(?:--[^\n]*\n\s*)*(?:SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM|WITH|MERGE\s+INTO|TRUNCATE|COPY)\s",
+    re.IGNORECASE,
 )
 _VERB_AND_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|AS|SET)\b|\bTRUNCATE\b|\bCOPY\b", re.IGNORECASE)
 # Placeholders of drivers and holes of templates: any value may stand there.
@@ -66,7 +67,7 @@ def touched(text: str, views: Mapping[str, Touched] | None = None) -> Touched | 
     return found
 
 
-def _of(tree: exp.Expression) -> Touched:
+def _of(tree: exp.Expr) -> Touched:
     local = {cte.alias for cte in tree.find_all(exp.CTE)}
     targets = set()
     for change in tree.find_all(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.TruncateTable, exp.Copy):
@@ -74,7 +75,7 @@ def _of(tree: exp.Expression) -> Touched:
         table = target.find(exp.Table) if target is not None else None
         if table is not None:
             targets.add(id(table))
-    reads, writes = set(), set()
+    reads, writes = set[str](), set[str]()
     for table in tree.find_all(exp.Table):
         if not table.name or (table.name in local and not table.db) or table.db in _UNSEEN or table.name[:3] == "pg_":
             continue
