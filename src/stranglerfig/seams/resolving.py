@@ -13,8 +13,25 @@ from stranglerfig.seams.sources import Class, Mention, Module, Read, Route, dott
 from stranglerfig.seams.statements import Touched, looks_like_sql, touched
 
 _WRITES = frozenset(
-    {"create", "bulk_create", "get_or_create", "update_or_create", "update", "bulk_update", "delete", "save", "add",
-     "insert", "set", "remove", "clear", "acreate", "aupdate", "adelete", "asave"}
+    {
+        "create",
+        "bulk_create",
+        "get_or_create",
+        "update_or_create",
+        "update",
+        "bulk_update",
+        "delete",
+        "save",
+        "add",
+        "insert",
+        "set",
+        "remove",
+        "clear",
+        "acreate",
+        "aupdate",
+        "adelete",
+        "asave",
+    }
 )
 _POINTERS = frozenset({"ForeignKey", "OneToOneField", "ParentalKey"})
 _DEEP = 6
