@@ -9,7 +9,7 @@ from html import escape
 from stranglerfig.seams.model import TABLE, Evidence, Ties, facts, ties
 from stranglerfig.seams.ranking import Candidate, Ranking
 
-WIDTH, GAP, LINE, HEAD, MARGIN = 250, 90, 17, 62, 30
+WIDTH, GAP, LINE, HEAD, MARGIN = 270, 80, 17, 62, 30
 _MOST_TABLES = 12
 _WORDS = {
     "foreign_key": "foreign keys",
@@ -88,7 +88,7 @@ def _box(each: Candidate, at: tuple[int, int], first: bool) -> str:
     )
 
 
-def _short(name: str, most: int = 32) -> str:
+def _short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 

@@ -300,6 +300,8 @@ class _Reader(ast.NodeVisitor):
         while not isinstance(node, ast.Name):
             match node:
                 case ast.Call(func=func, args=args, keywords=keywords):
+                    if model := _looked_up(node):
+                        self._scope.mentions.append(Mention(f"model:{model}", node.lineno))
                     for each in (*args, *keywords):
                         self.visit(each)
                     node = func
@@ -313,11 +315,9 @@ class _Reader(ast.NodeVisitor):
                     return
 
     def visit_Call(self, node: ast.Call) -> None:
-        """A call is a mention of what is called; it may declare a route or look a model up by its name."""
+        """A call is a mention of what is called; it may declare a route."""
         if name := dotted(node.func):
             self._scope.mentions.append(Mention(name, node.lineno, called=True))
-        if model := _looked_up(node):
-            self._scope.mentions.append(Mention(f"model:{model}", node.lineno))
         self._declared(node)
         self._inside(node)
 
