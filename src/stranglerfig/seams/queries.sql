@@ -33,7 +33,7 @@ ORDER BY 1, 2
 SELECT n.nspname, p.proname, l.lanname, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc),
     ARRAY(SELECT json_build_array(tn.nspname, c.relname) FROM pg_trigger t
         JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace tn ON tn.oid = c.relnamespace
-        WHERE t.tgfoid = p.oid AND NOT t.tgisinternal) AS triggers
+        WHERE t.tgfoid = p.oid AND NOT t.tgisinternal AND t.tgparentid = 0) AS triggers
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
 WHERE l.lanname IN ('sql', 'plpgsql')
     AND n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT IN ('information_schema', 'fig') AND p.proname NOT LIKE 'fig\_%'

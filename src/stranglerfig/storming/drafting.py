@@ -73,8 +73,9 @@ def draft(context: str, seeds: Sequence[Seed], wishes: Sequence[Wish]) -> Model:
     )
     name = camel(context)
     notes = ("# A first draft, from the monolith's tables and routes. Nobody has agreed to it yet.",)
-    asked = Hotspot("Are these the words of the business, and these its aggregates?", name)
-    return Model((Context(name, aggregates, notes=notes),), (asked,), ("domain expert", "architect"))
+    question = "Are these the words of the business, and these its aggregates?"
+    asked = tuple(Hotspot(question, each.name) for each in aggregates[:1])
+    return Model((Context(name, aggregates, notes=notes),), asked, ("domain expert", "architect"))
 
 
 def camel(name: str) -> str:
@@ -125,7 +126,7 @@ def _pair(wish: Wish, seed: Seed) -> tuple[Command, Event]:
         if is_past(verb) or verb.endswith("ing"):
             noun = camel(last) + noun
         elif last == singular(last):
-            do, done, noun = camel(verb), camel(past(verb)), camel(rest) + noun
+            do, done = camel(last), camel(past(verb)) + camel(rest)
         else:
             noun += camel(singular(last))
     keys = tuple(_field(*column) for column in seed.columns if column[0] in seed.key)

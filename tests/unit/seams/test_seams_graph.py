@@ -118,7 +118,12 @@ def two_groups(between: int) -> Evidence:
 def test_groups_are_found_with_what_belongs_to_them_and_are_stable() -> None:
     found = communities.find(two_groups(1))
     assert [set(part.tables) for part in found.parts] == [set("abcd"), set("wxyz"), {"lonely"}]
-    assert {str(node) for node in found.parts[0].others} == {"module:m.py", "module:main.py", "module:far.py", "route:GET /a"}
+    assert {str(node) for node in found.parts[0].others} == {
+        "module:m.py",
+        "module:main.py",
+        "module:far.py",
+        "route:GET /a",
+    }
     assert {str(node) for node in found.parts[1].others} == {"module:n.py"}
     assert all(part.stability > 0.75 for part in found.parts)
     assert found.together["a", "b"] > 0.5 and found.together.get(("a", "w"), 0.0) < 0.2

@@ -20,6 +20,8 @@ def use(kind: str, name: str, where: str, reads: str = "", writes: str = "", **m
     return Use(kind, name, where, frozenset(reads.split()), frozenset(writes.split()), **more)  # type: ignore[arg-type]
 
 
+GET, POST = frozenset({"GET"}), frozenset({"POST"})
+STOCK, SALES = "stock stock_log", "sales sale_lines"
 SHOP = Evidence(
     (
         *(Table(name) for name in ("items", "sale_lines", "sales", "session")),
@@ -33,22 +35,29 @@ SHOP = Evidence(
         Reference("stock_log", "stock", "f4: REFERENCES stock"),
     ),
     (
-        use("module", "stock.py", "stock.py", writes="stock stock_log"),
-        use("module", "sales.py", "sales.py", "items stock_log", "sales sale_lines stock", counts={"sales": 9, "sale_lines": 9},
-            places={"stock": "sales.py:40"}),
+        use("module", "stock.py", "stock.py", "", STOCK),
+        use(
+            "module",
+            "sales.py",
+            "sales.py",
+            "items stock_log",
+            f"{SALES} stock",
+            counts={"sales": 9, "sale_lines": 9},
+            places={"stock": "sales.py:40"},
+        ),
         use("module", "items.py", "items.py", "items"),
-        use("route", "GET /items", "items.py:3", "items", methods=frozenset({"GET"}), module="items.py"),
-        use("route", "POST /stock/adjust", "stock.py:3", "", "stock stock_log", methods=frozenset({"POST"}), module="stock.py"),
-        use("route", "GET /stock", "stock.py:4", "stock", methods=frozenset({"GET"}), module="stock.py"),
-        use("route", "POST /sales", "sales.py:3", "", "sales sale_lines stock", methods=frozenset({"POST"}), module="sales.py"),
-        use("statement", "UPDATE stock", "sales.py:9", "", "stock stock_log", excerpt="UPDATE stock SET n = n - 1"),
-        use("statement", "INSERT sales", "sales.py:12", "", "sales sale_lines"),
-        use("statement", "INSERT log", "stock.py:12", "", "stock stock_log"),
+        use("route", "GET /items", "items.py:3", "items", methods=GET, module="items.py"),
+        use("route", "POST /stock/adjust", "stock.py:3", "", STOCK, methods=POST, module="stock.py"),
+        use("route", "GET /stock", "stock.py:4", "stock", methods=GET, module="stock.py"),
+        use("route", "POST /sales", "sales.py:3", "", f"{SALES} stock", methods=POST, module="sales.py"),
+        use("statement", "UPDATE stock", "sales.py:9", "", STOCK, excerpt="UPDATE stock SET n = n - 1"),
+        use("statement", "INSERT sales", "sales.py:12", "", SALES),
+        use("statement", "INSERT log", "stock.py:12", "", STOCK),
     ),
     (Import("sales.py", "stock.py", "sales.py:1"),),
     tuple(Commit(str(number), frozenset({"stock.py", "sales.py"})) for number in range(12)),
     (Coverage("catalogue", "read", "6 tables"),),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +87,18 @@ def test_each_claim_has_its_evidence(ranked: Ranking) -> None:
     stock = next(each for each in ranked.candidates if each.name == "stock")
     for_it = {claim.text: claim.evidence for claim in stock.reasons}
     against = {claim.text: claim.evidence for claim in stock.doubts}
-    assert for_it["2 of the 3 routes to it touch nothing else"] == ("POST /stock/adjust (stock.py:3)", "GET /stock (stock.py:4)")
+    assert for_it["2 of the 3 routes to it touch nothing else"] == (
+        "POST /stock/adjust (stock.py:3)",
+        "GET /stock (stock.py:4)",
+    )
     assert "no other table refers to its tables" in for_it
     assert against["its tables are written from outside by 1 module"] == (
         "sales.py:40 stock",
         "sales.py:9 UPDATE stock SET n = n - 1",
     )
-    assert against["it refers to other tables by 1 foreign key, lost when it moves"] == ("stock → items (f3: REFERENCES items)",)
+    assert against["it refers to other tables by 1 foreign key, lost when it moves"] == (
+        "stock → items (f3: REFERENCES items)",
+    )
     assert any(text.startswith("100% of the commits") for text in against)
 
 
@@ -157,7 +171,9 @@ def test_json_has_all_of_it(found: communities.Found, ranked: Ranking) -> None:
     told = json.loads(dumps(telling.as_dict(SHOP, found, ranked)))
     assert told["first"] == "stock" and {"parts", "icp", "ned"} <= set(told["figures"])
     stock = next(each for each in told["candidates"] if each["name"] == "stock")
-    assert stock["writers"][0]["where"] == "sales.py" and stock["foreign_keys_out"][0]["where"] == "f3: REFERENCES items"
+    assert (
+        stock["writers"][0]["where"] == "sales.py" and stock["foreign_keys_out"][0]["where"] == "f3: REFERENCES items"
+    )
     assert stock["cut"][0]["writes"] == ["sale_lines", "sales", "stock"]
 
 

@@ -75,7 +75,13 @@ class Thing(Model):
     unknown = ForeignKey(whatever)
 """,
     )
-    assert {table.name for table in found.tables} == {"stock_item", "stock_item_tags", "stock_tag", "prices", "other_thing"}
+    assert {table.name for table in found.tables} == {
+        "stock_item",
+        "stock_item_tags",
+        "stock_tag",
+        "prices",
+        "other_thing",
+    }
     assert keys(found) == {
         ("stock_item", "auth_user"),
         ("stock_item", "stock_item"),

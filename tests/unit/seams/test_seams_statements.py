@@ -11,7 +11,11 @@ from stranglerfig.seams.statements import Touched, looks_like_sql, touched
 @pytest.mark.parametrize(
     ("text", "reads", "writes"),
     [
-        ("SELECT * FROM orders o JOIN public.customers c ON c.id = o.customer_id WHERE o.id = %s", "orders customers", ""),
+        (
+            "SELECT * FROM orders o JOIN public.customers c ON c.id = o.customer_id WHERE o.id = %s",
+            "orders customers",
+            "",
+        ),
         ("INSERT INTO a.log SELECT id FROM b WHERE at::date > %(day)s", "b", "a.log"),
         ("UPDATE stock SET n = n - l.qty FROM lines l WHERE l.item = stock.id AND l.x %% 2 = 0", "lines", "stock"),
         ("DELETE FROM a USING b WHERE a.id = b.id", "b", "a"),
