@@ -2,10 +2,10 @@
 
 One run of community detection depends on its resolution, and on single facts. So the evidence is resampled (bootstrap),
 each sample is divided at several resolutions (Louvain: V. Blondel et al., "Fast unfolding of communities in large
-networks", J. Stat. Mech. P10008, 2008), and the candidates are the communities of how often two tables were together
-(consensus clustering: A. Lancichinetti, S. Fortunato, "Consensus clustering in complex networks", Scientific Reports 2,
-2012). They leave open below which share "together" is chance; the share is taken whose candidates have the greatest
-modularity in the whole graph. So no resolution has to be chosen.
+networks", J. Stat. Mech. P10008, 2008), and the candidates are the communities among the tables that are together more
+often than not (consensus clustering: A. Lancichinetti, S. Fortunato, "Consensus clustering in complex networks",
+Scientific Reports 2, 2012). So no resolution has to be chosen. Of several such divisions the one is taken that has the
+greatest modularity in the whole graph.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import networkx
 
 from stranglerfig.seams.model import TABLE, Evidence, Node, Ties, facts, resampled, ties
 
-SAMPLES, SEED = 40, 20
+SAMPLES, RUNS, SEED = 40, 10, 20
 RESOLUTIONS = (0.7, 1.0, 1.4, 2.0)
-SHARES = (0.3, 0.4, 0.5, 0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates, largest first; ``share`` as above, the modularity by share, and how often two were together."""
+    """The candidates, largest first; their modularity; in which share of the divisions two tables were together."""
 
     parts: tuple[Part, ...]
-    share: float
-    modularity: Mapping[float, float]
+    modularity: float
     together: Mapping[tuple[str, str], float]
-    samples: int
+    divisions: int
 
 
 def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Found:
@@ -63,15 +61,15 @@ def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Fou
         for resolution in RESOLUTIONS
     ]
     together = _together(drawn)
-    tried = {share: _consensus(names, together, share, seed) for share in SHARES}
-    others = {share: _assigned(found, partition) for share, partition in tried.items()}
-    modularity = {share: _modularity(whole, partition, others[share]) for share, partition in tried.items()}
-    best = max(SHARES, key=lambda share: (round(modularity[share], 4), share))
+    tried = [_consensus(names, together, seed + run) for run in range(RUNS)]
+    others = [_assigned(found, each) for each in tried]
+    modularity = [round(_modularity(whole, *each), 6) for each in zip(tried, others, strict=True)]
+    best = modularity.index(max(modularity))
     parts = tuple(
         Part(tables, others[best][index], _mean(max(_jaccard(tables, each) for each in sample) for sample in drawn))
         for index, tables in enumerate(tried[best])
     )
-    return Found(parts, best, modularity, together, len(drawn))
+    return Found(parts, modularity[best], together, len(drawn))
 
 
 def graph(found: Ties, tables: Iterable[str]) -> networkx.Graph[Node]:
@@ -95,12 +93,10 @@ def _together(drawn: Sequence[Sequence[frozenset[str]]]) -> dict[tuple[str, str]
     return {pair: count / len(drawn) for pair, count in sorted(counted.items())}
 
 
-def _consensus(
-    names: Sequence[str], together: Mapping[tuple[str, str], float], share: float, seed: int
-) -> list[frozenset[str]]:
+def _consensus(names: Sequence[str], together: Mapping[tuple[str, str], float], seed: int) -> list[frozenset[str]]:
     result: networkx.Graph[str] = networkx.Graph()
     result.add_nodes_from(names)
-    result.add_weighted_edges_from((a, b, often) for (a, b), often in together.items() if often > share)
+    result.add_weighted_edges_from((a, b, often) for (a, b), often in together.items() if often > 0.5)
     found = networkx.community.louvain_communities(result, weight="weight", seed=seed)
     return sorted(map(frozenset, found), key=lambda part: (-len(part), min(part)))
 

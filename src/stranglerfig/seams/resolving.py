@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from stranglerfig.seams.model import MODULE, ROUTE, Coverage, Evidence, Import, Reference, Table, Use
-from stranglerfig.seams.sources import Class, Mention, Module, Read, Route, dotted, text_of
+from stranglerfig.seams.sources import USER_MODEL, Class, Mention, Module, Read, Route, dotted, text_of
 from stranglerfig.seams.statements import Touched, looks_like_sql, touched
 
 _WRITES = frozenset(
@@ -141,6 +141,12 @@ class Resolver:
         found = {f"{model.label}.{model.found.name}".lower(): model for model in self.models.values() if model.label}
         return found | {model.found.name.lower(): model for model in self.models.values() if not model.label}
 
+    @cached_property
+    def _user_model(self) -> str:
+        """What a settings module says, else Django's own."""
+        said = (module.constants.get(USER_MODEL) for module in self._read.modules.values())
+        return next((each[0] for each in said if each and "." in each[0]), "auth.User")
+
     def target(self, module: Module, label: str, node: ast.expr, of: Model) -> str:
         """The table that a ForeignKey's first argument points to; empty when it is not known."""
         text = text_of(node, module)
@@ -150,14 +156,12 @@ class Resolver:
             model = self._by_name.get((text if "." in text else f"{label}.{text}").lower())
             return model.table if model else text.replace(".", "_").lower() if "." in text else ""
         name = dotted(node)
-        if name.rpartition(".")[2] == "AUTH_USER_MODEL":
-            return "auth_user"
-        return self.table_of(module, name)
+        return self.table_of(module, f"model:{USER_MODEL}" if name.rpartition(".")[2] == USER_MODEL else name)
 
     def table_of(self, module: Module, name: str) -> str:
         """The table of the model that a dotted name stands for or begins with; empty when it is none."""
         if name.startswith("model:"):
-            label = name.removeprefix("model:")
+            label = self._user_model if name == f"model:{USER_MODEL}" else name.removeprefix("model:")
             found = self._by_name.get(label.lower())
             return found.table if found else label.replace(".", "_").lower()
         where, rest = self.definition(module, name)

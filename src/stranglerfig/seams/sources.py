@@ -18,6 +18,7 @@ from stranglerfig.seams.statements import looks_like_sql
 _NOT_SOURCES = frozenset(
     {"tests", "test", "migrations", "node_modules", "site-packages", "__pycache__", "venv", "build"}
 )
+USER_MODEL = "AUTH_USER_MODEL"
 _MOST = 2_000_000
 """Bytes of a file beyond which it is generated."""
 
@@ -371,8 +372,11 @@ def _methods(node: ast.expr | None) -> frozenset[str]:
 
 
 def _looked_up(node: ast.expr) -> str:
-    """``label.Model`` of Django's ``get_model("label", "Model")`` or ``get_model("label.Model")``."""
-    if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] == "get_model":
+    """``label.Model`` of Django's ``get_model("label", "Model")``; ``get_user_model()``'s is in the settings."""
+    called = dotted(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+    if called == "get_user_model":
+        return USER_MODEL
+    if isinstance(node, ast.Call) and called == "get_model":
         names = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         if len(names) in (1, 2) and "." in (whole := ".".join(names)):
             return whole

@@ -25,7 +25,7 @@ def text(evidence: Evidence, found: Found, ranking: Ranking) -> str:
     lines += [
         f"All together: {figures.parts} parts, SM {figures.sm:.3f}, ICP {figures.icp:.3f} with NED {figures.ned:.3f},"
         f" IFN {figures.ifn:.3f}, BCP {figures.bcp:.3f}, MQ {figures.mq:.3f}"
-        f" ({found.samples} divisions of resampled evidence).",
+        f" ({found.divisions} divisions of resampled evidence).",
         "",
         f"Begin with {ranking.first}." + "".join(f" Not before it: {claim.text}." for claim in ranking.passed_over),
     ]
@@ -75,8 +75,7 @@ def as_dict(evidence: Evidence, found: Found, ranking: Ranking) -> dict[str, Any
         "passed_over": [claim.text for claim in ranking.passed_over],
         "coverage": [{"source": c.source, "state": c.state, "said": c.said} for c in evidence.coverage],
         "figures": {name: getattr(ranking.figures, name) for name in ranking.figures.__slots__},
-        "divisions": found.samples,
-        "share": found.share,
+        "divisions": found.divisions,
         "modularity": found.modularity,
         "candidates": [_candidate(each) for each in ranking.candidates],
         "together": [{"tables": list(pair), "share": share} for pair, share in found.together.items()],

@@ -131,8 +131,9 @@ Item = apps.get_model("shop", "Item")
 def add(request):
     Item.objects.filter(n=1).update(n=2)
 def look(request):
-    return get_model("far.Away").objects.all()[0]
+    return get_model("far.Away").objects.all()[0], get_user_model().objects.first()
 """,
+        settings="AUTH_USER_MODEL = 'crm.Person'",
         shop__urls="""
 from django.urls import path
 from . import views
@@ -140,7 +141,7 @@ urlpatterns = [path("items/", views.add), path("away/", views.look, name="x"), p
 """,
     )
     assert route(found, "POST /items/").writes == {"shop_item"}
-    assert route(found, "GET /away/").reads == {"far_away"}
+    assert route(found, "GET /away/").reads == {"far_away", "crm_person"}
     assert route(found, "POST /items/").where == "shop/urls.py:4"
     assert route(found, "POST /items/").module == "shop/views.py"
 
