@@ -207,7 +207,7 @@ def mean_ranks(points: Sequence[tuple[float, ...]]) -> list[float]:
 
 
 def _ordered(candidates: Sequence[Candidate], evidence: Evidence) -> list[Candidate]:
-    spoken = any(use.kind == MODULE for use in evidence.uses)
+    spoken = bool(evidence.of(MODULE))
     alive = [each for each in candidates if not spoken or each.touched]
     dead = [each for each in candidates if spoken and not each.touched]
     ordered: list[Candidate] = []
@@ -236,19 +236,18 @@ def _first(ordered: Sequence[Candidate]) -> tuple[str, tuple[Claim, ...]]:
 
 
 def _argued(candidate: Candidate, evidence: Evidence) -> Candidate:
-    return replace(
-        candidate, reasons=tuple(_reasons(candidate)), doubts=tuple(_doubts(candidate, evidence.of("statement")))
-    )
+    return replace(candidate, reasons=tuple(_reasons(candidate, evidence)), doubts=tuple(_doubts(candidate, evidence)))
 
 
-def _reasons(c: Candidate) -> Iterable[Claim]:
+def _reasons(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
+    """That nothing was found is said only where it was looked for."""
     if not c.keys_in and not c.keys_out:
         yield Claim("no foreign key crosses its boundary")
     elif not c.keys_in:
         yield Claim("no other table refers to its tables")
-    if not c.cut:
+    if not c.cut and any(use.kind != MODULE for use in evidence.uses):
         yield Claim("nothing writes its tables and others in one")
-    if not c.writers:
+    if not c.writers and evidence.of(MODULE):
         yield Claim("no module outside writes its tables")
     if c.exclusive:
         text = f"{len(c.exclusive)} of the {_count(len(c.routes), 'route')} to it touch nothing else"
@@ -259,7 +258,7 @@ def _reasons(c: Candidate) -> Iterable[Claim]:
         yield Claim(f"the team values it at {c.value:g}")
 
 
-def _doubts(c: Candidate, statements: Sequence[Use]) -> Iterable[Claim]:
+def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
     if c.cut:
         text = (
             f"its tables and others are written in one by {_count(len(c.cut), 'unit')}: a saga, or a wait for an event"
@@ -272,7 +271,7 @@ def _doubts(c: Candidate, statements: Sequence[Use]) -> Iterable[Claim]:
         outside = {use.name for use in c.writers}
         said = [
             f"{use.where} {use.excerpt}"
-            for use in statements
+            for use in evidence.of("statement")
             if use.writes & inside and use.where.rpartition(":")[0] in outside
         ]
         yield Claim(text, (*places, *said))
@@ -291,7 +290,7 @@ def _doubts(c: Candidate, statements: Sequence[Use]) -> Iterable[Claim]:
         yield Claim(f"not stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
     if c.routes and not c.writing:
         yield Claim("no route writes it alone: reference data rather than a capability")
-    if not c.touched:
+    if not c.touched and evidence.of(MODULE):
         yield Claim("nothing in the sources touches its tables")
 
 

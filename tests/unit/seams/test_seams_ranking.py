@@ -110,6 +110,15 @@ def test_what_nothing_touches_comes_last_and_reference_data_is_not_the_first(ran
     assert any("reference data" in claim.text for claim in items.doubts)
 
 
+def test_that_nothing_was_found_is_said_only_where_it_was_looked_for() -> None:
+    bare = Evidence(SHOP.tables, SHOP.references)
+    claims = [
+        claim.text for each in rank(bare, communities.find(bare)).candidates for claim in (*each.reasons, *each.doubts)
+    ]
+    assert any("foreign key" in text for text in claims)
+    assert not [text for text in claims if "writes" in text or "sources" in text or "route" in text]
+
+
 def test_the_teams_value_counts(found: communities.Found, ranked: Ranking) -> None:
     valued = rank(SHOP, found, {"items": 5})
     items = next(each for each in valued.candidates if each.name == "items")
