@@ -80,7 +80,7 @@ def test_from_a_candidate_straight_to_a_draft_and_a_picture(project: Path, tmp_p
         (["--draft", "billing", "FOLDER/model.storm"], 4, "unknown_candidate"),
         (["--draft", "inventory", "FOLDER/none/model.storm", "--svg", "FOLDER/a.svg"], 1, "file_unwritable"),
         (["--draft", "inventory", "FOLDER/there.storm", "--svg", "FOLDER/a.svg"], 3, "file_exists"),
-        (["--value", "itmes=3"], 2, "unknown_table"),
+        (["--value", "goods=3"], 2, "unknown_table"),
         (["--value", "items"], 2, "usage"),
         (["--source", "FOLDER"], 2, "no_sources"),
         (["--git", "FOLDER"], 2, "no_git"),

@@ -125,7 +125,7 @@ def test_the_teams_value_counts(found: communities.Found, ranked: Ranking) -> No
     assert items.front == 1 and items.value == 5
     assert any("values it at 5" in claim.text for claim in items.reasons)
     with pytest.raises(FigError) as refused:
-        rank(SHOP, found, {"itmes": 5})
+        rank(SHOP, found, {"goods": 5})
     assert refused.value.code == "unknown_table"
 
 
