@@ -30,13 +30,13 @@ Calls = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All figures of one partition."""
+    """All figures of one partition; ``bcp`` is None where no use is known."""
 
     parts: int
     sm: float
     icp: float
     ifn: float
-    bcp: float
+    bcp: float | None
     ned: float
     mq: float
 

@@ -326,7 +326,8 @@ def _figures(evidence: Evidence, found: Found) -> Figures:
         {*(f"table:{name}" for name in part.tables), *(str(node) for node in part.others if node.kind == MODULE)}
         for part in found.parts
     ]
-    return figures(partition, calls, served, CLASSES)
+    whole = figures(partition, calls, served, CLASSES)
+    return whole if served else replace(whole, bcp=None)
 
 
 @dataclass(frozen=True, slots=True)

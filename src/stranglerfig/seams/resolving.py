@@ -336,11 +336,12 @@ def evidence(read: Read) -> Evidence:
         ),
         *_statements(read, toucher),
     ]
+    reached = sum(use.kind == ROUTE for use in uses)
     coverage = Coverage(
         "python",
         "partly" if read.broken or toucher.unparsed else "read",
         f"{len(read.modules)} modules, {len(resolver.models)} models, {len(toucher.parsed)} SQL statements, "
-        f"{sum(len(module.routes) for module in read.modules.values())} routes"
+        f"{sum(len(module.routes) for module in read.modules.values())} routes, {reached} of which reach tables"
         + (f"; {len(read.broken)} files do not parse: {', '.join(read.broken[:3])}" if read.broken else "")
         + (f"; {len(toucher.unparsed)} strings that look like SQL do not parse" if toucher.unparsed else ""),
     )

@@ -22,9 +22,10 @@ def text(evidence: Evidence, found: Found, ranking: Ranking) -> str:
     for each in ranking.candidates:
         lines += _argued(each)
     figures = ranking.figures
+    purity = "not known, for want of routes" if figures.bcp is None else f"{figures.bcp:.3f}"
     lines += [
         f"All together: {figures.parts} parts, SM {figures.sm:.3f}, ICP {figures.icp:.3f} with NED {figures.ned:.3f},"
-        f" IFN {figures.ifn:.3f}, BCP {figures.bcp:.3f}, MQ {figures.mq:.3f}"
+        f" IFN {figures.ifn:.3f}, BCP {purity}, MQ {figures.mq:.3f}"
         f" ({found.divisions} divisions of resampled evidence).",
         "",
         f"Begin with {ranking.first}." + "".join(f" Not before it: {claim.text}." for claim in ranking.passed_over),

@@ -76,7 +76,7 @@ def test_the_study_of_2021_has_the_same_figures_for_daytrader() -> None:
     calls = {pair: n for pair, n in pairs.items() if "root" not in (pair[0].lower(), pair[1].lower())}
     found = figures([set(part) for part in parts], calls, uses, range(5, 21))
     assert found.parts == 11
-    assert (round(found.bcp, 3), round(found.icp, 3), round(found.ifn, 3), round(found.ned, 3)) == (
+    assert (round(found.bcp or 0, 3), round(found.icp, 3), round(found.ifn, 3), round(found.ned, 3)) == (
         1.602,
         0.346,
         4.182,

@@ -111,7 +111,9 @@ def test_what_nothing_touches_comes_last_and_reference_data_is_not_the_first(ran
 
 
 def test_that_nothing_was_found_is_said_only_where_it_was_looked_for() -> None:
-    bare = Evidence(SHOP.tables, SHOP.references)
+    bare = Evidence(SHOP.tables, SHOP.references, coverage=SHOP.coverage)
+    found = communities.find(bare)
+    assert "BCP not known" in telling.text(bare, found, rank(bare, found))
     claims = [
         claim.text for each in rank(bare, communities.find(bare)).candidates for claim in (*each.reasons, *each.doubts)
     ]
