@@ -1,10 +1,10 @@
 """Which tables stay together, however the evidence is drawn and however coarsely one looks: the candidate contexts.
 
-One run of community detection depends on its resolution, and on single facts. So the evidence is resampled (bootstrap),
-each sample is divided at several resolutions (Louvain: V. Blondel et al., "Fast unfolding of communities in large
-networks", J. Stat. Mech. P10008, 2008), and the candidates are the communities among the tables that are together more
-often than not (consensus clustering: A. Lancichinetti, S. Fortunato, "Consensus clustering in complex networks",
-Scientific Reports 2, 2012). So no resolution has to be chosen. Of several such divisions the one is taken that has the
+One run of community detection depends on its resolution, and on single facts. So the evidence is resampled (bootstrap)
+again and again, each sample divided at one of several resolutions (Louvain: V. Blondel et al., "Fast unfolding of
+communities in large networks", J. Stat. Mech. P10008, 2008), and the candidates are the communities among the tables
+that are together more often than not (consensus clustering: A. Lancichinetti, S. Fortunato, "Consensus clustering in
+complex networks", Scientific Reports 2, 2012). So no resolution has to be chosen. Of several such divisions the one is taken that has the
 greatest modularity in the whole graph.
 """
 
@@ -21,6 +21,7 @@ import networkx
 from stranglerfig.seams.model import TABLE, Evidence, Node, Ties, facts, resampled, ties
 
 SAMPLES, RUNS, SEED = 40, 10, 20
+"""Samples for each resolution; divisions of the consensus; where chance begins."""
 RESOLUTIONS = (0.7, 1.0, 1.4, 2.0)
 
 
