@@ -4,8 +4,8 @@ One run of community detection depends on its resolution, and on single facts. S
 again and again, each sample divided at one of several resolutions (Louvain: V. Blondel et al., "Fast unfolding of
 communities in large networks", J. Stat. Mech. P10008, 2008), and the candidates are the communities among the tables
 that are together more often than not (consensus clustering: A. Lancichinetti, S. Fortunato, "Consensus clustering in
-complex networks", Scientific Reports 2, 2012). So no resolution has to be chosen. Of several such divisions the one is taken that has the
-greatest modularity in the whole graph.
+complex networks", Scientific Reports 2, 2012). So no resolution has to be chosen. Of several divisions of that kind the
+one is taken that has the greatest modularity in the whole graph.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Fou
         for resolution in RESOLUTIONS
     ]
     together = _together(drawn)
-    tried = [_consensus(names, together, seed + run) for run in range(RUNS)]
+    alone = Counter(table for sample in drawn for part in sample if len(part) == 1 for table in part)
+    seldom = [name for name in names if alone[name] <= len(drawn) / 2]
+    tried = [joined(_consensus(names, together, seed + run), together, seldom) for run in range(RUNS)]
     others = [_assigned(found, each) for each in tried]
     modularity = [round(_modularity(whole, *each), 6) for each in zip(tried, others, strict=True)]
     best = modularity.index(max(modularity))
@@ -99,7 +101,26 @@ def _consensus(names: Sequence[str], together: Mapping[tuple[str, str], float], 
     result.add_nodes_from(names)
     result.add_weighted_edges_from((a, b, often) for (a, b), often in together.items() if often > 0.5)
     found = networkx.community.louvain_communities(result, weight="weight", seed=seed)
-    return sorted(map(frozenset, found), key=lambda part: (-len(part), min(part)))
+    return list(map(frozenset, found))
+
+
+def joined(
+    partition: Sequence[frozenset[str]], together: Mapping[tuple[str, str], float], seldom: Sequence[str]
+) -> list[frozenset[str]]:
+    """A table that is left alone, and seldom is in the divisions, goes where it is most often."""
+    parts = list(partition)
+    for name in seldom:
+        single = frozenset({name})
+        if single in parts:
+            often = {
+                part: _mean(together.get((min(name, other), max(name, other)), 0.0) for other in part)
+                for part in parts
+                if part != single
+            }
+            nearest = max(often, key=lambda part: (often[part], min(part)), default=None)
+            if nearest is not None and often[nearest] > 0:
+                parts = [nearest | single if part == nearest else part for part in parts if part != single]
+    return sorted(parts, key=lambda part: (-len(part), min(part)))
 
 
 def _assigned(found: Ties, partition: Sequence[frozenset[str]]) -> list[frozenset[Node]]:

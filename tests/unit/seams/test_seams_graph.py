@@ -135,6 +135,14 @@ def test_where_nothing_divides_them_they_are_less_stable() -> None:
     assert min(part.stability for part in mixed.parts) < min(part.stability for part in apart.parts)
 
 
+def test_a_table_left_alone_goes_where_it_is_most_often_if_it_seldom_is_alone() -> None:
+    parts = [frozenset("ab"), frozenset("yz"), frozenset("x"), frozenset("s")]
+    together = {("a", "x"): 0.2, ("x", "y"): 0.4, ("x", "z"): 0.3}
+    assert communities.joined(parts, together, ["x", "s", "a"]) == [set("xyz"), set("ab"), {"s"}]
+    assert communities.joined(parts, together, []) == [set("ab"), set("yz"), {"s"}, {"x"}]
+    assert communities.joined([frozenset("x")], {}, ["x"]) == [{"x"}]
+
+
 def test_without_any_evidence_each_table_is_alone() -> None:
     found = communities.find(Evidence(tables("a", "b")))
     assert [set(part.tables) for part in found.parts] == [{"a"}, {"b"}] and not found.together
