@@ -230,7 +230,9 @@ def _schema(node: ast.expr | None) -> str:
 
 def _is_django(module: Module, found: Class) -> bool:
     """A base of Django's ``models.Model``, or a field of ``django.db.models``."""
-    fields = [dotted(value) for value in found.values.values() if isinstance(value, ast.Call)]
+    # An expression's output_field makes no table.
+    values = (value for name, value in found.values.items() if name != "output_field")
+    fields = [dotted(value) for value in values if isinstance(value, ast.Call)]
     return any(
         _whole(module, name) in ("django.db.models.Model", "django.contrib.gis.db.models.Model") for name in found.bases
     ) or any(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,9 @@ def read(folder: Path) -> Read:
         path = str(file.relative_to(root))
         try:
             text = file.read_text(encoding="utf-8")
-            tree = ast.parse(text)
+            with warnings.catch_warnings():  # of the monolith's strings, which are not ours to mend
+                warnings.simplefilter("ignore")
+                tree = ast.parse(text)
         except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
             broken.append(path)
             continue

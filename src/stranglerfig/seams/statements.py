@@ -54,7 +54,7 @@ def touched(text: str, views: Mapping[str, Touched] | None = None) -> Touched | 
     plain = _HOLES.sub("NULL", _CASTS.sub("", text)).replace("%%", "%")
     try:
         parsed = [each for each in sqlglot.parse(plain, read="postgres") if each is not None]
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         return None
     if not parsed or any(isinstance(each, exp.Command) for each in parsed):
         return None

@@ -66,6 +66,9 @@ class Price(models.Model):
 
 class Kept(models.Field):
     pass
+
+class Longest(models.Func):
+    output_field = models.IntegerField()
 """,
         shop__apps="class Config:\n    name = 'shop'\n    label = 'selling'\n",
         other__models="""
@@ -199,7 +202,9 @@ def keep(store):
 def test_files_that_do_not_parse_are_counted_and_tests_passed_over(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "more.py").write_text("X = 'SELECT a FROM tested'")
-    found = written(tmp_path, broken="def (", fine="X = 'SELECT a FROM b'", test_it="X = 'SELECT a FROM tested'")
+    found = written(
+        tmp_path, broken="def (", fine="X = 'SELECT a FROM b'; Y = '\\d'", test_it="X = 'SELECT a FROM tested'"
+    )
     assert [use.tables for use in found.of("module")] == [{"b"}]
     assert found.coverage[0].state == "partly" and "1 files do not parse: broken.py" in found.coverage[0].said
 
