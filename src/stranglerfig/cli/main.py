@@ -43,6 +43,7 @@ COMMANDS = {
     "projection": "projection:projection",
     "personal": "personal:personal",
     "schema": "schema:schema",
+    "seams": "seams:seams",
     "model": "model:model",
     "storm": "storm:storm",
     "new": "new:new",

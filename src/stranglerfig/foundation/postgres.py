@@ -12,7 +12,7 @@ import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import conninfo
@@ -23,6 +23,8 @@ from stranglerfig.foundation.errors import FigError
 Connection = psycopg.AsyncConnection[TupleRow]
 _PASSES = ("40", "FIG")
 """SQLSTATE of what is to be done again, and of what our guards refuse: the server is there."""
+STILL: Final = 10
+"""Seconds for which a transaction of a process that says nothing is kept, and an answer that does not come awaited."""
 
 
 def describe(dsn: str) -> str:
@@ -123,6 +125,11 @@ class Kept:
 class Few:
     """A few sessions to one database, each lent to one user at a time; connected when they are needed.
 
+    A process that stands still within a transaction (stopped, cut off from the network) would hold up all others: the
+    server ends its session after ``STILL`` seconds. It does not within a pipeline of the driver's, nor after one, for
+    that ends with a Flush, which stops the server's clock: who uses those has to look for it. A connection on which
+    nothing is heard of the server ends as well.
+
     Args:
         most: how many there are at most; who asks for one more waits.
         options: of each session, as :func:`connect` takes them.
@@ -130,7 +137,10 @@ class Few:
 
     def __init__(self, dsn: str, *, what: str, most: int, **options: Any) -> None:
         self.dsn = dsn
-        self._options = options
+        self._options: dict[str, Any] = {
+            "options": f"-c idle_in_transaction_session_timeout={STILL}s",
+            "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": STILL * 1000,
+        } | options  # fmt: skip
         self._what = what
         self._free: list[Connection] = []
         self._slots = asyncio.Semaphore(most)

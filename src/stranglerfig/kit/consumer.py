@@ -335,6 +335,16 @@ class Consumer:
         await self._together(found[half:])
 
     async def _once(self, found: Sequence[_Task]) -> None:
+        begun = clock.monotonic()
+        try:
+            await self._in_transaction(found)
+        except FigError as error:
+            if not postgres.is_unreachable(error) or clock.monotonic() - begun < postgres.STILL:
+                raise
+            # It was ended for standing still, which may be a handler's fault.
+            raise Failed(0) from TimeoutError(f"its transaction takes longer than {postgres.STILL} s")
+
+    async def _in_transaction(self, found: Sequence[_Task]) -> None:
         async with self._sessions.session() as conn, by_hand(conn):
             async with conn.pipeline():
                 await conn.execute("BEGIN")

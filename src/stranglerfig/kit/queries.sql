@@ -183,6 +183,14 @@ WHERE c.oid = to_regclass(%s) AND a.grantee <> c.relowner
 -- name: projection_kind
 SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)
 
+-- name: end_standing
+-- Sessions of this name and role that stand within a transaction, their client silent for too long. The server's own
+-- limit (idle_in_transaction_session_timeout) does not run within a pipeline, nor after one that ended with a Flush.
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = %(name)s
+  AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
+  AND state_change < clock_timestamp() - make_interval(secs => %(seconds)s)
+
 -- name: relay_lock
 SELECT pg_try_advisory_lock(hashtextextended('fig.outbox', 0))
 

@@ -6,6 +6,7 @@ Declared at import, run by :meth:`Service.run`: the relay of its outbox and a co
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -32,12 +33,11 @@ from stranglerfig.kit.states import Forms, Part, queries
 from stranglerfig.kit.tenants import checked, differs, within
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit, owning
 
+log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 P = TypeVar("P", bound=Projection)
 T = TypeVar("T")
 TABLES: Final = ("tables.sql", "personal.sql", "tenants.sql")
-STILL: Final = 10
-"""Seconds for which a transaction of a process that says nothing is kept."""
 _BUILDS: Final = sql.SQL("GRANT USAGE, CREATE ON SCHEMA projections, public TO {role}")
 """Each build of a projection is a table, and what serves is a view."""
 KEEP: Final = timedelta(days=14)
@@ -103,13 +103,8 @@ class Service:
         self._outbox = outbox or Outbox()
         self._outbox.most_bytes = None if log is None else log.capabilities.max_event_bytes
         self._forms = Forms()
-        # A process that stands still within a transaction holds up who takes its place: the server ends its session.
         # Named as the service's own, not as ours: a cut-over waits for its transactions.
-        self._sessions = postgres.Few(
-            database, what=name, most=sessions, application_name=name,
-            options=f"-c idle_in_transaction_session_timeout={STILL}s",
-            keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=STILL * 1000,
-        )  # fmt: skip
+        self._sessions = postgres.Few(database, what=name, most=sessions, application_name=name)
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
         self._keep = keep
         self._old = [queries.old_handled, queries.old_replies, queries.old_answers]
@@ -353,12 +348,24 @@ class Service:
         consumers, projectors = self.consumers(), self.projectors()
         async with asyncio.TaskGroup() as group:
             works = [*((each.name, each.run) for each in consumers), *self._beside]
-            works.append((f"{self.name} forgets", self._forget))
+            works += [(f"{self.name} forgets", self._forget), (f"{self.name} looks after others", self._look_after)]
             works += [(f"{self.name} {each.shape.name}", each.run) for each in projectors]
             if self._relay is not None:
                 works.append((f"{self.name} relay", self._relay.run))
             for name, work in works:
                 group.create_task(tasks.supervise(work, name=name), name=name)
+
+    async def _look_after(self) -> None:
+        """End the transactions of processes that stand still, for whoever takes their place waits for them."""
+        async with postgres.session(self._dsn, what="watch", application_name=f"{self.name}:watch") as conn:
+            while True:
+                params = {"name": self.name, "seconds": postgres.STILL}
+                if ended := await postgres.value(conn, queries.end_standing, params):
+                    log.warning(
+                        "%d transactions of %s stood still for more than %d s, and are ended",
+                        ended, self.name, postgres.STILL, extra={"action": "standing_ended"},
+                    )  # fmt: skip
+                await asyncio.sleep(postgres.STILL / 4)
 
     async def _forget(self) -> None:
         """Delete what was kept for long enough, a little at a time."""

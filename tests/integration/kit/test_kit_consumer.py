@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stranglerfig.foundation import clock, tasks
+from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import NotYet, Refused, Transaction, operating
 from stranglerfig.kit import consumer as consumer_module
@@ -485,6 +485,25 @@ async def test_a_letter_that_ends_its_process_is_not_tried_for_ever(stock: Stock
     assert stock.rows("SELECT attempts, error FROM fig.dead_letter") == [
         (ATTEMPTS, "its process ended while it handled it")
     ]
+
+
+async def test_a_handler_that_keeps_its_transaction_open_is_ended_and_parked(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "STILL", 0.4)
+
+    @stock.service.on(OrderPlaced)
+    async def dawdle(event: OrderPlaced, tx: Transaction) -> None:
+        (await tx.load(StockLevel, event.item_id)).adjust(-event.quantity, "order")
+        await asyncio.sleep(1.5 if event.item_id == 7 else 0)
+
+    await stock.placed(OrderPlaced(7, 1), OrderPlaced(8, 1))
+    running = asyncio.create_task(stock.service.run())
+    parked = [("7", "TimeoutError: its transaction takes longer than 0.4 s", ATTEMPTS)]
+    await clock.until(lambda: _is(stock.rows(PARKED), parked), timeout=30, what="it to be parked")
+    await clock.until(lambda: _is(stock.rows(LEVEL.format(8)), [(99,)]), timeout=30, what="the other one")
+    assert stock.rows(LEVEL.format(7)) == [(100,)]
+    await tasks.stop(running)
 
 
 async def test_what_was_handled_is_handled_anew_when_somebody_asks(stock: Stock) -> None:

@@ -354,7 +354,7 @@ async def test_a_role_that_may_make_no_tables_runs_the_service(stock: Stock) -> 
 
         await clock.until(all_done, timeout=20, what="the message on the log, and the projection")
         names = stock.rows(f"SELECT DISTINCT application_name FROM pg_stat_activity WHERE usename = '{role}'")
-        assert {name for (name,) in names} == {"stock", "stock:relay"}, "the team's, not ours"
+        assert {name for (name,) in names} == {"stock", "stock:relay", "stock:watch"}, "the team's, not ours"
     finally:
         await tasks.stop(running)
         await theirs.close()

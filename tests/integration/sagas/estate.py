@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,8 +66,15 @@ class Estate:
             return done.fetchall() if done.description else []
 
     async def start(
-        self, role: str, *, point: str = "", visit: int = 1, victim: int | None = None, **environment: str
-    ) -> None:
+        self,
+        role: str,
+        *,
+        point: str = "",
+        visit: int = 1,
+        victim: int | None = None,
+        sign: signal.Signals = signal.SIGKILL,
+        **environment: str,
+    ) -> asyncio.subprocess.Process:
         """One more process, which dies at its ``visit``-th visit to ``point``, or has the ``victim`` die."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.integration.sagas.worker", role, self.dsns[role], self.log_dsn),
@@ -75,12 +83,20 @@ class Estate:
         )  # fmt: skip
         self.processes.append((role, process))
         if point:
-            self.doom(process, point, visit, victim)
+            self.doom(process, point, visit, victim, sign)
+        return process
 
-    def doom(self, process: asyncio.subprocess.Process, point: str, visit: int, victim: int | None = None) -> None:
+    def doom(
+        self,
+        process: asyncio.subprocess.Process,
+        point: str,
+        visit: int,
+        victim: int | None = None,
+        sign: signal.Signals = signal.SIGKILL,
+    ) -> None:
         """Have a process, or the ``victim``, die at the process's ``visit``-th visit to ``point`` from now on."""
         assert process.stdin is not None
-        process.stdin.write(f"{point} {visit} {victim or process.pid}\n".encode())
+        process.stdin.write(f"{point} {visit} {victim or process.pid} {sign:d}\n".encode())
 
     async def replace(self, number: int, **environment: str) -> None:
         """A process is killed, if it lives, and another one takes its place."""

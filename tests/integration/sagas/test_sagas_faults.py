@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -121,6 +123,34 @@ async def test_the_server_killed_at_each_point_of_a_saga_costs_nothing(shop: Sho
     await placing
     assert died == 1
     await shop.check_all(60, each=10)
+
+
+@pytest.mark.parametrize("point", ["consumer/handled", "saga/called", "saga/told"])
+async def test_who_was_stopped_past_its_lease_changes_nothing_when_it_wakes(shop: Shop, point: str) -> None:
+    """Others do its work meanwhile; what it wakes up with is refused, and it goes on with what is new."""
+    await shop.open(each=10)
+    await shop.start("stock")
+    stopped = await shop.start("orders", point=point, sign=signal.SIGSTOP)
+    await shop.placed(60)
+
+    async def stands() -> bool:
+        return Path(f"/proc/{stopped.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    await clock.until(stands, timeout=30, what=f"the process to stop at {point}")
+    other = await shop.start("orders")
+    await shop.all_ended(60, 90)
+    await shop.check_all(60, each=10)
+    before = shop.rows("orders", "SELECT id, status, revision, ended_at FROM fig.saga ORDER BY id")
+    os.kill(stopped.pid, signal.SIGCONT)
+    other.kill()
+    await other.wait()
+    more = [event_of(OrderPlaced(n, n % ITEMS + 1, 1, n), source="/shop") for n in range(61, 81)]
+    await shop.append(more)
+    await shop.all_ended(80, 60)
+    assert stopped.returncode is None
+    await shop.check_all(80, each=10)
+    known = "SELECT id, status, revision, ended_at FROM fig.saga WHERE key::int <= 60 ORDER BY id"
+    assert shop.rows("orders", known) == before
 
 
 async def test_clocks_that_are_hours_apart_change_nothing(shop: Shop) -> None:

@@ -1,7 +1,7 @@
 """``python -m tests.integration.sagas.worker ROLE DSN LOG``: one process of a service, for faults.
 
-A line ``POINT VISIT PID`` on its standard input has it kill a process, itself or the server, at its VISIT-th visit to
-POINT from then on.
+A line ``POINT VISIT PID SIGNAL`` on its standard input has it send a signal to a process, itself or the server, at its
+VISIT-th visit to POINT from then on.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ class Doom:
     def __init__(self) -> None:
         self._at = ("", 0)
         self._victim = 0
+        self._sign = signal.SIGKILL
 
     def listen(self) -> None:
         """Until nobody speaks any more."""
         for line in sys.stdin:
-            point, visit, victim = line.split()
-            self._victim = int(victim)
+            point, visit, victim, sign = line.split()
+            self._victim, self._sign = int(victim), signal.Signals(int(sign))
             self._at = (point, int(visit))
 
     def reached(self, name: str) -> None:
@@ -39,7 +40,7 @@ class Doom:
         if name == point:
             self._at = (point, left - 1) if left > 1 else ("", 0)
             if left <= 1:
-                os.kill(self._victim, signal.SIGKILL)
+                os.kill(self._victim, self._sign)
 
 
 async def main(role: str, dsn: str, log: str) -> None:

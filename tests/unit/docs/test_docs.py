@@ -50,6 +50,9 @@ OTHERS = {
     "reply_to",
     "correlation_id",
     "user_id",
+    "pg_stat_statements",
+    "pg_read_all_stats",
+    "shared_preload_libraries",
 }
 """Words of PostgreSQL's, Envoy's and RabbitMQ's, and of logs' addresses."""
 EXAMPLES = ("fig_inventory_", "fig_holding_inventory", "inventory_", "reservations_", "stock_")
@@ -112,8 +115,8 @@ def check(line: str) -> None:
             assert flag in known or flag in ("-h", "--help"), f"{line!r}: {command.name} has no option {flag}"
             option = known.get(flag)
             if option is not None and not option.is_flag and not value:
-                assert words, f"{line!r}: {flag} wants a value"
-                words.pop(0)
+                assert len(words) >= option.nargs, f"{line!r}: {flag} wants a value"
+                del words[: option.nargs]
         elif isinstance(command, click.Group):
             found = command.get_command(context, word)
             assert found is not None, f"{line!r}: there is no command {word}"
