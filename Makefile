@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo demo-kafka test faults lint types bench docs lock clean
+.PHONY: help setup demo demo-kafka test faults lint types bench docs web lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,13 +45,16 @@ lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
-	@$(BIN)/codespell src tests examples bench docs README.md
+	@$(BIN)/codespell src tests examples bench docs README.md web/src web/index.html
 
 bench: setup  ## Speed and memory beside the peers; writes bench/out/results.json
 	@$(BIN)/python -m bench.run $(ARGS)
 
 docs: setup  ## Regenerate the reference (CI fails when it drifts)
 	@$(BIN)/python -m stranglerfig.cli.reference docs/reference
+
+web:  ## Build the wall's page (TypeScript in web/) into the package; wants Node 20.19 or later
+	@cd web && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent build
 
 lock: setup  ## Refresh requirements.lock from pyproject.toml
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip compile --quiet pyproject.toml --group dev --extra all --generate-hashes --universal --no-header --no-annotate -o requirements.lock

@@ -45,6 +45,7 @@ COMMANDS = {
     "schema": "schema:schema",
     "seams": "seams:seams",
     "model": "model:model",
+    "storm": "storm:storm",
     "new": "new:new",
     "explain": "explain:explain",
     "completion": "completion:completion",

@@ -162,6 +162,67 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Sticky:
+    """What hangs on the wall and is not, or not yet, part of a context's model.
+
+    Attributes:
+        name: its words, as they stand; no line breaks, no quotation marks.
+        spec: its fields, version and key as the text of a command or an event has them.
+        inside: the bounded context drawn around it.
+    """
+
+    kind: str
+    name: str
+    x: int
+    y: int
+    spec: str = ""
+    inside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Where a bounded context is drawn."""
+
+    name: str
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An arrow that the contexts do not say."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody said on a hotspot."""
+
+    on: str
+    by: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """The rest of the wall; it has no part in the meaning that is signed."""
+
+    areas: tuple[Area, ...] = ()
+    stickies: tuple[Sticky, ...] = ()
+    links: tuple[Link, ...] = ()
+    pivotal: tuple[str, ...] = ()
+    comments: tuple[Comment, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("areas", "stickies", "links", "pivotal"):
+            object.__setattr__(self, name, tuple(sorted(getattr(self, name), key=repr)))
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """The whole model. ``required`` are the roles that must sign."""
 
@@ -172,6 +233,7 @@ class Model:
     layout: tuple[Place, ...] = ()
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    wall: Wall = Wall()
 
     def __post_init__(self) -> None:
         _sort(self, "contexts", "hotspots", "layout")
@@ -199,8 +261,8 @@ class Model:
 def semantic_hash(model: Model) -> str:
     """The hash that sign-offs are bound to: of what the contexts say.
 
-    Layout, comments, hotspots and the sign-offs themselves play no part; lines that this version does not know do, for
-    they may mean something.
+    Layout, wall, comments, hotspots and the sign-offs themselves play no part; lines that this version does not know
+    do, for they may mean something.
     """
     parts = [_meaning(context) for context in model.contexts]
     text = repr((parts, [line for line in model.unknown if not line.startswith("#")]))

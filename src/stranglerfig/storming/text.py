@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import date
 
+from stranglerfig.storming import wall
 from stranglerfig.storming.model import (
     Aggregate,
     Command,
@@ -21,6 +22,7 @@ from stranglerfig.storming.model import (
     Policy,
     ReadModel,
     Signature,
+    Wall,
 )
 
 _NAME = r"[A-Za-z_]\w*"
@@ -70,6 +72,8 @@ class _Reader:
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     in_layout: bool = False
+    in_wall: bool = False
+    hung: wall.Draft | None = None
 
     def take_notes(self) -> tuple[str, ...]:
         notes, self.notes = tuple(self.notes), []
@@ -131,6 +135,7 @@ def parse(text: str) -> Model:
         tuple(reader.layout),
         tuple(reader.unknown),
         trailing,
+        reader.hung.done() if reader.hung is not None else Wall(),
     )
 
 
@@ -140,7 +145,14 @@ def _read(reader: _Reader, line: str, indent: int, number: int) -> None:
         return
     if line == "layout":
         reader.close_context()
-        reader.in_layout = True
+        reader.in_layout, reader.in_wall = True, False
+        return
+    if line == "wall":
+        reader.close_context()
+        reader.in_layout, reader.hung = False, reader.hung or wall.Draft()
+        reader.in_wall = True
+        return
+    if reader.in_wall and indent > 0 and reader.hung is not None and reader.hung.take(line):
         return
     if reader.in_layout and indent > 0 and (place := _PLACE.fullmatch(line)):
         reader.layout.append(Place(place["name"], int(place["x"]), int(place["y"])))
@@ -153,13 +165,13 @@ def _read(reader: _Reader, line: str, indent: int, number: int) -> None:
 def _take(reader: _Reader, kind: str, found: dict[str, str | None], number: int) -> bool:
     """Put an understood line where it belongs; False when it has no place there."""
     name = found.get("name") or ""
-    fields = _fields(found.get("fields") or "")
+    fields = read_fields(found.get("fields") or "")
     if fields is None:
         return False
     match kind:
         case "context":
             reader.close_context()
-            reader.in_layout = False
+            reader.in_layout = reader.in_wall = False
             reader.context = _Draft(Context(name, notes=reader.take_notes(), line=number))
         case "aggregate" if reader.context is not None:
             reader.close_aggregate()
@@ -201,7 +213,8 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def _fields(text: str) -> tuple[Field, ...] | None:
+def read_fields(text: str) -> tuple[Field, ...] | None:
+    """The fields that a text between brackets says; None when it is not understood."""
     if not text.strip():
         return ()
     found = []
@@ -229,6 +242,8 @@ def show(model: Model) -> str:
         lines.append(f'signoff by "{s.name}" as {s.role} on {s.on.isoformat()} of {s.of}')
     if model.layout:
         lines += ["", "layout", *(f"  {place.name} {place.x} {place.y}" for place in model.layout)]
+    if hung := wall.show(model.wall):
+        lines += ["", "wall", *(f"  {line}" for line in hung)]
     lines += model.notes
     return "\n".join(lines).strip("\n") + "\n" if lines else ""
 
@@ -238,15 +253,15 @@ def _context(context: Context) -> list[str]:
     lines += [f"  {line}" for line in context.unknown]
     for aggregate in context.aggregates:
         lines += [f"  {note}" for note in aggregate.notes]
-        lines.append(f"  aggregate {aggregate.name}{_shown(aggregate.fields)}")
+        lines.append(f"  aggregate {aggregate.name}{show_fields(aggregate.fields)}")
         lines += [f"    {line}" for line in aggregate.unknown]
         for command in aggregate.commands:
             lines += [f"    {note}" for note in command.notes]
-            lines.append(f"    command {command.name}{_shown(command.fields)}")
+            lines.append(f"    command {command.name}{show_fields(command.fields)}")
         for event in aggregate.events:
             key = f" key {event.key}" if event.key else ""
             lines += [f"    {note}" for note in event.notes]
-            lines.append(f"    event {event.name}{_shown(event.fields)} v{event.version}{key}")
+            lines.append(f"    event {event.name}{show_fields(event.fields)} v{event.version}{key}")
     for policy in context.policies:
         lines += [f"  {note}" for note in policy.notes]
         lines.append(f'  policy "{policy.name}": {", ".join(policy.events)} -> {", ".join(policy.commands)}'.rstrip())
@@ -256,6 +271,7 @@ def _context(context: Context) -> list[str]:
     return lines
 
 
-def _shown(fields: tuple[Field, ...]) -> str:
+def show_fields(fields: tuple[Field, ...]) -> str:
+    """Fields as text, in brackets; nothing when there are none."""
     shown = [f"{f.name}: {f.type}{'?' if f.optional else ''}{' personal' if f.personal else ''}" for f in fields]
     return f"({', '.join(shown)})" if shown else ""

@@ -12,22 +12,28 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.storming.model import (
     TYPES,
     Aggregate,
+    Area,
     Command,
+    Comment,
     Context,
     Event,
     Field,
     Hotspot,
+    Link,
     Model,
     Place,
     Policy,
     ReadModel,
     Signature,
+    Sticky,
+    Wall,
     missing_signatures,
     semantic_hash,
     sign,
     void_signatures,
 )
 from stranglerfig.storming.text import parse, show
+from stranglerfig.storming.wall import KINDS
 
 INVENTORY = """\
 # The first context to leave.
@@ -81,6 +87,18 @@ contexts = st.builds(
     unknown,
     notes,
 )
+said = st.from_regex(r"[ -!#-~]{0,12}", fullmatch=True)
+place = st.integers(-999, 999)
+walls = st.builds(
+    Wall,
+    st.lists(st.builds(Area, said, place, place, place, place), max_size=2).map(tuple),
+    st.lists(st.builds(Sticky, st.sampled_from(KINDS), said, place, place, said, st.none() | said), max_size=3).map(
+        tuple
+    ),
+    st.lists(st.builds(Link, said, said), max_size=2).map(tuple),
+    st.lists(said, max_size=2).map(tuple),
+    st.lists(st.builds(Comment, said, said, said), max_size=2).map(tuple),
+)
 models = st.builds(
     Model,
     st.lists(contexts, max_size=2).map(tuple),
@@ -93,6 +111,7 @@ models = st.builds(
     st.lists(st.builds(Place, names, st.integers(-9, 9), st.integers(-9, 9)), max_size=2).map(tuple),
     unknown,
     notes,
+    walls,
 )
 
 

@@ -1,0 +1,17 @@
+// Writes beside the built page which sources it was built from; a test compares.
+import { createHash } from "node:crypto";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+
+const files = [
+  "index.html",
+  "package-lock.json",
+  "package.json",
+  "tsconfig.json",
+  "vite.config.ts",
+  ...readdirSync("src").map((name) => `src/${name}`),
+].sort();
+const digest = createHash("sha256");
+for (const file of files) {
+  digest.update(`${file}\n`).update(readFileSync(file));
+}
+writeFileSync("../src/stranglerfig/console/static/sources.sha256", `${digest.digest("hex")}\n`);

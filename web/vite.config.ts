@@ -1,0 +1,20 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vite";
+
+// Names without hashes: the built files are committed, and the server says that nobody may keep them unasked.
+export default defineConfig({
+  plugins: [react()],
+  build: {
+    outDir: "../src/stranglerfig/console/static",
+    emptyOutDir: true,
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 900,
+    rollupOptions: {
+      output: {
+        entryFileNames: "wall.js",
+        chunkFileNames: "[name].js",
+        assetFileNames: "wall[extname]",
+      },
+    },
+  },
+});
