@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from stranglerfig.cli.events.choose import Duration
 from stranglerfig.cli.main import Fig
 from stranglerfig.foundation.files import written_whole
 
@@ -34,6 +35,11 @@ def _values(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A folder in the repository of the sources: which modules change together.",
 )
+@click.option(
+    "--sample",
+    type=Duration(),
+    help="Watch for so long (30s, 2m) which tables change in one transaction. Needs wal_level = logical.",
+)
 @click.option("--without-database", is_flag=True, help="Do not ask the monolith's database; tables are the sources'.")
 @click.option(
     "--value",
@@ -56,6 +62,7 @@ def seams(
     fig: Fig,
     source: Path | None,
     history: Path | None,
+    sample: float | None,
     without_database: bool,
     values: dict[str, float],
     svg: Path | None,
@@ -64,17 +71,18 @@ def seams(
 ) -> None:
     """Rank candidate contexts by evidence from the monolith: its catalogue, statements, sources and history.
 
-    Nothing is changed in the monolith.
+    Nothing is changed in the monolith; --sample has publications and a replication slot there while it lasts.
 
     Example: fig seams --source ../shop/monolith --git ../shop --svg seams.svg
     """
-    from stranglerfig.seams import collect, communities, drawing, ranking, telling
+    from stranglerfig.seams import collect, communities, drawing, ranking, telling, transactions
     from stranglerfig.storming import drafting
     from stranglerfig.storming import text as storm
 
     project = fig.project
     database = None if without_database else project.reveal(project.estate.monolith.database)
-    evidence = fig.run(collect.collect(database, source, history))
+    bounds = None if sample is None else transactions.Bounds(sample)
+    evidence = fig.run(collect.collect(database, source, history, bounds))
     found = communities.find(evidence)
     ranked = ranking.rank(evidence, found, values)
     written: dict[Path, str] = {}

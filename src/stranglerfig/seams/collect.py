@@ -8,19 +8,22 @@ from pathlib import Path
 
 from stranglerfig.foundation import mysql
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.seams import history, postgres, resolving, sources
+from stranglerfig.seams import history, postgres, resolving, sources, transactions
 from stranglerfig.seams.model import Coverage, Evidence, Table, known
 
 _NOT_ASKED = {
     "catalogue": "tables and foreign keys are those that the sources name",
     "statements": "which statements ran is not known",
+    "transactions": "--sample SECONDS reads which tables change in one transaction",
     "python": "--source DIR reads imports, models, SQL and routes",
     "git": "--git DIR reads which modules change together",
 }
 
 
-async def collect(database: str | None, source: Path | None, git: Path | None) -> Evidence:
-    """The evidence of a monolith's database (its DSN), Python sources and history.
+async def collect(
+    database: str | None, source: Path | None, git: Path | None, sample: transactions.Bounds | None = None
+) -> Evidence:
+    """The evidence of a monolith's database (its DSN), a sample of its transactions, Python sources and history.
 
     Raises:
         FigError: ``no_evidence`` when there is no table in it; ``database_unreachable``, ``no_sources``, ``no_git``.
@@ -31,6 +34,8 @@ async def collect(database: str | None, source: Path | None, git: Path | None) -
         found += Evidence(coverage=(Coverage("catalogue", "absent", said),))
     elif database is not None:
         found += await postgres.collect(database)
+        if sample is not None:
+            found += await transactions.collect(database, sample)
     tables = found.tables
     if source is not None:
         read = await asyncio.to_thread(sources.read, source)

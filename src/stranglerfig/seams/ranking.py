@@ -9,7 +9,20 @@ from dataclasses import dataclass, field, replace
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams.communities import Found, Part
 from stranglerfig.seams.metrics import Figures, figures
-from stranglerfig.seams.model import MODULE, ROUTE, TABLE, Evidence, Node, Reference, Table, Ties, Use, facts, ties
+from stranglerfig.seams.model import (
+    MODULE,
+    ROUTE,
+    TABLE,
+    TRANSACTION,
+    Evidence,
+    Node,
+    Reference,
+    Table,
+    Ties,
+    Use,
+    facts,
+    ties,
+)
 
 TRUSTED, STABLE = 0.6, 0.75
 """Below and from which a community is not to be trusted and called stable: Hennig, as in :mod:`.communities`."""
@@ -33,6 +46,7 @@ class Candidate:
     Attributes:
         keys_out: foreign keys from its tables to others; ``keys_in`` from others to its.
         cut: units (routes, statements, routines) that write its tables and others in one.
+        transactions: the sampled ones that write its tables, each set of tables once.
         writers: modules outside that write its tables; ``readers`` those that only read them.
         cross: the share of its ties' weight that leads out, 0 to 1.
         routes: those that touch it; ``exclusive`` those of them that touch nothing else.
@@ -50,6 +64,7 @@ class Candidate:
     keys_out: tuple[Reference, ...]
     keys_in: tuple[Reference, ...]
     cut: tuple[Use, ...]
+    transactions: tuple[Use, ...]
     writers: tuple[Use, ...]
     readers: tuple[Use, ...]
     routes: tuple[Use, ...]
@@ -68,11 +83,30 @@ class Candidate:
         """Its exclusive routes that write."""
         return tuple(use for use in self.exclusive if use.writes)
 
+    @property
+    def entangled(self) -> float | None:
+        """The share of the sampled transactions that write its tables and others in one; None where there are none."""
+        whole = sum(use.times for use in self.transactions)
+        return sum(use.times for use in self._wider) / whole if whole else None
+
+    @property
+    def _wider(self) -> tuple[Use, ...]:
+        return tuple(use for use in self.transactions if not use.writes <= set(self.tables))
+
+    def together(self) -> list[tuple[str, int, int]]:
+        """Each other table, in how many of how many sampled transactions it was written in one with its own."""
+        often = Counter[str]()
+        for use in self._wider:
+            often.update(dict.fromkeys(use.writes - set(self.tables), use.times))
+        whole = sum(use.times for use in self.transactions)
+        return [(table, times, whole) for table, times in sorted(often.items(), key=lambda each: (-each[1], each[0]))]
+
     def objectives(self) -> tuple[float, ...]:
         """What is compared; lower is better in each."""
         return (
             len(self.keys_in) + len(self.keys_out),
             len(self.cut),
+            round(self.entangled or 0.0, 3),
             len(self.writers) + len(self.readers) / 2,
             round(self.cross, 3),
             -len(self.exclusive),
@@ -134,7 +168,12 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
         part.stability,
         tuple(r for r in evidence.references if r.table in inside and r.target not in inside),
         tuple(r for r in evidence.references if r.target in inside and r.table not in inside),
-        tuple(use for use in touching if use.kind != MODULE and use.writes & inside and use.writes - inside),
+        tuple(
+            use
+            for use in touching
+            if use.kind not in (MODULE, TRANSACTION) and use.writes & inside and use.writes - inside
+        ),
+        tuple(use for use in touching if use.kind == TRANSACTION),
         tuple(use for use in foreign if use.writes & inside),
         tuple(use for use in foreign if not use.writes & inside),
         tuple(routes),
@@ -245,8 +284,11 @@ def _reasons(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         yield Claim("no foreign key crosses its boundary")
     elif not c.keys_in:
         yield Claim("no other table refers to its tables")
-    if not c.cut and any(use.kind != MODULE for use in evidence.uses):
+    if not c.cut and not c.entangled and any(use.kind != MODULE for use in evidence.uses):
         yield Claim("nothing writes its tables and others in one")
+    if c.entangled == 0:
+        whole = sum(use.times for use in c.transactions)
+        yield Claim(f"none of the {_count(whole, 'sampled transaction')} that write its tables wrote others as well")
     if not c.writers and evidence.of(MODULE):
         yield Claim("no module outside writes its tables")
     if c.exclusive:
@@ -264,6 +306,9 @@ def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
             f"its tables and others are written in one by {_count(len(c.cut), 'unit')}: a saga, or a wait for an event"
         )
         yield Claim(text, _where(c.cut))
+    if c.entangled:
+        text = f"{c.entangled:.0%} of the sampled transactions that write its tables wrote others in one"
+        yield Claim(text, tuple(f"written in one with {t} in {n} of {m} transactions" for t, n, m in c.together()))
     inside = set(c.tables)
     if c.writers:
         text = f"its tables are written from outside by {_count(len(c.writers), 'module')}"

@@ -80,6 +80,7 @@ async def test_what_was_not_asked_is_said_and_an_empty_database_is_refused(datab
     assert {each.source: each.state for each in found.coverage} == {
         "catalogue": "read",
         "statements": "absent",
+        "transactions": "not asked",
         "python": "not asked",
         "git": "not asked",
     }
