@@ -23,6 +23,12 @@ def _values(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]
     return found
 
 
+def _facades(fig: Fig) -> list[Path]:
+    """The access log that the project's façade writes, the older file first."""
+    file = fig.project.data_directory / "envoy" / "access.log"
+    return [each for each in (file.with_name("access.log.1"), file) if each.is_file()]
+
+
 @click.command()
 @click.option(
     "--source",
@@ -39,6 +45,14 @@ def _values(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]
     "--sample",
     type=Duration(),
     help="Watch for so long (30s, 2m) which tables change in one transaction. Needs wal_level = logical.",
+)
+@click.option(
+    "--access-log",
+    "logs",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Which routes are called: the façade's log by default, if there is one; else JSON lines with method and path,"
+    " or the common log format. May be repeated.",
 )
 @click.option("--without-database", is_flag=True, help="Do not ask the monolith's database; tables are the sources'.")
 @click.option(
@@ -63,6 +77,7 @@ def seams(
     source: Path | None,
     history: Path | None,
     sample: float | None,
+    logs: tuple[Path, ...],
     without_database: bool,
     values: dict[str, float],
     svg: Path | None,
@@ -82,7 +97,7 @@ def seams(
     project = fig.project
     database = None if without_database else project.reveal(project.estate.monolith.database)
     bounds = None if sample is None else transactions.Bounds(sample)
-    evidence = fig.run(collect.collect(database, source, history, bounds))
+    evidence = fig.run(collect.collect(database, source, history, bounds, logs or _facades(fig)))
     found = communities.find(evidence)
     ranked = ranking.rank(evidence, found, values)
     written: dict[Path, str] = {}

@@ -126,7 +126,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was found."""
+    """All that was found; ``requests`` is how many of an access log are to its routes, 0 where none was read."""
 
     tables: tuple[Table, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -134,6 +134,7 @@ class Evidence:
     imports: tuple[Import, ...] = ()
     commits: tuple[Commit, ...] = ()
     coverage: tuple[Coverage, ...] = ()
+    requests: int = 0
 
     def __add__(self, other: Evidence) -> Evidence:
         tables = {table.name: table for table in (*other.tables, *self.tables)}
@@ -144,6 +145,7 @@ class Evidence:
             (*self.imports, *other.imports),
             (*self.commits, *other.commits),
             (*self.coverage, *other.coverage),
+            self.requests + other.requests,
         )
 
     def of(self, kind: str) -> list[Use]:

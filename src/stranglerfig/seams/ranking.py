@@ -53,6 +53,8 @@ class Candidate:
         changed: of the commits of several modules that change its own, the share that changes others as well; None
             where they are too few.
         value: what the team says that it is worth; 0 when it says nothing.
+        traffic: the share of the requests in the access log that go to routes to it; ``own_traffic`` to its exclusive
+            ones; None where no log was read.
         touched: whether any module touches its tables.
         front: 1 for those that no other beats in every figure, 2 for those that only these beat, …
     """
@@ -72,6 +74,8 @@ class Candidate:
     cross: float
     changed: float | None
     value: float
+    traffic: float | None
+    own_traffic: float | None
     touched: bool
     front: int = 0
     place: int = 0
@@ -111,6 +115,7 @@ class Candidate:
             round(self.cross, 3),
             -len(self.exclusive),
             -self.value,
+            -round(self.own_traffic or 0.0, 3),
         )
 
 
@@ -159,6 +164,7 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
     touching = [use for use in evidence.uses if use.tables & inside]
     foreign = [use for use in touching if use.kind == MODULE and use.name not in modules]
     routes = [use for use in touching if use.kind == ROUTE]
+    exclusive = [use for use in routes if use.tables <= inside]
     own = [commit for commit in evidence.commits if commit.modules & modules]
     wider = [commit for commit in own if commit.modules - modules]
     return Candidate(
@@ -177,12 +183,18 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
         tuple(use for use in foreign if use.writes & inside),
         tuple(use for use in foreign if not use.writes & inside),
         tuple(routes),
-        tuple(use for use in routes if use.tables <= inside),
+        tuple(exclusive),
         _cross({*(Node(TABLE, name) for name in inside), *part.others}, inside, whole),
         len(wider) / len(own) if len(own) >= FEWEST_COMMITS else None,
         sum(value for table, value in values.items() if table in inside),
+        _share(routes, evidence),
+        _share(exclusive, evidence),
         any(use.kind == MODULE for use in touching),
     )
+
+
+def _share(routes: Iterable[Use], evidence: Evidence) -> float | None:
+    return sum(use.times for use in routes) / evidence.requests if evidence.requests else None
 
 
 def _cross(members: set[Node], inside: frozenset[str], whole: Ties) -> float:
@@ -296,6 +308,10 @@ def _reasons(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         yield Claim(text, _where(c.exclusive))
     if c.stability >= STABLE:
         yield Claim(f"stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
+    if c.own_traffic:
+        asked = sorted((use for use in c.exclusive if use.times), key=lambda use: -use.times)
+        text = f"{c.own_traffic:.0%} of the requests go to routes that touch nothing else"
+        yield Claim(text, tuple(f"{use.name}: {use.times} of {evidence.requests} requests" for use in asked))
     if c.value:
         yield Claim(f"the team values it at {c.value:g}")
 
@@ -335,6 +351,8 @@ def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         yield Claim(f"not stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
     if c.routes and not c.writing:
         yield Claim("no route writes it alone: reference data rather than a capability")
+    if c.traffic == 0 and c.routes:
+        yield Claim(f"none of the {_count(evidence.requests, 'request')} in the access log goes to a route to it")
     if not c.touched and evidence.of(MODULE):
         yield Claim("nothing in the sources touches its tables")
 

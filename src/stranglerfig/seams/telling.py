@@ -36,7 +36,7 @@ def text(evidence: Evidence, found: Found, ranking: Ranking) -> str:
 def _table(candidates: Iterable[Candidate]) -> list[str]:
     head = (
         *("", "context", "front", "tables", "keys in/out", "cut", "in one", "writers", "readers", "routes"),
-        *("cross", "stable"),
+        *("requests", "cross", "stable"),
     )
     rows = [head]
     rows += [
@@ -51,6 +51,7 @@ def _table(candidates: Iterable[Candidate]) -> list[str]:
             str(len(each.writers)),
             str(len(each.readers)),
             f"{len(each.exclusive)} of {len(each.routes)}",
+            "-" if each.traffic is None else f"{each.traffic:.0%}",
             f"{each.cross:.0%}",
             f"{each.stability:.0%}",
         )
@@ -108,6 +109,8 @@ def _candidate(each: Candidate) -> dict[str, Any]:
         "cross_share": each.cross,
         "changed_with_others": each.changed,
         "value": each.value,
+        "traffic": each.traffic,
+        "own_traffic": each.own_traffic,
         "reasons": [_claim(claim) for claim in each.reasons],
         "doubts": [_claim(claim) for claim in each.doubts],
     }

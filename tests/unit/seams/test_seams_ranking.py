@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from stranglerfig.cli.main import dumps
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.seams import communities, drawing, telling
+from stranglerfig.seams import communities, drawing, telling, traffic
 from stranglerfig.seams.model import Column, Commit, Coverage, Evidence, Import, Reference, Table, Use, ties
 from stranglerfig.seams.ranking import Ranking, contents, fronts, mean_ranks, rank
 from stranglerfig.seams.transactions import counted
@@ -150,6 +151,21 @@ def test_transactions_that_write_several_contexts_speak_against_it() -> None:
     stock = next(each for each in rank(alone, communities.find(alone)).candidates if each.name == "stock")
     said = "none of the 2 sampled transactions that write its tables wrote others as well"
     assert said in {claim.text for claim in stock.reasons}
+
+
+def test_what_is_called_often_speaks_for_it() -> None:
+    asked = Counter({("GET", "/stock"): 60, ("POST", "/sales"): 30, ("GET", "/items"): 10, ("GET", "/health"): 5})
+    heard = traffic.joined(SHOP, asked)
+    found = communities.find(heard)
+    ranking = rank(heard, found)
+    by_name = {each.name: each for each in ranking.candidates}
+    stock, session = by_name["stock"], by_name["session"]
+    assert (stock.traffic, stock.own_traffic, session.traffic) == (0.9, 0.6, 0.0)
+    for_it = {claim.text: claim.evidence for claim in stock.reasons}
+    assert for_it["60% of the requests go to routes that touch nothing else"] == ("GET /stock: 60 of 100 requests",)
+    assert "none of the" not in "".join(claim.text for claim in (*stock.doubts, *session.doubts))
+    assert " 90% " in telling.text(heard, found, ranking)
+    assert rank(SHOP, found).candidates[0].traffic is None
 
 
 def test_sets_that_are_written_in_one_count_by_how_often() -> None:
