@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def _values(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]
             found[table] = float(value)
         except ValueError:
             raise click.BadParameter(f"{each!r} is not TABLE=NUMBER", param=parameter) from None
+    return found
+
+
+def _moves(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in given:
+        table, _sign, context = each.partition("=")
+        if not table or not re.fullmatch(r"[A-Za-z]\w*", context):
+            raise click.BadParameter(f"{each!r} is not TABLE=CONTEXT", param=parameter)
+        found[table] = context
     return found
 
 
@@ -63,6 +74,15 @@ def _facades(fig: Fig) -> list[Path]:
     callback=_values,
     help="What it is worth to the business to move the context with this table; more is better. May be repeated.",
 )
+@click.option(
+    "--move",
+    "moves",
+    multiple=True,
+    metavar="TABLE=CONTEXT",
+    callback=_moves,
+    help="What if this table were in that context, or in a new one of that name: every figure before and after; --svg"
+    " and --draft are of what is then. May be repeated.",
+)
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the candidates into a file.")
 @click.option(
     "--draft",
@@ -80,6 +100,7 @@ def seams(
     logs: tuple[Path, ...],
     without_database: bool,
     values: dict[str, float],
+    moves: dict[str, str],
     svg: Path | None,
     draft: tuple[str, str] | None,
     force: bool,
@@ -90,7 +111,7 @@ def seams(
 
     Example: fig seams --source ../shop/monolith --git ../shop --svg seams.svg
     """
-    from stranglerfig.seams import collect, communities, drawing, ranking, telling, transactions
+    from stranglerfig.seams import collect, communities, drawing, ranking, telling, transactions, whatif
     from stranglerfig.storming import drafting
     from stranglerfig.storming import text as storm
 
@@ -100,6 +121,10 @@ def seams(
     evidence = fig.run(collect.collect(database, source, history, bounds, logs or _facades(fig)))
     found = communities.find(evidence)
     ranked = ranking.rank(evidence, found, values)
+    what = None
+    if moves:
+        what = whatif.move(evidence, found, ranked, moves, values)
+        found, ranked = what.found, what.ranking
     written: dict[Path, str] = {}
     if svg is not None:
         written[svg] = drawing.svg(evidence, ranked)
@@ -114,4 +139,8 @@ def seams(
             files.enter_context(written_whole(path, replace=force)).write_text(content, encoding="utf-8")
     told = telling.as_dict(evidence, found, ranked)
     more = "".join(f"\nWritten: {path}" for path in written)
-    fig.print(told, telling.text(evidence, found, ranked) + more)
+    said = telling.text(evidence, found, ranked)
+    if what is not None:
+        told["what_if"] = whatif.as_dict(what)
+        said += "\n\n" + whatif.text(what)
+    fig.print(told, said + more)

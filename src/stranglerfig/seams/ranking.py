@@ -146,16 +146,21 @@ def rank(evidence: Evidence, found: Found, values: Mapping[str, float] | None = 
     values = values or {}
     names = {table.name for table in evidence.tables}
     if wrong := sorted(set(values) - names):
-        raise FigError(
-            "unknown_table",
-            f"a value is given for '{wrong[0]}', and there is no such table",
-            f"Name one of: {', '.join(sorted(names)[:10])} …",
-            table=wrong[0],
-        )
+        raise unknown_table(wrong[0], "a value is given for", names)
     whole = ties([(fact, 1.0) for fact in facts(evidence)])
     plain = [_candidate(part, evidence, whole, values) for part in found.parts]
     ordered = tuple(_argued(each, evidence) for each in _ordered(_named_apart(plain), evidence))
     return Ranking(ordered, _figures(evidence, found), *_first(ordered))
+
+
+def unknown_table(table: str, said: str, names: Iterable[str]) -> FigError:
+    """The one error for a table that a person named and that is not there."""
+    return FigError(
+        "unknown_table",
+        f"{said} '{table}', and there is no such table",
+        f"Name one of: {', '.join(sorted(names)[:10])} …",
+        table=table,
+    )
 
 
 def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str, float]) -> Candidate:
@@ -168,7 +173,7 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
     own = [commit for commit in evidence.commits if commit.modules & modules]
     wider = [commit for commit in own if commit.modules - modules]
     return Candidate(
-        _name(inside, whole),
+        part.name or _name(inside, whole),
         tuple(sorted(inside)),
         tuple(sorted(modules)),
         part.stability,
