@@ -92,7 +92,8 @@ def _laid_out(aggregates: Sequence[Aggregate]) -> tuple[Place, ...]:
         height = max(tall, rows * (high + _GAP) - _GAP)
         middle, right = _LEFT + wide + _BETWEEN, _LEFT + wide + broad + 2 * _BETWEEN
         at.append(Place(each.name, middle, top + (height - tall) // 2))
-        for x, stickies in ((_LEFT, each.commands), (right, each.events)):
+        sides: tuple[tuple[int, Sequence[Command | Event]], ...] = ((_LEFT, each.commands), (right, each.events))
+        for x, stickies in sides:
             first = top + (height - (len(stickies) * (high + _GAP) - _GAP)) // 2
             at += [Place(sticky.name, x, first + row * (high + _GAP)) for row, sticky in enumerate(stickies)]
         top += height + 2 * _GAP
