@@ -41,8 +41,11 @@ async def collect(
         found += Evidence(coverage=(Coverage("catalogue", "absent", said),))
     elif database is not None:
         found += await postgres.collect(database)
-        if sample is not None:
+        if sample is not None and found.tables:
             found += await transactions.collect(database, sample)
+    if sample is not None and not found.tables:
+        why = "not read: a PostgreSQL's change stream is sampled, and no table of one was read"
+        found += Evidence(coverage=(Coverage(transactions.SOURCE, "absent", why),))
     tables = found.tables
     if source is not None:
         read = await asyncio.to_thread(sources.read, source)

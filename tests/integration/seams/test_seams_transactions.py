@@ -74,6 +74,14 @@ async def test_which_tables_change_in_one_transaction(database: str) -> None:
         assert conn.execute(LEFT).fetchone() == (0, 0)
 
 
+async def test_an_older_server_is_sampled_as_well(postgres_16: Server) -> None:
+    dsn = postgres_16.database()
+    with psycopg.connect(dsn) as conn:
+        conn.execute(SCHEMA)
+    found = await sampled(dsn, Bounds(60.0, transactions=9))
+    assert sum(use.times for use in found.uses) == 9
+
+
 async def test_it_ends_when_enough_was_seen(database: str) -> None:
     async with asyncio.timeout(20):
         found = await sampled(database, Bounds(60.0, transactions=30))
