@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
+import aiohttp
 import psycopg
 import pytest
 
+from stranglerfig.console.shared import read as board_of
 from tests.conftest import Server
+from tests.storm import Client, Storm
 
 pytestmark = pytest.mark.acceptance
 FIG = str(Path(sys.executable).with_name("fig"))
 MONOLITH = Path(__file__).parents[2] / "examples/shop/monolith"
 INVENTORY = ["inventory", "inventory_requests", "reservations"]
+ITEMS = """
+INSERT INTO products (id, sku, name, price_cents) SELECT i, 'S' || i, 'Item', 100 FROM generate_series(1, 20) AS i;
+INSERT INTO customers (id, name, email) VALUES (1, 'Ada', 'ada@example.org');
+INSERT INTO inventory (item_id, sku, name, quantity) SELECT id, sku, name, 1000000 FROM products;
+"""
+ASKED = (
+    *(("POST", "/api/inventory/adjust", {"item_id": item, "delta": 3}) for item in (1, 2, 3)),
+    ("POST", "/api/inventory/reserve", {"item_id": 4, "qty": 1}),
+    ("POST", "/api/orders", {"customer_id": 1, "lines": [{"item_id": 5, "qty": 1}]}),
+    ("GET", "/api/inventory/6", None),
+    ("GET", "/api/products/7?currency=EUR", None),
+    ("GET", "/health", None),
+)
 
 
 @pytest.fixture(scope="module")
 def project(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project of a shop whose database is there, empty."""
+    """The project of a shop whose database is there, with some items on stock."""
     dsn = postgres.database()
     for role in ("shop_app", "shop_nightly"):
         postgres.role(role)
     with psycopg.connect(dsn) as conn:
         conn.execute((MONOLITH / "schema.sql").read_bytes())
+        conn.execute(ITEMS)
     folder = tmp_path_factory.mktemp("project")
     (folder / "fig.yaml").write_text(f"name: shop\nmonolith: {{url: http://127.0.0.1:8001, database: {dsn}}}\n")
     return folder
@@ -37,8 +62,52 @@ def fig(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_inventory_is_among_the_first_and_every_claim_has_its_evidence(project: Path) -> None:
-    done = fig(project, "--json", "seams", "--source", str(MONOLITH))
+def dsn_of(project: Path) -> str:
+    return (project / "fig.yaml").read_text().partition("database: ")[2].rstrip("}\n")
+
+
+@contextmanager
+def at_work(project: Path, log: Path) -> Iterator[None]:
+    """The monolith itself, asked for one thing after the other; ``log`` gets what a façade would write of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        fd, base = listening.fileno(), f"http://127.0.0.1:{listening.getsockname()[1]}"
+        environment = os.environ | {"SHOP_DSN": dsn_of(project), "SHOP_FD": str(fd), "SHOP_DRAIN": "0"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "examples.shop.monolith"], env=environment, pass_fds=[fd], cwd=MONOLITH.parents[2]
+        )
+    begun, ended = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        with log.open("w") as written:
+            for number, (method, path, body) in enumerate(itertools.cycle(ASKED)):
+                if ended.is_set():
+                    return
+                data = None if body is None else json.dumps(body).encode()
+                headers = {"Idempotency-Key": f"seams-{number}", "Content-Type": "application/json"}
+                with urlopen(Request(f"{base}{path}", data, headers, method=method), timeout=20) as answer:
+                    assert answer.status == 200
+                written.write(json.dumps({"method": method, "path": path, "route": "pass"}) + "\n")
+                written.flush()
+                if number == len(ASKED):
+                    begun.set()
+                ended.wait(0.005)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        assert begun.wait(60)
+        yield
+    finally:
+        ended.set()
+        asking.join()
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_inventory_is_among_the_first_and_every_claim_has_its_evidence(project: Path, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    with at_work(project, log):
+        done = fig(project, "--json", "seams", "--source", str(MONOLITH), "--sample", "4s", "--access-log", str(log))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["first"] == "inventory"
@@ -56,22 +125,86 @@ def test_inventory_is_among_the_first_and_every_claim_has_its_evidence(project: 
     assert "orders.py:" in against and "UPDATE inventory SET reserved" in against
     assert "inventory_item_id_fkey: FOREIGN KEY (item_id) REFERENCES products(id)" in against
     coverage = {each["source"]: each["state"] for each in told["coverage"]}
-    assert coverage == {"catalogue": "read", "statements": "absent", "python": "read", "git": "not asked"}
+    assert coverage == {
+        "catalogue": "read",
+        "statements": "absent",
+        "transactions": "read",
+        "python": "read",
+        "git": "not asked",
+        "traffic": "read",
+    }
+    # Of five that write one is an order; of seven to routes that reach tables, six reach its, and five no others.
+    assert inventory["entangled_share"] == pytest.approx(0.2, abs=0.1)
+    assert {(each["table"], each["of"] > 10) for each in inventory["written_with"]} == {
+        ("orders", True),
+        ("order_lines", True),
+        ("payments", True),
+    }
+    assert (inventory["traffic"], inventory["own_traffic"]) == pytest.approx((6 / 7, 5 / 7), abs=0.1)
+    assert "written in one with payments in " in against
+    with psycopg.connect(dsn_of(project)) as conn:
+        left = (
+            "SELECT (SELECT count(*) FROM pg_publication), (SELECT count(*) FROM pg_replication_slots WHERE temporary)"
+        )
+        assert conn.execute(left).fetchone() == (0, 0)
 
 
-def test_from_a_candidate_straight_to_a_draft_and_a_picture(project: Path, tmp_path: Path) -> None:
+def test_what_if_a_table_were_in_another_context(project: Path) -> None:
+    asked = ("--without-database", "--source", str(MONOLITH), "--move", "reservations=orders")
+    done = fig(project, "--json", "seams", *asked)
+    assert done.returncode == 0, done.stderr
+    what = json.loads(done.stdout)["what_if"]
+    inventory = next(each for each in what["candidates"] if each["name"] == "inventory")
+    assert inventory["tables"] == {"before": INVENTORY, "after": INVENTORY[:2]}
+    figures = inventory["figures"]
+    assert figures["exclusive_routes"] == {"before": 4, "after": 2}
+    assert figures["stability"]["before"] > figures["stability"]["after"]
+    assert what["figures"]["parts"] == {"before": 4, "after": 4}
+
+
+async def test_from_a_candidate_straight_to_a_draft_a_picture_and_the_wall(project: Path, tmp_path: Path) -> None:
     folder = project / "contexts" / "inventory"
     folder.mkdir(parents=True)
     draft, picture = folder / "model.storm", tmp_path / "seams.svg"
-    done = fig(project, "seams", "--source", str(MONOLITH), "--svg", str(picture), "--draft", "inventory", str(draft))
+    asked = ("--source", str(MONOLITH), "--svg", str(picture), "--draft", "inventory", str(draft))
+    done = await asyncio.to_thread(fig, project, "seams", *asked)
     assert done.returncode == 0, done.stderr
     assert "\nBegin with inventory." in done.stdout and done.stdout.rstrip().endswith(f"Written: {draft}")
     text = draft.read_text()
     assert "    command AdjustInventory(item_id: int)\n" in text
     assert "    event InventoryAdjusted(item_id: int) v1 key item_id\n" in text
     assert "POST" not in text and picture.read_text().startswith("<svg")
-    found = json.loads(fig(project, "--json", "model", "lint", "inventory").stdout)
+    found = json.loads((await asyncio.to_thread(fig, project, "--json", "model", "lint", "inventory")).stdout)
     assert [each["code"] for each in found if each["severity"] == "error"] == ["open_hotspot"]
+    await hangs_from_left_to_right(project, draft)
+
+
+async def hangs_from_left_to_right(project: Path, draft: Path) -> None:
+    """The draft on the wall, as a browser gets it: a command, what it asks, and what has happened then."""
+    storm = Storm(project, str(draft))
+    await storm.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, storm.link)
+            await client.join()
+            async with asyncio.timeout(10):
+                while len(client.texts()) < 10:
+                    await asyncio.sleep(0.01)
+            hung = board_of(client.doc)
+            status, text = await client.ask("GET", "text")
+            await client.leave()
+    finally:
+        await storm.end()
+    said = list(filter(None, draft.read_text().splitlines()))
+    assert status == 200 and [line for line in text.splitlines() if line in said] == said
+    assert [each.name for each in hung.contexts.values()] == ["Inventory"]
+    by_kind: dict[str, dict[str, int]] = {}
+    for note in hung.notes.values():
+        by_kind.setdefault(note.kind, {})[note.text] = note.x
+    assert set(by_kind["command"]) == {"AdjustInventory", "ReserveInventory", "ReleaseInventory"}
+    assert set(by_kind["aggregate"]) == {"Inventory", "InventoryRequest", "Reservation"}
+    assert max(by_kind["command"].values()) < by_kind["aggregate"]["Inventory"] < min(by_kind["event"].values())
+    assert len({(note.x, note.y) for note in hung.notes.values()}) == len(hung.notes) == 10
 
 
 @pytest.mark.parametrize(
@@ -82,6 +215,9 @@ def test_from_a_candidate_straight_to_a_draft_and_a_picture(project: Path, tmp_p
         (["--draft", "inventory", "FOLDER/there.storm", "--svg", "FOLDER/a.svg"], 3, "file_exists"),
         (["--value", "goods=3"], 2, "unknown_table"),
         (["--value", "items"], 2, "usage"),
+        (["--move", "goods=orders"], 2, "unknown_table"),
+        (["--move", "inventory="], 2, "usage"),
+        (["--access-log", "FOLDER/none"], 2, "access_log_unreadable"),
         (["--source", "FOLDER"], 2, "no_sources"),
         (["--git", "FOLDER"], 2, "no_git"),
         (["--without-database"], 3, "no_evidence"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import networkx
@@ -31,22 +31,31 @@ class Part:
 
     ``stability`` is the mean over the samples of its greatest overlap (Jaccard) with a community there; below 0.6 it
     should not be trusted, from 0.75 on it is called stable (C. Hennig, "Cluster-wise assessment of cluster stability",
-    Computational Statistics & Data Analysis 52, 2007).
+    Computational Statistics & Data Analysis 52, 2007). ``name`` is empty where nobody gave it one.
     """
 
     tables: frozenset[str]
     others: frozenset[Node]
     stability: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates, largest first; their modularity; in which share of the divisions two tables were together."""
+    """The candidates, largest first; their modularity; in which share of the divisions two tables were together.
+
+    ``drawn`` are these divisions.
+    """
 
     parts: tuple[Part, ...]
     modularity: float
     together: Mapping[tuple[str, str], float]
-    divisions: int
+    drawn: Sequence[Sequence[frozenset[str]]]
+
+    @property
+    def divisions(self) -> int:
+        """How many there were."""
+        return len(self.drawn)
 
 
 def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Found:
@@ -69,10 +78,26 @@ def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Fou
     modularity = [round(_modularity(whole, *each), 6) for each in zip(tried, others, strict=True)]
     best = modularity.index(max(modularity))
     parts = tuple(
-        Part(tables, others[best][index], _mean(max(_jaccard(tables, each) for each in sample) for sample in drawn))
-        for index, tables in enumerate(tried[best])
+        Part(tables, others[best][index], _stability(tables, drawn)) for index, tables in enumerate(tried[best])
     )
-    return Found(parts, modularity[best], together, len(drawn))
+    return Found(parts, modularity[best], together, drawn)
+
+
+def divided(evidence: Evidence, found: Found, partition: Mapping[str, frozenset[str]]) -> Found:
+    """What was found, had a person divided the tables; modules and routes go where they are tied most."""
+    whole = ties([(fact, 1.0) for fact in facts(evidence)])
+    tables = list(partition.values())
+    others = _assigned(whole, tables)
+    parts = tuple(
+        Part(each, more, _stability(each, found.drawn), name)
+        for (name, each), more in zip(partition.items(), others, strict=True)
+    )
+    known = graph(whole, sorted(table.name for table in evidence.tables))
+    return replace(found, parts=parts, modularity=round(_modularity(known, tables, others), 6))
+
+
+def _stability(tables: frozenset[str], drawn: Sequence[Sequence[frozenset[str]]]) -> float:
+    return _mean(max(_jaccard(tables, each) for each in sample) for sample in drawn)
 
 
 def graph(found: Ties, tables: Iterable[str]) -> networkx.Graph[Node]:

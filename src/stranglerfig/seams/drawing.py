@@ -14,6 +14,7 @@ _MOST_TABLES = 12
 _WORDS = {
     "foreign_key": "foreign keys",
     "statement": "statements over both",
+    "transaction": "transactions that write both",
     "routine": "routines over both",
     "view": "views over both",
     "module": "modules that touch both",

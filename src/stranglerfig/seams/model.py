@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import log2, sqrt
 
-TABLE, MODULE, ROUTE = "table", "module", "route"
+TABLE, MODULE, ROUTE, TRANSACTION = "table", "module", "route", "transaction"
 
 WEIGHTS: Mapping[str, float] = {
     "foreign_key": 1.0,
     "statement": 1.0,
+    "transaction": 1.0,
     "routine": 1.0,
     "view": 0.5,
     "module": 1.0,
@@ -25,6 +26,9 @@ WEIGHTS: Mapping[str, float] = {
     "commit": 0.5,
 }
 """How much one fact of a kind counts; a judgement of ours, the same for every monolith, not fitted to any."""
+
+FEW = 4
+"""Sampled transactions that say little: a set of tables that was written in one n times, of m, counts n / (m + FEW)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Something that touches tables: a statement, a routine, a view, a module or a route.
+    """Something that touches tables: a statement, a transaction, a routine, a view, a module or a route.
 
-    ``counts`` says how often it names each table; ``times`` how often it was executed, where that is known;
-    ``excerpt`` is its text; ``methods`` and ``module`` are a route's.
+    ``counts`` says how often it names each table; ``times`` how often it was executed, where that is known, and ``of``
+    how many sampled transactions wrote any of a transaction's tables; ``excerpt`` is its text; ``methods`` and
+    ``module`` are a route's.
     """
 
     kind: str
@@ -80,6 +85,7 @@ class Use:
     writes: frozenset[str] = frozenset()
     counts: Mapping[str, int] = field(default_factory=dict)
     times: int = 1
+    of: int = 0
     excerpt: str = ""
     methods: frozenset[str] = frozenset()
     module: str = ""
@@ -120,7 +126,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was found."""
+    """All that was found; ``requests`` is how many of an access log are to its routes, 0 where none was read."""
 
     tables: tuple[Table, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -128,6 +134,7 @@ class Evidence:
     imports: tuple[Import, ...] = ()
     commits: tuple[Commit, ...] = ()
     coverage: tuple[Coverage, ...] = ()
+    requests: int = 0
 
     def __add__(self, other: Evidence) -> Evidence:
         tables = {table.name: table for table in (*other.tables, *self.tables)}
@@ -138,6 +145,7 @@ class Evidence:
             (*self.imports, *other.imports),
             (*self.commits, *other.commits),
             (*self.coverage, *other.coverage),
+            self.requests + other.requests,
         )
 
     def of(self, kind: str) -> list[Use]:
@@ -204,9 +212,15 @@ def ties(found: Sequence[tuple[Fact, float]]) -> Ties:
             case Use(kind="module" | "route"):
                 _star(tie, fact, times, users)
             case Use():
-                strength = times * (1 + log2(max(1, fact.times)) / 10) * (1.0 if len(fact.writes) > 1 else 0.5)
-                _clique(tie, TABLE, fact.tables, fact.kind, strength)
+                _clique(tie, TABLE, fact.tables, fact.kind, times * _strength(fact))
     return {pair: dict(kinds) for pair, kinds in sorted(result.items(), key=lambda item: tuple(map(str, item[0])))}
+
+
+def _strength(use: Use) -> float:
+    """Of what touches tables in one: more when it writes several, and by how often where that is known."""
+    if use.kind == TRANSACTION:
+        return use.times / (use.of + FEW)
+    return (1 + log2(max(1, use.times)) / 10) * (1.0 if len(use.writes) > 1 else 0.5)
 
 
 def _clique(tie: Tie, kind: str, names: Iterable[str], evidence: str, weight: float) -> None:

@@ -9,7 +9,20 @@ from dataclasses import dataclass, field, replace
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams.communities import Found, Part
 from stranglerfig.seams.metrics import Figures, figures
-from stranglerfig.seams.model import MODULE, ROUTE, TABLE, Evidence, Node, Reference, Table, Ties, Use, facts, ties
+from stranglerfig.seams.model import (
+    MODULE,
+    ROUTE,
+    TABLE,
+    TRANSACTION,
+    Evidence,
+    Node,
+    Reference,
+    Table,
+    Ties,
+    Use,
+    facts,
+    ties,
+)
 
 TRUSTED, STABLE = 0.6, 0.75
 """Below and from which a community is not to be trusted and called stable: Hennig, as in :mod:`.communities`."""
@@ -33,12 +46,15 @@ class Candidate:
     Attributes:
         keys_out: foreign keys from its tables to others; ``keys_in`` from others to its.
         cut: units (routes, statements, routines) that write its tables and others in one.
+        transactions: the sampled ones that write its tables, each set of tables once.
         writers: modules outside that write its tables; ``readers`` those that only read them.
         cross: the share of its ties' weight that leads out, 0 to 1.
         routes: those that touch it; ``exclusive`` those of them that touch nothing else.
         changed: of the commits of several modules that change its own, the share that changes others as well; None
             where they are too few.
         value: what the team says that it is worth; 0 when it says nothing.
+        traffic: the share of the requests in the access log that go to routes to it; ``own_traffic`` to its exclusive
+            ones; None where no log was read.
         touched: whether any module touches its tables.
         front: 1 for those that no other beats in every figure, 2 for those that only these beat, …
     """
@@ -50,6 +66,7 @@ class Candidate:
     keys_out: tuple[Reference, ...]
     keys_in: tuple[Reference, ...]
     cut: tuple[Use, ...]
+    transactions: tuple[Use, ...]
     writers: tuple[Use, ...]
     readers: tuple[Use, ...]
     routes: tuple[Use, ...]
@@ -57,6 +74,8 @@ class Candidate:
     cross: float
     changed: float | None
     value: float
+    traffic: float | None
+    own_traffic: float | None
     touched: bool
     front: int = 0
     place: int = 0
@@ -68,15 +87,35 @@ class Candidate:
         """Its exclusive routes that write."""
         return tuple(use for use in self.exclusive if use.writes)
 
+    @property
+    def entangled(self) -> float | None:
+        """The share of the sampled transactions that write its tables and others in one; None where there are none."""
+        whole = sum(use.times for use in self.transactions)
+        return sum(use.times for use in self._wider) / whole if whole else None
+
+    @property
+    def _wider(self) -> tuple[Use, ...]:
+        return tuple(use for use in self.transactions if not use.writes <= set(self.tables))
+
+    def together(self) -> list[tuple[str, int, int]]:
+        """Each other table, in how many of how many sampled transactions it was written in one with its own."""
+        often = Counter[str]()
+        for use in self._wider:
+            often.update(dict.fromkeys(use.writes - set(self.tables), use.times))
+        whole = sum(use.times for use in self.transactions)
+        return [(table, times, whole) for table, times in sorted(often.items(), key=lambda each: (-each[1], each[0]))]
+
     def objectives(self) -> tuple[float, ...]:
         """What is compared; lower is better in each."""
         return (
             len(self.keys_in) + len(self.keys_out),
             len(self.cut),
+            round(self.entangled or 0.0, 3),
             len(self.writers) + len(self.readers) / 2,
             round(self.cross, 3),
             -len(self.exclusive),
             -self.value,
+            -round(self.own_traffic or 0.0, 3),
         )
 
 
@@ -107,16 +146,21 @@ def rank(evidence: Evidence, found: Found, values: Mapping[str, float] | None = 
     values = values or {}
     names = {table.name for table in evidence.tables}
     if wrong := sorted(set(values) - names):
-        raise FigError(
-            "unknown_table",
-            f"a value is given for '{wrong[0]}', and there is no such table",
-            f"Name one of: {', '.join(sorted(names)[:10])} …",
-            table=wrong[0],
-        )
+        raise unknown_table(wrong[0], "a value is given for", names)
     whole = ties([(fact, 1.0) for fact in facts(evidence)])
     plain = [_candidate(part, evidence, whole, values) for part in found.parts]
     ordered = tuple(_argued(each, evidence) for each in _ordered(_named_apart(plain), evidence))
     return Ranking(ordered, _figures(evidence, found), *_first(ordered))
+
+
+def unknown_table(table: str, said: str, names: Iterable[str]) -> FigError:
+    """The one error for a table that a person named and that is not there."""
+    return FigError(
+        "unknown_table",
+        f"{said} '{table}', and there is no such table",
+        f"Name one of: {', '.join(sorted(names)[:10])} …",
+        table=table,
+    )
 
 
 def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str, float]) -> Candidate:
@@ -125,25 +169,37 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
     touching = [use for use in evidence.uses if use.tables & inside]
     foreign = [use for use in touching if use.kind == MODULE and use.name not in modules]
     routes = [use for use in touching if use.kind == ROUTE]
+    exclusive = [use for use in routes if use.tables <= inside]
     own = [commit for commit in evidence.commits if commit.modules & modules]
     wider = [commit for commit in own if commit.modules - modules]
     return Candidate(
-        _name(inside, whole),
+        part.name or _name(inside, whole),
         tuple(sorted(inside)),
         tuple(sorted(modules)),
         part.stability,
         tuple(r for r in evidence.references if r.table in inside and r.target not in inside),
         tuple(r for r in evidence.references if r.target in inside and r.table not in inside),
-        tuple(use for use in touching if use.kind != MODULE and use.writes & inside and use.writes - inside),
+        tuple(
+            use
+            for use in touching
+            if use.kind not in (MODULE, TRANSACTION) and use.writes & inside and use.writes - inside
+        ),
+        tuple(use for use in touching if use.kind == TRANSACTION),
         tuple(use for use in foreign if use.writes & inside),
         tuple(use for use in foreign if not use.writes & inside),
         tuple(routes),
-        tuple(use for use in routes if use.tables <= inside),
+        tuple(exclusive),
         _cross({*(Node(TABLE, name) for name in inside), *part.others}, inside, whole),
         len(wider) / len(own) if len(own) >= FEWEST_COMMITS else None,
         sum(value for table, value in values.items() if table in inside),
+        _share(routes, evidence),
+        _share(exclusive, evidence),
         any(use.kind == MODULE for use in touching),
     )
+
+
+def _share(routes: Iterable[Use], evidence: Evidence) -> float | None:
+    return sum(use.times for use in routes) / evidence.requests if evidence.requests else None
 
 
 def _cross(members: set[Node], inside: frozenset[str], whole: Ties) -> float:
@@ -245,8 +301,11 @@ def _reasons(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         yield Claim("no foreign key crosses its boundary")
     elif not c.keys_in:
         yield Claim("no other table refers to its tables")
-    if not c.cut and any(use.kind != MODULE for use in evidence.uses):
+    if not c.cut and not c.entangled and any(use.kind != MODULE for use in evidence.uses):
         yield Claim("nothing writes its tables and others in one")
+    if c.entangled == 0:
+        whole = sum(use.times for use in c.transactions)
+        yield Claim(f"none of the {_count(whole, 'sampled transaction')} that write its tables wrote others as well")
     if not c.writers and evidence.of(MODULE):
         yield Claim("no module outside writes its tables")
     if c.exclusive:
@@ -254,6 +313,10 @@ def _reasons(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         yield Claim(text, _where(c.exclusive))
     if c.stability >= STABLE:
         yield Claim(f"stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
+    if c.own_traffic:
+        asked = sorted((use for use in c.exclusive if use.times), key=lambda use: -use.times)
+        text = f"{c.own_traffic:.0%} of the requests go to routes that touch nothing else"
+        yield Claim(text, tuple(f"{use.name}: {use.times} of {evidence.requests} requests" for use in asked))
     if c.value:
         yield Claim(f"the team values it at {c.value:g}")
 
@@ -264,6 +327,9 @@ def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
             f"its tables and others are written in one by {_count(len(c.cut), 'unit')}: a saga, or a wait for an event"
         )
         yield Claim(text, _where(c.cut))
+    if c.entangled:
+        text = f"{c.entangled:.0%} of the sampled transactions that write its tables wrote others in one"
+        yield Claim(text, tuple(f"written in one with {t} in {n} of {m} transactions" for t, n, m in c.together()))
     inside = set(c.tables)
     if c.writers:
         text = f"its tables are written from outside by {_count(len(c.writers), 'module')}"
@@ -290,6 +356,8 @@ def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         yield Claim(f"not stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
     if c.routes and not c.writing:
         yield Claim("no route writes it alone: reference data rather than a capability")
+    if c.traffic == 0 and c.routes:
+        yield Claim(f"none of the {_count(evidence.requests, 'request')} in the access log goes to a route to it")
     if not c.touched and evidence.of(MODULE):
         yield Claim("nothing in the sources touches its tables")
 

@@ -34,7 +34,10 @@ def text(evidence: Evidence, found: Found, ranking: Ranking) -> str:
 
 
 def _table(candidates: Iterable[Candidate]) -> list[str]:
-    head = ("", "context", "front", "tables", "keys in/out", "cut", "writers", "readers", "routes", "cross", "stable")
+    head = (
+        *("", "context", "front", "tables", "keys in/out", "cut", "in one", "writers", "readers", "routes"),
+        *("requests", "cross", "stable"),
+    )
     rows = [head]
     rows += [
         (
@@ -44,9 +47,11 @@ def _table(candidates: Iterable[Candidate]) -> list[str]:
             str(len(each.tables)),
             f"{len(each.keys_in)}/{len(each.keys_out)}",
             str(len(each.cut)),
+            "-" if each.entangled is None else f"{each.entangled:.0%}",
             str(len(each.writers)),
             str(len(each.readers)),
             f"{len(each.exclusive)} of {len(each.routes)}",
+            "-" if each.traffic is None else f"{each.traffic:.0%}",
             f"{each.cross:.0%}",
             f"{each.stability:.0%}",
         )
@@ -94,6 +99,9 @@ def _candidate(each: Candidate) -> dict[str, Any]:
         "foreign_keys_out": [_reference(r) for r in each.keys_out],
         "foreign_keys_in": [_reference(r) for r in each.keys_in],
         "cut": [_use(use) for use in each.cut],
+        "transactions": [_use(use) | {"times": use.times} for use in each.transactions],
+        "entangled_share": each.entangled,
+        "written_with": [{"table": t, "times": n, "of": m} for t, n, m in each.together()],
         "writers": [_use(use) for use in each.writers],
         "readers": [_use(use) for use in each.readers],
         "routes": [_use(use) for use in each.routes],
@@ -101,6 +109,8 @@ def _candidate(each: Candidate) -> dict[str, Any]:
         "cross_share": each.cross,
         "changed_with_others": each.changed,
         "value": each.value,
+        "traffic": each.traffic,
+        "own_traffic": each.own_traffic,
         "reasons": [_claim(claim) for claim in each.reasons],
         "doubts": [_claim(claim) for claim in each.doubts],
     }

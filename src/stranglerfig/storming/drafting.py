@@ -6,11 +6,13 @@ It is a beginning for a group in front of a wall, and says so: a hotspot keeps t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stranglerfig.storming.board import SIZES
 from stranglerfig.storming.lint import is_past
-from stranglerfig.storming.model import Aggregate, Command, Context, Event, Field, Hotspot, Model
+from stranglerfig.storming.model import Aggregate, Command, Context, Event, Field, Hotspot, Model, Place
 
 _BY_METHOD = {
     "POST": ("Add", "Added"),
@@ -30,6 +32,8 @@ _TYPES = (
     (r"(small|big)?int(eger)?|serial", "int"), (r"boolean", "bool"), (r"numeric.*|money", "decimal"),
     (r"real|double precision", "float"), (r"timestamp.*", "timestamp"), (r"date", "date"), (r"uuid", "uuid"),
 )  # fmt: skip
+_LEFT, _TOP, _GAP, _BETWEEN, _COLUMNS = 80, 120, 40, 100, 4
+"""Of the layout: where it begins, between stickies of a kind and of two kinds, and how many stand in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,29 @@ def draft(context: str, seeds: Sequence[Seed], wishes: Sequence[Wish]) -> Model:
     notes = ("# A first draft, from the monolith's tables and routes. Nobody has agreed to it yet.",)
     question = "Are these the words of the business, and these its aggregates?"
     asked = tuple(Hotspot(question, each.name) for each in aggregates[:1])
-    return Model((Context(name, aggregates, notes=notes),), asked, ("domain expert", "architect"))
+    required = ("domain expert", "architect")
+    return Model((Context(name, aggregates, notes=notes),), asked, required, layout=_laid_out(aggregates))
+
+
+def _laid_out(aggregates: Sequence[Aggregate]) -> tuple[Place, ...]:
+    """Time goes from left to right: commands, their aggregate, its events in one row each; below, what nobody asks."""
+    (wide, high), (broad, tall) = SIZES["command"], SIZES["aggregate"]
+    at, top = list[Place](), _TOP
+    for each in (each for each in aggregates if each.commands):
+        rows = max(len(each.commands), len(each.events))
+        height = max(tall, rows * (high + _GAP) - _GAP)
+        middle, right = _LEFT + wide + _BETWEEN, _LEFT + wide + broad + 2 * _BETWEEN
+        at.append(Place(each.name, middle, top + (height - tall) // 2))
+        sides: tuple[tuple[int, Sequence[Command | Event]], ...] = ((_LEFT, each.commands), (right, each.events))
+        for x, stickies in sides:
+            first = top + (height - (len(stickies) * (high + _GAP) - _GAP)) // 2
+            at += [Place(sticky.name, x, first + row * (high + _GAP)) for row, sticky in enumerate(stickies)]
+        top += height + 2 * _GAP
+    for number, each in enumerate(each for each in aggregates if not each.commands):
+        row, column = divmod(number, _COLUMNS)
+        at.append(Place(each.name, _LEFT + column * (broad + _GAP), top + row * (tall + _GAP)))
+    often = Counter(place.name for place in at)
+    return tuple(place for place in at if often[place.name] == 1)  # the wall finds a place for what shares its name
 
 
 def camel(name: str) -> str:

@@ -13,6 +13,7 @@ from stranglerfig.seams import history
 from stranglerfig.seams import postgres as catalogue
 from stranglerfig.seams.collect import collect
 from stranglerfig.seams.model import Evidence, Use
+from stranglerfig.seams.transactions import Bounds
 from tests.conftest import Server
 
 SCHEMA = """
@@ -80,6 +81,8 @@ async def test_what_was_not_asked_is_said_and_an_empty_database_is_refused(datab
     assert {each.source: each.state for each in found.coverage} == {
         "catalogue": "read",
         "statements": "absent",
+        "transactions": "not asked",
+        "traffic": "not asked",
         "python": "not asked",
         "git": "not asked",
     }
@@ -101,8 +104,9 @@ async def test_tables_of_the_sources_that_the_database_does_not_have_are_left_ou
 
 async def test_a_mariadb_is_said_not_to_be_read(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("ONE = 'SELECT * FROM totals'\n")
-    found = await collect("mysql://fig@127.0.0.1/shop", tmp_path, None)
-    assert next(each for each in found.coverage if each.source == "catalogue").state == "absent"
+    found = await collect("mysql://fig@127.0.0.1/shop", tmp_path, None, Bounds(1.0))
+    states = {each.source: each.state for each in found.coverage}
+    assert (states["catalogue"], states["transactions"]) == ("absent", "absent")
 
 
 def git(folder: Path, *arguments: str) -> None:

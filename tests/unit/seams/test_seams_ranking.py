@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from stranglerfig.cli.main import dumps
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.seams import communities, drawing, telling
-from stranglerfig.seams.model import Column, Commit, Coverage, Evidence, Import, Reference, Table, Use
+from stranglerfig.seams import communities, drawing, telling, traffic
+from stranglerfig.seams.model import Column, Commit, Coverage, Evidence, Import, Reference, Table, Use, ties
 from stranglerfig.seams.ranking import Ranking, contents, fronts, mean_ranks, rank
+from stranglerfig.seams.transactions import counted
 
 
 def use(kind: str, name: str, where: str, reads: str = "", writes: str = "", **more: object) -> Use:
@@ -129,6 +131,50 @@ def test_the_teams_value_counts(found: communities.Found, ranked: Ranking) -> No
     with pytest.raises(FigError) as refused:
         rank(SHOP, found, {"goods": 5})
     assert refused.value.code == "unknown_table"
+
+
+def test_transactions_that_write_several_contexts_speak_against_it() -> None:
+    sampled = counted([frozenset(STOCK.split())] * 30 + [frozenset({"sales", "sale_lines", "stock"})] * 10)
+    both = SHOP + sampled
+    found = communities.find(both)
+    stock = next(each for each in rank(both, found).candidates if each.name == "stock")
+    assert stock.tables == ("stock", "stock_log") and stock.entangled == 0.25
+    assert [each.name for each in stock.cut] == ["POST /sales"]
+    against = {claim.text: claim.evidence for claim in stock.doubts}
+    assert against["25% of the sampled transactions that write its tables wrote others in one"] == (
+        "written in one with sale_lines in 10 of 40 transactions",
+        "written in one with sales in 10 of 40 transactions",
+    )
+    items = next(each for each in rank(both, found).candidates if each.name == "items")
+    assert items.entangled is None
+    alone = SHOP + counted([frozenset(STOCK.split())] * 2)
+    stock = next(each for each in rank(alone, communities.find(alone)).candidates if each.name == "stock")
+    said = "none of the 2 sampled transactions that write its tables wrote others as well"
+    assert said in {claim.text for claim in stock.reasons}
+
+
+def test_what_is_called_often_speaks_for_it() -> None:
+    asked = Counter({("GET", "/stock"): 60, ("POST", "/sales"): 30, ("GET", "/items"): 10, ("GET", "/health"): 5})
+    heard = traffic.joined(SHOP, asked)
+    found = communities.find(heard)
+    ranking = rank(heard, found)
+    by_name = {each.name: each for each in ranking.candidates}
+    stock, session = by_name["stock"], by_name["session"]
+    assert (stock.traffic, stock.own_traffic, session.traffic) == (0.9, 0.6, 0.0)
+    for_it = {claim.text: claim.evidence for claim in stock.reasons}
+    assert for_it["60% of the requests go to routes that touch nothing else"] == ("GET /stock: 60 of 100 requests",)
+    assert "none of the" not in "".join(claim.text for claim in (*stock.doubts, *session.doubts))
+    assert " 90% " in telling.text(heard, found, ranking)
+    assert rank(SHOP, found).candidates[0].traffic is None
+
+
+def test_sets_that_are_written_in_one_count_by_how_often() -> None:
+    sampled = counted([frozenset("ab")] * 6 + [frozenset("a")] * 2 + [frozenset()], seconds=3.2)
+    assert [(use.name, use.times, use.of) for use in sampled.uses] == [("a + b", 6, 8), ("a", 2, 8)]
+    (coverage,) = sampled.coverage
+    assert (coverage.state, coverage.said) == ("read", "8 transactions in 3 s, 6 of them wrote several tables")
+    (tie,) = ties([(use, 1.0) for use in sampled.uses]).values()
+    assert tie == {"transaction": 0.5}
 
 
 def test_contents_are_what_the_draft_of_a_model_is_made_of(ranked: Ranking) -> None:

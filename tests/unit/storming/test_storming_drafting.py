@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 
+from stranglerfig.storming.board import SIZES, to_board
 from stranglerfig.storming.drafting import Seed, Wish, camel, draft, past, singular
 from stranglerfig.storming.lint import errors
 from stranglerfig.storming.text import parse, show
@@ -85,3 +88,30 @@ def test_names() -> None:
         "category", "box", "status", "line", "address", "branch"
     ]  # fmt: skip
     assert camel("sales.order_lines") == "OrderLines"
+
+
+def test_a_draft_hangs_from_left_to_right_and_nothing_hangs_over_another() -> None:
+    others = [Seed(f"notes_{number}_x") for number in range(6)]
+    wishes = [
+        *(Wish("POST", f"/inventory/{verb}", ["inventory"]) for verb in ("adjust", "count", "mark", "move")),
+        Wish("PUT", "/order_lines", ["sales.order_lines"]),
+    ]
+    board = to_board(draft("stock", [others[0], STOCK, LINES, *others[1:], Seed("twice"), Seed("a.twice")], wishes))
+    notes = list(board.notes.values())
+    assert len(notes) == 21
+    by_id = board.notes
+    for edge in board.edges.values():
+        source, target = by_id[edge.source], by_id[edge.target]
+        if source.kind != "hotspot":
+            assert source.x + SIZES[source.kind][0] < target.x
+            assert abs(source.y - target.y) < 300
+    flat = [note for note in notes if note.kind != "hotspot"]
+    for one, other in combinations(flat, 2):
+        (w1, h1), (w2, h2) = SIZES[one.kind], SIZES[other.kind]
+        beside = one.x + w1 <= other.x or other.x + w2 <= one.x
+        assert beside or one.y + h1 <= other.y or other.y + h2 <= one.y, (one.text, other.text)
+    (home,) = board.contexts.values()
+    for note in flat:
+        width, height = SIZES[note.kind]
+        assert home.x < note.x and note.x + width < home.x + home.width
+        assert home.y < note.y and note.y + height < home.y + home.height
