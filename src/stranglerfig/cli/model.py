@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import getpass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,14 +36,30 @@ def _file(fig: Fig, context: str) -> Path:
     return folder / fig.project.load_extraction(folder / "extraction.yaml").model
 
 
+def _named(fig: Fig, name: str) -> Path:
+    """The file of what a person may name by its context or by its path."""
+    return Path(name) if name.endswith(".storm") or Path(name).is_file() else _file(fig, name)
+
+
+def _every(fig: Fig) -> list[Path]:
+    """The models of all the project's contexts."""
+    found = set(fig.project.directory.glob("contexts/*/model.storm"))
+    found |= {fig.project.folder(context) / each.model for context, each in fig.project.extractions.items()}
+    return sorted(file for file in found if file.is_file())
+
+
 def read(file: Path) -> storming.Model:
     """The model in a file.
 
     Raises:
         FigError: ``no_model``.
     """
+    return text.parse(_words(file))
+
+
+def _words(file: Path) -> str:
     try:
-        return text.parse(file.read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise FigError(
             "no_model", f"the model {file} cannot be read: {error.strerror}", "Write it, or name it in extraction.yaml."
@@ -78,6 +96,41 @@ def lint(fig: Fig, context: str) -> None:
     if bad := [finding for finding in found if finding.severity == "error"]:
         raise FigError(
             "model_has_errors", f"{file} has {len(bad)} error(s)", "Mend what is listed above.", errors=len(bad)
+        )
+
+
+@model.command()
+@click.argument("name", metavar="[CONTEXT|FILE]", required=False)
+@click.option("--check", is_flag=True, help="Write nothing; say what would change, and fail when something would.")
+@click.pass_obj
+def fmt(fig: Fig, name: str | None, check: bool) -> None:
+    """Write models as they are printed: sorted, stable, one sticky a line; without a name, all of the project.
+
+    The meaning stays, and with it every sign-off; comments and lines that are not understood stay too.
+
+    Example: fig model fmt inventory --check
+    """
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for file in _every(fig) if name is None else [_named(fig, name)]:
+        before = _words(file)
+        after = text.show(text.parse(before))
+        changes = [
+            line.rstrip("\n")
+            for line in difflib.unified_diff(before.splitlines(), after.splitlines(), str(file), "as printed", n=1)
+        ]
+        state = "unchanged" if before == after else "differs" if check else "written"
+        if state == "written":
+            file.write_text(after, encoding="utf-8")
+        rows.append({"file": str(file), "state": state, "diff": changes})
+        lines += [f"{state:<10} {file}", *(changes if check else [])]
+    fig.print(rows, "\n".join(lines) or "The project has no models.")
+    if differing := [row["file"] for row in rows if row["state"] == "differs"]:
+        raise FigError(
+            "model_not_formatted",
+            f"{len(differing)} model(s) are not written as they are printed",
+            f"fig model fmt {name}" if name else "fig model fmt",
+            files=differing,
         )
 
 

@@ -16,6 +16,8 @@ from rich.console import Console
 from stranglerfig.cli import codes, reference, render
 from stranglerfig.cli.main import fig, invoke, main
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.storming.model import missing_signatures, semantic_hash
+from stranglerfig.storming.text import parse
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = list(reference.walk(fig))
@@ -332,6 +334,31 @@ def test_the_model_is_checked_signed_and_used(project: Path, capsys: pytest.Capt
     )
     assert invoke([*run, "generate", "inventory"]) == 4
     assert invoke([*run, "lint", "none"]) == 4
+
+
+def test_a_model_is_formatted_and_its_sign_offs_stay(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    file, tidy = folder / "model.storm", STORM.read_text()
+    head, _, tail = tidy.partition("  policy")
+    untidy = f"? a line of another version\n{head}\n   policy" + tail.replace("layout", "# on the wall\nlayout", 1)
+    file.write_text(untidy)
+    run = ["--project", str(project)]
+    assert invoke([*run, "model", "fmt", "--check"]) == 3
+    said = capsys.readouterr()
+    assert "[model_not_formatted]" in said.err and "-   policy" in said.out and file.read_text() == untidy
+    assert invoke([*run, "model", "fmt", "inventory"]) == 0
+    written = file.read_text()
+    assert "? a line of another version" in written and "# on the wall" in written
+    assert semantic_hash(parse(written)) == semantic_hash(parse(untidy))
+    assert invoke([*run, "model", "fmt", str(file), "--check"]) == 0
+    file.write_text(tidy.replace("  readmodel", "      readmodel"))
+    assert invoke([*run, "model", "fmt"]) == 0
+    assert file.read_text() == tidy and missing_signatures(parse(tidy)) == ()
+    capsys.readouterr()
+    assert invoke(["--json", *run, "model", "fmt", "--check"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"file": str(file), "state": "unchanged", "diff": []}]
+    assert invoke([*run, "model", "fmt", "nowhere.storm"]) == 2
 
 
 def test_a_model_with_errors_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
