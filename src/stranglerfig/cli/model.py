@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import getpass
 from pathlib import Path
@@ -13,10 +14,10 @@ from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.storming import differences, text
 from stranglerfig.storming import generate as generators
 from stranglerfig.storming import lint as rules
 from stranglerfig.storming import model as storming
-from stranglerfig.storming import text
 
 
 @click.group()
@@ -132,6 +133,53 @@ def fmt(fig: Fig, name: str | None, check: bool) -> None:
             f"fig model fmt {name}" if name else "fig model fmt",
             files=differing,
         )
+
+
+@model.command()
+@click.argument("name", metavar="CONTEXT|FILE")
+@click.argument("other", metavar="[OTHER]", required=False, type=click.Path(path_type=Path))
+@click.option("--since", default="HEAD", show_default=True, metavar="REVISION", help="Without OTHER: git's version.")
+@click.pass_obj
+def diff(fig: Fig, name: str, other: Path | None, since: str) -> None:
+    """Say what changed in meaning since git's version, or from the file OTHER, and which sign-offs that voids.
+
+    An event in both is compared as the schema registry does: may readers and writers of the two go on together?
+
+    Example: fig model diff inventory --since main
+    """
+    file = _named(fig, name)
+    new = read(file)
+    old = read(other) if other is not None else text.parse(fig.run(_committed(file.resolve(), since)))
+    found = differences.differences(old, new)
+    fig.print(found.as_dict(), "\n".join(found.lines()))
+
+
+async def _committed(file: Path, revision: str) -> str:
+    """The text of a file (its path absolute) in a revision of the git repository that it is in.
+
+    Raises:
+        FigError: ``no_earlier_model``.
+    """
+    said = "there is no git on this machine"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *("git", "-C", str(file.parent), "show", "--end-of-options", f"{revision}:./{file.name}"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        pass
+    else:
+        out, problem = await process.communicate()
+        if process.returncode == 0:
+            return out.decode("utf-8", errors="replace")
+        said = (problem.decode(errors="replace").strip().splitlines() or ["git gives no reason"])[0]
+    raise FigError(
+        "no_earlier_model",
+        f"{file} cannot be compared with {revision}: {said}",
+        "Name the other model's file: fig model diff FILE OTHER.",
+        revision=revision,
+    )
 
 
 @model.command(name="hash")

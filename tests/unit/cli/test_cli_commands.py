@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,29 @@ def test_a_model_is_formatted_and_its_sign_offs_stay(project: Path, capsys: pyte
     assert invoke(["--json", *run, "model", "fmt", "--check"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"file": str(file), "state": "unchanged", "diff": []}]
     assert invoke([*run, "model", "fmt", "nowhere.storm"]) == 2
+
+
+def test_a_model_is_compared_with_what_was_committed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    file = folder / "model.storm"
+    file.write_text(STORM.read_text())
+    run = ["--project", str(project)]
+    assert invoke([*run, "model", "diff", "inventory"]) == 4
+    assert "[no_earlier_model]" in capsys.readouterr().err
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    assert invoke([*run, "model", "diff", "inventory"]) == 0
+    assert capsys.readouterr().out == "The meaning is the same.\n"
+    (folder / "was.storm").write_text(STORM.read_text())
+    file.write_text(file.read_text().replace("delta: int, on_hand: int", "delta: decimal, on_hand: int"))
+    for other in ([], [str(folder / "was.storm")]):
+        assert invoke(["--json", *run, "model", "diff", str(file), *other]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [(c["change"], c["place"]) for c in found["changes"]] == [("changed", "Inventory.StockAdjusted.delta")]
+        assert found["events"][0]["compatible"] is False and len(found["void"]) == 2
+    assert invoke([*run, "model", "diff", "inventory", "--since", "nowhere"]) == 4
 
 
 def test_a_model_with_errors_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
