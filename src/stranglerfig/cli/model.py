@@ -225,25 +225,30 @@ def sign(fig: Fig, context: str, role: str, name: str, dry_run: bool) -> None:
 
 @model.command()
 @click.argument("context")
-@click.option("--check", is_flag=True, help="Fail when what is on disk is not what the model says.")
+@click.option("--avro", is_flag=True, help="Avro schemas, too; later on those are kept up to date without it.")
+@click.option("--check", is_flag=True, help="Write nothing; fail when what is on disk is not what the model says.")
 @dry_run_option
 @click.pass_obj
-def generate(fig: Fig, context: str, check: bool, dry_run: bool) -> None:
-    """Write the event schemas, the AsyncAPI document and a first extraction.yaml; what a team edited is kept.
+def generate(fig: Fig, context: str, avro: bool, check: bool, dry_run: bool) -> None:
+    """Write event schemas, topics, AsyncAPI and a first extraction.yaml; what a team edited is kept, with its diff.
 
     Example: fig model generate inventory --check
     """
     file = _file(fig, context)
     found = read(file)
     part = context_of(found, context, file)
-    outcomes = generators.write(found, part, file.parent, dry_run=check or dry_run)
-    rows = [{"file": str(outcome.path), "state": outcome.state} for outcome in outcomes]
-    fig.print(rows, "\n".join(f"{row['state']:<10} {row['file']}" for row in rows))
-    drifted = generators.drift(found, part, file.parent) if check else []
+    outcomes = generators.write(found, part, file.parent, dry_run=check or dry_run, with_avro=avro)
+    rows = [{"file": str(o.path), "state": o.state, "diff": list(o.diff)} for o in outcomes]
+    lines: list[str] = []
+    for outcome in outcomes:
+        told = check or outcome.state == "drifted"
+        lines += [f"{outcome.state:<10} {outcome.path}", *(f"  {line}" for line in outcome.diff if told)]
+    fig.print(rows, "\n".join(lines))
+    drifted = generators.drift(found, part, file.parent, with_avro=avro) if check else []
     if drifted:
         raise FigError(
             "model_drift",
             f"{len(drifted)} generated file(s) are not as the model says",
-            f"fig model generate {context} writes those that nobody edited.",
+            f"fig model generate {context} writes those that nobody edited; merge the others, remove what is stale.",
             files=[str(outcome.path) for outcome in drifted],
         )
