@@ -18,6 +18,7 @@ from stranglerfig.storming import differences, text
 from stranglerfig.storming import generate as generators
 from stranglerfig.storming import lint as rules
 from stranglerfig.storming import model as storming
+from stranglerfig.storming import roadmap as plans
 
 
 @click.group()
@@ -252,3 +253,19 @@ def generate(fig: Fig, context: str, avro: bool, check: bool, dry_run: bool) -> 
             f"fig model generate {context} writes those that nobody edited; merge the others, remove what is stale.",
             files=[str(outcome.path) for outcome in drifted],
         )
+
+
+@model.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file to write; printed otherwise.")
+@click.pass_obj
+def roadmap(fig: Fig, output: Path | None) -> None:
+    """Say in which order the contexts of all models can be moved, with reasons, as Markdown.
+
+    Example: fig model roadmap --output ROADMAP.md
+    """
+    found = plans.roadmap([read(file) for file in _every(fig)])
+    if output is None:
+        fig.print(found.as_dict(), found.markdown())
+        return
+    output.write_text(found.markdown() + "\n", encoding="utf-8")
+    fig.print({"file": str(output), **found.as_dict()}, f"{output} is written.")

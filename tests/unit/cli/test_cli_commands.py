@@ -385,6 +385,21 @@ def test_a_model_is_compared_with_what_was_committed(project: Path, capsys: pyte
     assert invoke([*run, "model", "diff", "inventory", "--since", "nowhere"]) == 4
 
 
+def test_the_roadmap_is_of_all_models(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    (folder / "model.storm").write_text(STORM.read_text())
+    (project / "contexts" / "orders" / "model.storm").write_text("context Orders\n  aggregate Order\n")
+    assert invoke(["--project", str(project), "model", "roadmap"]) == 0
+    shown = capsys.readouterr().out
+    assert "## 1. orders" in shown
+    assert invoke(["--project", str(project), "model", "roadmap", "--output", str(project / "ROADMAP.md")]) == 0
+    assert (project / "ROADMAP.md").read_text() == shown and "ROADMAP.md is written" in capsys.readouterr().out
+    assert invoke(["--json", "--project", str(project), "model", "roadmap"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [step["context"] for step in steps] == ["orders", "inventory"] and steps[1]["early"] == []
+
+
 def test_a_model_with_errors_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = project / "contexts" / "orders"
     assert invoke(["--project", str(project), "model", "lint", "orders"]) == 2
