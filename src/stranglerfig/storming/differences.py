@@ -252,10 +252,10 @@ def _beside(old: Model, new: Model) -> Iterator[str]:
     for role in sorted({*old.required} ^ {*new.required}):
         yield f"{'must' if role in new.required else 'need no longer'} sign: {role}"
     signed, signs = ({(s.name, s.role, s.on, s.of) for s in model.signatures} for model in (old, new))
-    for name, role, on, _ in sorted(signs - signed):
-        yield f"signed: {name} ({role}, {on})"
-    for name, role, on, _ in sorted(signed - signs):
-        yield f"no longer signed: {name} ({role}, {on})"
+    for name, role, day, _ in sorted(signs - signed):
+        yield f"signed: {name} ({role}, {day})"
+    for name, role, day, _ in sorted(signed - signs):
+        yield f"no longer signed: {name} ({role}, {day})"
     if _notes(old) != _notes(new):
         yield "comments changed"
 

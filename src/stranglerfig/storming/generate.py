@@ -58,7 +58,8 @@ def topics(model: Model) -> list[str]:
 def topics_of(model: Model, context: Context) -> dict[str, Any]:
     """The topic of a context with what travels on it, and what the context reads from those of others."""
     homes = {event.name: home for home, _, event in model.events()}
-    heard = [name for part in (*context.policies, *context.readmodels) for name in part.events]
+    heard = [name for policy in context.policies for name in policy.events]
+    heard += [name for seen in context.readmodels for name in seen.events]
     reads: dict[str, set[str]] = {}
     for name in heard:
         of, dot, event = name.rpartition(".")

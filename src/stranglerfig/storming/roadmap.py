@@ -118,7 +118,8 @@ def roadmap(models: Sequence[Model]) -> Roadmap:
 
 def _events(model: Model, context: Context) -> Ties:
     homes = {event.name: home.slug for home, _, event in model.events()}
-    names = [name for part in (*context.policies, *context.readmodels) for name in part.events]
+    names = [name for policy in context.policies for name in policy.events]
+    names += [name for seen in context.readmodels for name in seen.events]
     return _ties(context, names, homes)
 
 
