@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 import getpass
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -269,3 +270,15 @@ def roadmap(fig: Fig, output: Path | None) -> None:
         return
     output.write_text(found.markdown() + "\n", encoding="utf-8")
     fig.print({"file": str(output), **found.as_dict()}, f"{output} is written.")
+
+
+@model.command()
+@click.option("--output", type=click.File("w", lazy=True), default="-", help="File; standard output by default.")
+def grammar(output: IO[str]) -> None:
+    """Write the TextMate grammar of model.storm, by which editors and code hosts colour it.
+
+    Example: fig model grammar --output storm.tmLanguage.json
+    """
+    found = resources.files("stranglerfig.storming") / "storm.tmLanguage.json"
+    output.write(found.read_text(encoding="utf-8"))
+    output.flush()
