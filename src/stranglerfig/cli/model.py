@@ -228,10 +228,11 @@ def sign(fig: Fig, context: str, role: str, name: str, dry_run: bool) -> None:
 @model.command()
 @click.argument("context")
 @click.option("--avro", is_flag=True, help="Avro schemas, too; later on those are kept up to date without it.")
+@click.option("--merged", metavar="FILE", multiple=True, help="An edited file that you have brought up to the model.")
 @click.option("--check", is_flag=True, help="Write nothing; fail when what is on disk is not what the model says.")
 @dry_run_option
 @click.pass_obj
-def generate(fig: Fig, context: str, avro: bool, check: bool, dry_run: bool) -> None:
+def generate(fig: Fig, context: str, avro: bool, merged: tuple[str, ...], check: bool, dry_run: bool) -> None:
     """Write event schemas, topics, AsyncAPI and a first extraction.yaml; what a team edited is kept, with its diff.
 
     Example: fig model generate inventory --check
@@ -239,6 +240,8 @@ def generate(fig: Fig, context: str, avro: bool, check: bool, dry_run: bool) -> 
     file = _file(fig, context)
     found = read(file)
     part = context_of(found, context, file)
+    if merged and not (check or dry_run):
+        _merged(found, part, file.parent, merged)
     outcomes = generators.write(found, part, file.parent, dry_run=check or dry_run, with_avro=avro)
     rows = [{"file": str(o.path), "state": o.state, "diff": list(o.diff)} for o in outcomes]
     lines: list[str] = []
@@ -254,6 +257,21 @@ def generate(fig: Fig, context: str, avro: bool, check: bool, dry_run: bool) -> 
             f"fig model generate {context} writes those that nobody edited; merge the others, remove what is stale.",
             files=[str(outcome.path) for outcome in drifted],
         )
+
+
+def _merged(found: storming.Model, part: storming.Context, folder: Path, names: tuple[str, ...]) -> None:
+    avro = any((folder / "schemas").glob("*.avsc"))
+    known = {
+        (folder / path).resolve(): each for path, each in generators.documents(found, part, with_avro=avro).items()
+    }
+    for name in names:
+        path = Path(name).resolve()
+        if path not in known or not generators.merged(path, known[path]):
+            raise FigError(
+                "usage",
+                f"{name} is no file that the model generates",
+                "Name one that fig model generate lists as drifted.",
+            )
 
 
 @model.command()

@@ -246,6 +246,15 @@ def _put(path: Path, text: str, dry_run: bool) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def merged(path: Path, document: dict[str, Any]) -> bool:
+    """Note in an edited file that it is up to ``document`` now: drift is told from there on. False without a file."""
+    there = _read(path) if path.exists() else None
+    if there is None:
+        return False
+    _put(path, json.dumps({**unmarked(there), MARK: document[MARK]}, indent=2, ensure_ascii=False) + "\n", False)
+    return True
+
+
 def drift(model: Model, context: Context, folder: Path, *, with_avro: bool = False) -> list[Outcome]:
     """What on disk is not as the model says, for CI: would be written, is stale, or edited while the model moved on."""
     found = write(model, context, folder, dry_run=True, with_avro=with_avro)

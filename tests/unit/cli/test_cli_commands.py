@@ -337,6 +337,26 @@ def test_the_model_is_checked_signed_and_used(project: Path, capsys: pytest.Capt
     assert invoke([*run, "lint", "none"]) == 4
 
 
+def test_a_file_that_was_merged_is_told_of_when_the_model_moves_on(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    storm, schema = folder / "model.storm", folder / "schemas" / "StockAdjusted.v1.json"
+    storm.write_text(STORM.read_text())
+    run = ["--project", str(project), "model", "generate", "inventory"]
+    assert invoke(run) == 0
+    schema.write_text(schema.read_text().replace('"title"', '"description": "ours",\n  "title"'))
+    assert invoke([*run, "--check"]) == 0 and '-  "description": "ours"' in capsys.readouterr().out
+    for kind in ("decimal", "float"):  # once more after it was merged
+        storm.write_text(re.sub(r"(StockAdjusted.*delta: )\w+", rf"\g<1>{kind}", storm.read_text()))
+        assert invoke(run) == 0 and f"drifted    {schema}" in capsys.readouterr().out
+        assert invoke([*run, "--check"]) == 3
+        assert invoke([*run, "--merged", str(schema)]) == 0
+        assert invoke([*run, "--check"]) == 0 and "ours" in schema.read_text()
+    assert invoke([*run, "--merged", str(storm)]) == 2
+
+
 def test_a_model_is_formatted_and_its_sign_offs_stay(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = project / "contexts" / "inventory"
     folder.mkdir()
