@@ -106,7 +106,7 @@ class Differences:
         for each in self.events:
             if each.compatible:
                 found.append(f"{each.event} stays compatible in both directions")
-            found += [f"{each.event} does not: {problem.path}: {problem.words}" for problem in each.problems]
+            found += [f"{each.event} is not compatible: {problem.path}: {problem.words}" for problem in each.problems]
         found += list(self.beside)
         if self.layout_only:
             found.append("Only the layout changed; the meaning is the same.")
