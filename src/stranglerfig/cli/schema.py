@@ -103,7 +103,7 @@ def given(file: Path, kind: str | None, references: Sequence[str] = ()) -> Given
     if format is None:
         raise FigError("usage", f"the format of {file.name} is not known by its name", "Give it: --format AVRO.")
     text = file.read_text(encoding="utf-8")
-    if format == Format.JSON:
+    if format.upper() != Format.PROTOBUF:
         text = _unmarked(text)
     return Given(Format(format.upper()), text, tuple(map(_pointer, references)))
 

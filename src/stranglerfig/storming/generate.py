@@ -6,17 +6,22 @@ theirs from then on and never overwritten; when the model has moved on meanwhile
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stranglerfig.schemas import formats
 from stranglerfig.schemas.asyncapi import Channel, Message, document
+from stranglerfig.storming import avro
 from stranglerfig.storming.model import Context, Event, Field, Model
 
 MARK = "x-fig-generated"
+_SCHEMA = re.compile(r"(?P<event>\w+)\.v\d+\.(json|avsc)")
 _TYPES: dict[str, dict[str, Any]] = {
     "int": {"type": "integer"},
     "str": {"type": "string"},
@@ -32,15 +37,41 @@ _TYPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file: ``written``, ``unchanged``, ``edited`` (kept) or ``drifted`` (kept, model moved on)."""
+    """What became of a file.
+
+    Attributes:
+        state: ``written``, ``unchanged``, ``edited`` (kept), ``drifted`` (edited and kept; the model moved on), or
+            ``stale`` (kept: generated once, of an event that the model no longer has).
+        diff: from what the file says to what the model says, where they differ.
+    """
 
     path: Path
     state: str
+    diff: tuple[str, ...] = ()
 
 
 def topics(model: Model) -> list[str]:
     """The topics of the model's contexts."""
     return [context.topic for context in model.contexts]
+
+
+def topics_of(model: Model, context: Context) -> dict[str, Any]:
+    """The topic of a context with what travels on it, and what the context reads from those of others."""
+    homes = {event.name: home for home, _, event in model.events()}
+    heard = [name for policy in context.policies for name in policy.events]
+    heard += [name for seen in context.readmodels for name in seen.events]
+    reads: dict[str, set[str]] = {}
+    for name in heard:
+        of, dot, event = name.rpartition(".")
+        slug = of.lower() if dot else homes[name].slug if name in homes else context.slug
+        if slug != context.slug:
+            reads.setdefault(f"events.{slug}", set()).add(f"{slug}.{event}")
+    sends = {context.event_type(e): {"version": e.version, "key": e.key} for e in context.events()}
+    return {
+        "topic": context.topic,
+        "events": sends,
+        "reads": {topic: sorted(events) for topic, events in sorted(reads.items())},
+    }
 
 
 def schema(context: Context, event: Event) -> dict[str, Any]:
@@ -113,9 +144,19 @@ tables:
 """
 
 
-def documents(model: Model, context: Context) -> dict[str, dict[str, Any]]:
-    """The generated JSON documents of one context, by path below its folder, each with its mark."""
+def documents(model: Model, context: Context, *, with_avro: bool = False) -> dict[str, dict[str, Any]]:
+    """The generated JSON documents of one context, by path below its folder, each with its mark.
+
+    Raises:
+        FigError: ``schema_invalid`` for names that Avro does not take, when it is asked for.
+    """
     found = {f"schemas/{event.name}.v{event.version}.json": schema(context, event) for event in context.events()}
+    if with_avro:
+        for event in context.events():
+            record = avro.record(context, event)
+            formats.validate(formats.Text(formats.Format.AVRO, json.dumps(record)))
+            found[f"schemas/{event.name}.v{event.version}.avsc"] = record
+    found["topics.json"] = topics_of(model, context)
     found["asyncapi.json"] = asyncapi(Model((context,)), title=f"Events of {context.name}")
     return {path: marked(document) for path, document in found.items()}
 
@@ -139,29 +180,64 @@ def _hash(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write(model: Model, context: Context, folder: Path, *, dry_run: bool = False) -> list[Outcome]:
-    """Write the context's documents below ``folder`` (``contexts/inventory``); returns what became of each."""
-    outcomes = [_write(folder / path, document, dry_run) for path, document in documents(model, context).items()]
+def write(
+    model: Model, context: Context, folder: Path, *, dry_run: bool = False, with_avro: bool = False
+) -> list[Outcome]:
+    """Write the context's documents below ``folder`` (``contexts/inventory``); returns what became of each.
+
+    Args:
+        with_avro: Avro schemas, too; once there are some in the folder, they are kept up to date without it.
+
+    Raises:
+        FigError: ``schema_invalid``.
+    """
+    found = documents(model, context, with_avro=with_avro or any((folder / "schemas").glob("*.avsc")))
+    outcomes = [_write(folder / path, document, dry_run) for path, document in found.items()]
     draft = folder / "extraction.yaml"
     if not draft.exists():
         _put(draft, extraction_draft(context), dry_run)
         outcomes.append(Outcome(draft, "written"))
-    return outcomes
+    return outcomes + [Outcome(path, "stale") for path in _stale(model, folder)]
+
+
+def _stale(model: Model, folder: Path) -> Iterator[Path]:
+    """Schemas that were generated of events that are gone; earlier versions of those that are there stay."""
+    names = {event.name for _, _, event in model.events()}
+    for path in sorted((folder / "schemas").glob("*")):
+        if (match := _SCHEMA.fullmatch(path.name)) and match["event"] not in names and MARK in (_read(path) or {}):
+            yield path
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _write(path: Path, document: dict[str, Any], dry_run: bool) -> Outcome:
+    diff: tuple[str, ...] = ()
     if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            there = None
-        if not isinstance(there, dict) or is_edited(there):
-            moved = not isinstance(there, dict) or there.get(MARK) not in (None, document[MARK])
-            return Outcome(path, "drifted" if moved else "edited")
+        there = _read(path)
         if there == document:
             return Outcome(path, "unchanged")
+        diff = _diff(path, there, document)
+        if there is None or is_edited(there):
+            moved = there is None or there.get(MARK) not in (None, document[MARK])
+            return Outcome(path, "drifted" if moved else "edited", diff)
     _put(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n", dry_run)
-    return Outcome(path, "written")
+    return Outcome(path, "written", diff)
+
+
+def _diff(path: Path, there: dict[str, Any] | None, document: dict[str, Any]) -> tuple[str, ...]:
+    before = path.read_text(encoding="utf-8") if there is None else _lines(there)
+    found = difflib.unified_diff(before.splitlines(), _lines(document).splitlines(), path.name, "the model", n=1)
+    return tuple(line.rstrip("\n") for line in found)
+
+
+def _lines(document: dict[str, Any]) -> str:
+    return json.dumps(unmarked(document), indent=2, ensure_ascii=False)
 
 
 def _put(path: Path, text: str, dry_run: bool) -> None:
@@ -170,8 +246,16 @@ def _put(path: Path, text: str, dry_run: bool) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def drift(model: Model, context: Context, folder: Path) -> list[Outcome]:
-    """What on disk is not as the model says, for CI: what would be written, or was edited while the model moved on."""
-    return [
-        outcome for outcome in write(model, context, folder, dry_run=True) if outcome.state in ("written", "drifted")
-    ]
+def merged(path: Path, document: dict[str, Any]) -> bool:
+    """Note in an edited file that it is up to ``document`` now: drift is told from there on. False without a file."""
+    there = _read(path) if path.exists() else None
+    if there is None:
+        return False
+    _put(path, json.dumps({**unmarked(there), MARK: document[MARK]}, indent=2, ensure_ascii=False) + "\n", False)
+    return True
+
+
+def drift(model: Model, context: Context, folder: Path, *, with_avro: bool = False) -> list[Outcome]:
+    """What on disk is not as the model says, for CI: would be written, is stale, or edited while the model moved on."""
+    found = write(model, context, folder, dry_run=True, with_avro=with_avro)
+    return [outcome for outcome in found if outcome.state in ("written", "drifted", "stale")]

@@ -22,6 +22,16 @@ IRREGULAR = _set(
 )
 _NOT_PAST = _set("need seed feed speed bed red shed embed exceed proceed succeed breed weed bleed hundred indeed")
 _TECHNICAL = _set("updated inserted deleted modified saved upserted persisted synced processed handled row record")
+_GRAMMAR = frozenset(
+    pair.partition(" ")[::2]
+    for pair in (
+        *("readmodel actor", "actor command", "policy command", "command aggregate", "command external"),
+        *("aggregate event", "external event", "event policy", "event readmodel"),
+    )
+)
+"""Which kinds of stickies an arrow may join. A question may point at anything."""
+_BY_POLICY = frozenset({("command", "aggregate"), ("aggregate", "event"), ("event", "readmodel")})
+"""Arrows that stay within a context: it is policies that lead from one to another."""
 _PERSONAL = _set(
     "email mail phone mobile address street birthday birthdate dob firstname lastname surname fullname iban ssn "
     "passport ip customer_name user_name"
@@ -46,7 +56,10 @@ class Finding:
 
 def lint(model: Model) -> list[Finding]:
     """All findings, errors first, then by line. A gate asks for no errors; warnings are for people."""
-    parts = (_names, _wording, _fields, _producers, _edges, _listeners, _cycles, _hotspots, _signoff, _unknown)
+    parts = (
+        *(_names, _wording, _fields, _producers, _edges, _policies, _listeners, _cycles),
+        *(_arrows, _direction, _hotspots, _signoff, _unknown),
+    )
     found = [finding for part in parts for finding in part(model)]
     return sorted(found, key=lambda f: (f.severity != "error", f.line, f.code, f.place))
 
@@ -149,7 +162,7 @@ def _field(f: Field, place: str, line: int) -> Iterator[Finding]:
     if base not in TYPES:
         remedy = f"Use one of {', '.join(TYPES)}, list[…] of one of them, and a question mark for optional."
         yield _error("unknown_type", line, place, f"'{f.type}' is not a type", remedy)
-    if not f.personal and (f.name in _PERSONAL or set(f.name.split("_")) & _PERSONAL):
+    if not f.personal and (f.name in _PERSONAL or {*f.name.split("_"), *words(f.name)} & _PERSONAL):
         reason = f"'{f.name}' looks like personal data and is not marked"
         yield _warning("untagged_personal_data", line, place, reason, f"Write '{f.name}: {f.type} personal'.")
 
@@ -201,14 +214,14 @@ def _edges(model: Model) -> Iterator[Finding]:
             if not policy.commands:
                 reason = "nothing follows from it"
                 yield _error("policy_without_command", policy.line, place, reason, "Name a command after '->'.")
-            yield from _edge(policy.events, "event", kinds, policy.line, place)
-            yield from _edge(policy.commands, "command", kinds, policy.line, place)
+            yield from _edge(model, policy.events, "event", kinds, policy.line, place)
+            yield from _edge(model, policy.commands, "command", kinds, policy.line, place)
         for seen in context.readmodels:
             place = f"{context.name}.{seen.name}"
             if not seen.events:
                 reason = "it is computed from nothing"
                 yield _error("readmodel_without_source", seen.line, place, reason, "Name its events after '<-'.")
-            yield from _edge(seen.events, "event", kinds, seen.line, place)
+            yield from _edge(model, seen.events, "event", kinds, seen.line, place)
             for name in seen.events:
                 if (home := _home(model, name)) is not None and home.name != context.name:
                     reason = f"it reads {name} of {home.name} past any policy"
@@ -224,21 +237,50 @@ def _kinds(model: Model) -> dict[str, str]:
     return kinds | {e.name: "event" for _, _, e in model.events()}
 
 
+def _own(model: Model, name: str) -> str:
+    """``Sales.OrderPlaced`` as ``OrderPlaced`` when Sales is a context of this model; any other name as it is."""
+    home, dot, last = name.rpartition(".")
+    return last if dot and model.context(home) is not None else name
+
+
 def _home(model: Model, event: str) -> Context | None:
-    return next((context for context, _, e in model.events() if e.name == event), None)
+    name = _own(model, event)
+    return next((context for context, _, e in model.events() if e.name == name), None)
 
 
-def _edge(names: Iterable[str], wanted: str, kinds: dict[str, str], line: int, place: str) -> Iterator[Finding]:
+def _edge(
+    model: Model, names: Iterable[str], wanted: str, kinds: dict[str, str], line: int, place: str
+) -> Iterator[Finding]:
     for name in names:
-        if "." in name:  # of another model: not ours to check
+        own = _own(model, name)
+        if "." in own:  # of another model: not ours to check
             continue
-        kind = kinds.get(name)
+        kind = kinds.get(own)
         if kind is None:
-            remedy = f"Add it, or write Context.{name} when it belongs to another model."
+            remedy = f"Add it, or write Context.{own} when it belongs to another model."
             yield _error(f"unknown_{wanted}", line, place, f"there is no {wanted} {name}", remedy)
         elif kind != wanted:
             remedy = "An event leads to a policy or a read model, a policy to a command, a command to an aggregate."
             yield _error("edge_outside_grammar", line, place, f"{name} is a {kind}, not a {wanted}", remedy)
+
+
+def _policies(model: Model) -> Iterator[Finding]:
+    events = {event.name: event for _, _, event in model.events()}
+    commands = {command.name: command for _, _, command in model.commands()}
+    for context in model.contexts:
+        for policy in context.policies:
+            for cause in policy.events:
+                event = events.get(_own(model, cause))
+                for wish in policy.commands:
+                    command = commands.get(_own(model, wish))
+                    if event is None or command is None:
+                        continue
+                    brought = {f.name for f in event.fields}
+                    for name in (f.name for f in command.fields if not f.optional and f.name not in brought):
+                        place = f'{context.name}."{policy.name}"'
+                        reason = f"{command.name} wants {name}, and {event.name} does not bring it"
+                        remedy = f"Add it to {event.name}, make it optional, or say where the policy has it from."
+                        yield _warning("field_from_nowhere", policy.line, place, reason, remedy)
 
 
 def _listeners(model: Model) -> Iterator[Finding]:
@@ -254,17 +296,21 @@ def _listeners(model: Model) -> Iterator[Finding]:
 
 def _cycles(model: Model) -> Iterator[Finding]:
     leads = {command.name: {e.name for e in aggregate.events} for _, aggregate, command in model.commands()}
-    policies = [(context, policy) for context in model.contexts for policy in context.policies]
-    for context, policy in policies:
+    policies = [
+        (context, policy, {_own(model, e) for e in policy.events}, {_own(model, c) for c in policy.commands})
+        for context in model.contexts
+        for policy in context.policies
+    ]
+    for context, policy, causes, wishes in policies:
         reached: set[str] = set()
-        waiting = [event for command in policy.commands for event in leads.get(command, ())]
+        waiting = [event for command in wishes for event in leads.get(command, ())]
         while waiting:
             event = waiting.pop()
             if event in reached:
                 continue
             reached.add(event)
-            waiting += [e for _, p in policies if event in p.events for c in p.commands for e in leads.get(c, ())]
-        if again := reached & set(policy.events):
+            waiting += [e for _, _, on, then in policies if event in on for c in then for e in leads.get(c, ())]
+        if again := reached & causes:
             reason = f"it may set itself off again through {', '.join(sorted(again))}"
             remedy = (
                 "Say when it ends, or break the circle; commands are taken to lead to all events of their aggregate."
@@ -272,14 +318,87 @@ def _cycles(model: Model) -> Iterator[Finding]:
             yield _warning("policy_cycle", policy.line, f'{context.name}."{policy.name}"', reason, remedy)
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A sticky as the rules for arrows see it: where it hangs, if the layout says so, and in which context."""
+
+    kind: str
+    x: int | None
+    inside: str | None
+    line: int = 0
+
+
+def _notes(model: Model) -> dict[str, _Note]:
+    """All stickies by the names that layout and wall have for them; a name that several have is nobody's."""
+    places = {place.name: place.x for place in model.layout}
+    found: list[tuple[str, _Note]] = [(s.name, _Note(s.kind, s.x, s.inside)) for s in model.wall.stickies]
+    for context in model.contexts:
+        items: list[tuple[str, str, int]] = [("policy", p.name, p.line) for p in context.policies]
+        items += [("readmodel", r.name, r.line) for r in context.readmodels]
+        for aggregate in context.aggregates:
+            items.append(("aggregate", aggregate.name, aggregate.line))
+            items += [("command", c.name, c.line) for c in aggregate.commands]
+            items += [("event", e.name, e.line) for e in aggregate.events]
+        found += [(name, _Note(kind, places.get(name), context.name, line)) for kind, name, line in items]
+    found += [(h.name, _Note("hotspot", places.get(h.name), None, h.line)) for h in model.hotspots]
+    names = [name for name, _ in found]
+    return {name: note for name, note in found if names.count(name) == 1}
+
+
+def _arrows(model: Model) -> Iterator[Finding]:
+    """The wall's arrows that the contexts do not say."""
+    notes = _notes(model)
+    for link in model.wall.links:
+        source, target = notes.get(link.source), notes.get(link.target)
+        if source is None or target is None or "hotspot" in (source.kind, target.kind):
+            continue
+        place, pair = f'"{link.source}" -> "{link.target}"', (source.kind, target.kind)
+        if pair not in _GRAMMAR:
+            reason = f"an arrow on the wall leads from {_called(source.kind)} to {_called(target.kind)}"
+            leads = [_called(to) for of, to in sorted(_GRAMMAR) if of == source.kind]
+            remedy = f"{_called(source.kind).capitalize()} leads to {' or '.join(leads)}: ask what comes between."
+            yield _warning("edge_outside_grammar", 0, place, reason, remedy)
+        elif pair in _BY_POLICY and source.inside and target.inside and source.inside != target.inside:
+            reason = f"it leads from {source.inside} into {target.inside} past any policy"
+            remedy = f"Let a policy of {target.inside} take an event, or draw the boundary around both."
+            yield _warning("edge_across_contexts", 0, place, reason, remedy)
+
+
+def _called(kind: str) -> str:
+    name = {"readmodel": "read model", "external": "external system"}.get(kind, kind)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _direction(model: Model) -> Iterator[Finding]:
+    """Time goes from left to right. An aggregate hangs once and takes part all along: its arrows go either way."""
+    notes = _notes(model)
+    pairs = [(link.source, link.target) for link in model.wall.links]
+    for context in model.contexts:
+        for policy in context.policies:
+            pairs += [(_own(model, event), policy.name) for event in policy.events]
+            pairs += [(policy.name, _own(model, command)) for command in policy.commands]
+        pairs += [(_own(model, event), seen.name) for seen in context.readmodels for event in seen.events]
+    for name, then in sorted(set(pairs)):
+        source, target = notes.get(name), notes.get(then)
+        if source is None or target is None or (source.kind, target.kind) not in _GRAMMAR:
+            continue
+        if "aggregate" in (source.kind, target.kind) or source.x is None or target.x is None:
+            continue
+        if target.x < source.x:
+            reason = f"time goes from left to right, and {then} hangs left of {name}, which leads to it"
+            remedy = "Move one of them; when it happens a second time, hang a second sticky."
+            yield _warning("right_to_left", target.line, f'"{name}" -> "{then}"', reason, remedy)
+
+
 def _hotspots(model: Model) -> Iterator[Finding]:
     kinds = _kinds(model)
     for hotspot in model.hotspots:
         place = f'"{hotspot.name}"'
-        if hotspot.on not in kinds:
+        kind = "context" if model.context(hotspot.on) is not None else kinds.get(_own(model, hotspot.on))
+        if kind is None:
             reason = f"it is on {hotspot.on}, which is not in the model"
             yield _warning("hotspot_on_nothing", hotspot.line, place, reason, "Put it on something, or remove it.")
-        elif hotspot.answer is None and kinds[hotspot.on] != "read model":
+        elif hotspot.answer is None and kind != "read model":
             reason = f"the question is open, and {hotspot.on} is generated from the model"
             yield _error("open_hotspot", hotspot.line, place, reason, 'Answer it: add answered "…" to the line.')
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from rich.console import Console
 from stranglerfig.cli import codes, reference, render
 from stranglerfig.cli.main import fig, invoke, main
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.storming.model import missing_signatures, semantic_hash
+from stranglerfig.storming.text import parse
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = list(reference.walk(fig))
@@ -332,6 +335,89 @@ def test_the_model_is_checked_signed_and_used(project: Path, capsys: pytest.Capt
     )
     assert invoke([*run, "generate", "inventory"]) == 4
     assert invoke([*run, "lint", "none"]) == 4
+
+
+def test_a_file_that_was_merged_is_told_of_when_the_model_moves_on(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    storm, schema = folder / "model.storm", folder / "schemas" / "StockAdjusted.v1.json"
+    storm.write_text(STORM.read_text())
+    run = ["--project", str(project), "model", "generate", "inventory"]
+    assert invoke(run) == 0
+    schema.write_text(schema.read_text().replace('"title"', '"description": "ours",\n  "title"'))
+    assert invoke([*run, "--check"]) == 0 and '-  "description": "ours"' in capsys.readouterr().out
+    for kind in ("decimal", "float"):  # once more after it was merged
+        storm.write_text(re.sub(r"(StockAdjusted.*delta: )\w+", rf"\g<1>{kind}", storm.read_text()))
+        assert invoke(run) == 0 and f"drifted    {schema}" in capsys.readouterr().out
+        assert invoke([*run, "--check"]) == 3
+        assert invoke([*run, "--merged", str(schema)]) == 0
+        assert invoke([*run, "--check"]) == 0 and "ours" in schema.read_text()
+    assert invoke([*run, "--merged", str(storm)]) == 2
+
+
+def test_a_model_is_formatted_and_its_sign_offs_stay(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    file, tidy = folder / "model.storm", STORM.read_text()
+    head, _, tail = tidy.partition("  policy")
+    untidy = f"? a line of another version\n{head}\n   policy" + tail.replace("layout", "# on the wall\nlayout", 1)
+    file.write_text(untidy)
+    run = ["--project", str(project)]
+    assert invoke([*run, "model", "fmt", "--check"]) == 3
+    said = capsys.readouterr()
+    assert "[model_not_formatted]" in said.err and "-   policy" in said.out and file.read_text() == untidy
+    assert invoke([*run, "model", "fmt", "inventory"]) == 0
+    written = file.read_text()
+    assert "? a line of another version" in written and "# on the wall" in written
+    assert semantic_hash(parse(written)) == semantic_hash(parse(untidy))
+    assert invoke([*run, "model", "fmt", str(file), "--check"]) == 0
+    file.write_text(tidy.replace("  readmodel", "      readmodel"))
+    assert invoke([*run, "model", "fmt"]) == 0
+    assert file.read_text() == tidy and missing_signatures(parse(tidy)) == ()
+    capsys.readouterr()
+    assert invoke(["--json", *run, "model", "fmt", "--check"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"file": str(file), "state": "unchanged", "diff": []}]
+    assert invoke([*run, "model", "fmt", "nowhere.storm"]) == 2
+
+
+def test_a_model_is_compared_with_what_was_committed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    file = folder / "model.storm"
+    file.write_text(STORM.read_text())
+    run = ["--project", str(project)]
+    assert invoke([*run, "model", "diff", "inventory"]) == 4
+    assert "[no_earlier_model]" in capsys.readouterr().err
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "-q"), ("add", "-A"), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    assert invoke([*run, "model", "diff", "inventory"]) == 0
+    assert capsys.readouterr().out == "The meaning is the same.\n"
+    (folder / "was.storm").write_text(STORM.read_text())
+    file.write_text(file.read_text().replace("delta: int, on_hand: int", "delta: decimal, on_hand: int"))
+    for other in ([], [str(folder / "was.storm")]):
+        assert invoke(["--json", *run, "model", "diff", str(file), *other]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [(c["change"], c["place"]) for c in found["changes"]] == [("changed", "Inventory.StockAdjusted.delta")]
+        assert found["events"][0]["compatible"] is False and len(found["void"]) == 2
+    assert invoke([*run, "model", "diff", "inventory", "--since", "nowhere"]) == 4
+
+
+def test_the_roadmap_is_of_all_models(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project / "contexts" / "inventory"
+    folder.mkdir()
+    (folder / "model.storm").write_text(STORM.read_text())
+    (project / "contexts" / "orders" / "model.storm").write_text("context Orders\n  aggregate Order\n")
+    assert invoke(["--project", str(project), "model", "roadmap"]) == 0
+    shown = capsys.readouterr().out
+    assert "## 1. orders" in shown
+    assert invoke(["--project", str(project), "model", "roadmap", "--output", str(project / "ROADMAP.md")]) == 0
+    assert (project / "ROADMAP.md").read_text() == shown and "ROADMAP.md is written" in capsys.readouterr().out
+    assert invoke(["--json", "--project", str(project), "model", "roadmap"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [step["context"] for step in steps] == ["orders", "inventory"] and steps[1]["early"] == []
 
 
 def test_a_model_with_errors_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import jsonschema
 import pytest
 import yaml
 
+from stranglerfig.extraction.settings import ExtractionSettings
+from stranglerfig.foundation.errors import FigError
+from stranglerfig.schemas import formats
 from stranglerfig.storming import generate
 from stranglerfig.storming.model import Context, Model
 from stranglerfig.storming.text import parse
@@ -67,9 +73,10 @@ def test_a_teams_edits_are_kept_and_drift_is_told(model: Model, context: Context
     def states(found: list[generate.Outcome]) -> dict[str, str]:
         return {outcome.path.name: outcome.state for outcome in found}
 
-    assert len(generate.drift(model, context, tmp_path)) == 3 and list(tmp_path.iterdir()) == []
+    assert len(generate.drift(model, context, tmp_path)) == 4 and list(tmp_path.iterdir()) == []
     first = states(generate.write(model, context, tmp_path))
-    assert first == {"ItemAdded.v2.json": "written", "asyncapi.json": "written", "extraction.yaml": "written"}
+    made = ("ItemAdded.v2.json", "topics.json", "asyncapi.json", "extraction.yaml")
+    assert first == dict.fromkeys(made, "written")
     assert set(states(generate.write(model, context, tmp_path)).values()) == {"unchanged"}
     assert yaml.safe_load((tmp_path / "extraction.yaml").read_text())["context"] == "inventory"
 
@@ -82,9 +89,78 @@ def test_a_teams_edits_are_kept_and_drift_is_told(model: Model, context: Context
 
     changed = parse(TEXT.replace("item_id: int, price", "item_id: uuid, price"))
     outcomes = states(generate.write(changed, changed.contexts[0], tmp_path))
-    assert outcomes == {"ItemAdded.v2.json": "drifted", "asyncapi.json": "written"}
+    assert outcomes == {"ItemAdded.v2.json": "drifted", "asyncapi.json": "written", "topics.json": "unchanged"}
     assert json.loads(path.read_text()) == edited
-    assert states(generate.drift(changed, changed.contexts[0], tmp_path)) == {"ItemAdded.v2.json": "drifted"}
+    (drifted,) = generate.drift(changed, changed.contexts[0], tmp_path)
+    assert (drifted.path.name, drifted.state) == ("ItemAdded.v2.json", "drifted")
+    assert any("in euros" in line and line.startswith("-") for line in drifted.diff)
+    assert any("uuid" in line and line.startswith("+") for line in drifted.diff)
+
+
+def test_an_earlier_version_stays_and_the_schema_of_an_event_that_is_gone_is_stale(
+    model: Model, context: Context, tmp_path: Path
+) -> None:
+    generate.write(model, context, tmp_path)
+    (tmp_path / "schemas" / "Ours.v1.json").write_text("{}")
+    (tmp_path / "schemas" / "notes.txt").write_text("ours")
+    newer = parse(TEXT.replace("v2", "v3"))
+    generate.write(newer, newer.contexts[0], tmp_path)
+    assert generate.drift(newer, newer.contexts[0], tmp_path) == []
+    renamed = parse(TEXT.replace("event ItemAdded", "event ItemTaken"))
+    found = generate.drift(renamed, renamed.contexts[0], tmp_path)
+    assert [o.path.name for o in found if o.state == "stale"] == ["ItemAdded.v2.json", "ItemAdded.v3.json"]
+    assert (tmp_path / "schemas" / "ItemAdded.v2.json").exists()
+
+
+def test_avro_holds_the_same_events(model: Model, context: Context, tmp_path: Path) -> None:
+    generate.write(model, context, tmp_path)
+    assert not list(tmp_path.glob("schemas/*.avsc"))
+    generate.write(model, context, tmp_path, with_avro=True)
+    (path,) = tmp_path.glob("schemas/*.avsc")
+    (event,) = context.events()
+    schema = generate.unmarked(json.loads(path.read_text()))
+    assert (schema["namespace"], schema["name"]) == tuple(context.event_type(event).split("."))
+    good: dict[str, Any] = {
+        "item_id": 1,
+        "price": "1.50",
+        "at": datetime(2026, 1, 2, tzinfo=UTC),
+        "tags": ["a"],
+        "owner": "Bo",
+        "w": "anything",
+        "note": None,
+    }
+    parsed, out = fastavro.parse_schema(schema), io.BytesIO()
+    fastavro.schemaless_writer(out, parsed, good)
+    assert fastavro.schemaless_reader(io.BytesIO(out.getvalue()), parsed, None) == good
+    # From now on they are looked after unasked.
+    changed = parse(TEXT.replace("item_id: int, price", "item_id: int, more: str?, price"))
+    assert path in [o.path for o in generate.drift(changed, changed.contexts[0], tmp_path)]
+    generate.write(changed, changed.contexts[0], tmp_path)
+    assert generate.drift(changed, changed.contexts[0], tmp_path) == []
+    old, new = (formats.Text(formats.Format.AVRO, t) for t in (json.dumps(schema), path.read_text()))
+    assert formats.problems(new, [old], formats.Level.FULL) == []
+    odd = parse("context Tea\n  aggregate A\n    command AddTea\n    event TeaAdded(größe: int) v1\n")
+    with pytest.raises(FigError, match="not a valid Avro schema"):
+        generate.write(odd, odd.contexts[0], tmp_path / "odd", with_avro=True)
+
+
+def test_topics_say_what_travels_and_what_is_read(model: Model, context: Context) -> None:
+    found = generate.topics_of(model, context)
+    assert found["topic"] == "events.inventory"
+    assert found["events"] == {"inventory.ItemAdded": {"version": 2, "key": "item_id"}}
+    two = parse(
+        'context Inventory\n  policy "a": Orders.OrderPlaced, Paid -> AddItem\n  readmodel Money <- Paid\n'
+        "context Billing\n  aggregate Bill\n    command Pay\n    event Paid v1\n"
+    )
+    here = two.context("inventory")
+    assert here is not None
+    expected = {"events.billing": ["billing.Paid"], "events.orders": ["orders.OrderPlaced"]}
+    assert generate.topics_of(two, here)["reads"] == expected
+
+
+def test_the_draft_of_an_extraction_is_a_whole_one(context: Context) -> None:
+    found = ExtractionSettings.model_validate(yaml.safe_load(generate.extraction_draft(context)))
+    assert (found.context, found.model) == ("inventory", "model.storm")
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", '{"type": "object"}'])

@@ -54,6 +54,9 @@ def test_a_good_model_has_no_findings() -> None:
         (" <- StockAdjusted", "", "readmodel_without_source"),
         (' answered "nobody"', "", "open_hotspot"),
         ("signoff required: domain expert, architect\n", "", "nobody_must_sign"),
+        (' on AdjustStock answered "nobody"', " on Inventory.AdjustStock", "open_hotspot"),
+        (' on AdjustStock answered "nobody"', " on Inventory", "open_hotspot"),
+        ("Orders.OrderPlaced ->", "Inventory.OrderPlaced ->", "unknown_event"),
         ("signoff", "sticker Blue\nsignoff", "line_not_understood"),
         ("context Inventory", "context Inventory\n  event Lost", "line_not_understood"),
     ],
@@ -74,6 +77,9 @@ def test_errors(old: str, new: str, code: str) -> None:
         ("Orders.OrderPlaced ->", "StockAdjusted ->", "policy_cycle"),
         ("reason: str", "email: str", "untagged_personal_data"),
         ("reason: str", "customer_email: str", "untagged_personal_data"),
+        ("reason: str", "customerEmail: str", "untagged_personal_data"),
+        ("Orders.OrderPlaced ->", "Inventory.StockAdjusted ->", "policy_cycle"),
+        ("hotspot", "context Sales\n  readmodel Stock <- Inventory.StockAdjusted\nhotspot", "edge_across_contexts"),
         ("on AdjustStock answered", "on Nothing answered", "hotspot_on_nothing"),
         ("hotspot", "context Empty\nhotspot", "empty_context"),
         ("hotspot", "context Sales\n  readmodel Stock <- StockAdjusted\nhotspot", "edge_across_contexts"),
@@ -100,6 +106,69 @@ def test_policies_are_followed_to_their_end_once() -> None:
     )
     cycles = [finding.place for finding in lint(parse(text)) if finding.code == "policy_cycle"]
     assert cycles == ['Inventory."Buy"', 'Inventory."Book"']
+
+
+def test_a_policy_can_only_give_what_the_event_brings() -> None:
+    text = GOOD.replace(
+        "  policy",
+        "  aggregate Purchase\n    command OrderMore(item_id: int, amount: int, note: str?)\n"
+        "    event MoreOrdered(item_id: int) v1 key item_id\n"
+        '  policy "Buy": StockAdjusted -> OrderMore\n  policy "Tell": MoreOrdered -> Mail.SendLetter\n  policy',
+    )
+    (found,) = [f for f in lint(parse(text)) if f.code == "field_from_nowhere"]
+    assert (found.place, found.reason) == (
+        'Inventory."Buy"',
+        "OrderMore wants amount, and StockAdjusted does not bring it",
+    )
+    assert errors(parse(text)) == []
+
+
+WALL = """
+wall
+  sticky actor "Clerk" 0 100
+  sticky external "Carrier" 900 100
+  sticky event "Parcel sent" 800 100 in "Shipping"
+  sticky aggregate "Parcel" 700 100 in "Shipping"
+  sticky hotspot "Why?" 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("link", "code"),
+    [
+        ('"Clerk" -> "AdjustStock"', ""),
+        ('"StockByWarehouse" -> "Clerk"', ""),
+        ('"AdjustStock" -> "Carrier"', ""),
+        ('"Why?" -> "Clerk"', ""),
+        ('"Clerk" -> "Nobody"', ""),
+        ('"Parcel" -> "Parcel sent"', ""),
+        ('"Clerk" -> "StockAdjusted"', "edge_outside_grammar"),
+        ('"StockAdjusted" -> "Clerk"', "edge_outside_grammar"),
+        ('"AdjustStock" -> "StockAdjusted"', "edge_outside_grammar"),
+        ('"AdjustStock" -> "Parcel"', "edge_across_contexts"),
+        ('"Carrier" -> "Parcel sent"', "right_to_left"),
+    ],
+)
+def test_arrows_on_the_wall(link: str, code: str) -> None:
+    model = parse(f"{GOOD}{WALL}  link {link}\n")
+    found = lint(model)
+    assert [finding.code for finding in found] == ([code] if code else []), found
+    assert all(finding.place == link and finding.reason and finding.remedy for finding in found)
+    assert errors(model) == []  # nobody signs the wall
+
+
+def test_an_arrow_outside_the_grammar_says_what_may_follow() -> None:
+    (found,) = lint(parse(f'{GOOD}{WALL}  link "AdjustStock" -> "StockAdjusted"\n'))
+    assert found.reason == "an arrow on the wall leads from a command to an event"
+    assert found.remedy == "A command leads to an aggregate or an external system: ask what comes between."
+
+
+def test_time_goes_from_left_to_right() -> None:
+    layout = "\nlayout\n  StockAdjusted 600 0\n  StockByWarehouse 700 0\n  StockLevel 900 0\n  AdjustStock 100 0\n"
+    assert lint(parse(GOOD + layout)) == []
+    (found,) = lint(parse(GOOD + layout.replace("StockByWarehouse 700", "StockByWarehouse 500")))
+    assert (found.code, found.line, found.severity) == ("right_to_left", 6, "warning")
+    assert found.place == '"StockAdjusted" -> "StockByWarehouse"'
 
 
 def test_an_empty_text_has_no_context() -> None:

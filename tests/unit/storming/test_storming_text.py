@@ -128,6 +128,17 @@ def test_any_text_is_read_and_settles(text: str) -> None:
     assert show(parse(once)) == once
 
 
+@given(st.lists(st.sampled_from([*INVENTORY.splitlines(), "? what", "    ? this", "wall", "# a word", "  # two"])))
+def test_printing_keeps_the_meaning_and_every_comment_and_strange_line(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    shown = show(parse(text))
+    assert semantic_hash(parse(shown)) == semantic_hash(parse(text))
+    kept = [line.strip() for line in shown.splitlines()]
+    for line in lines:
+        if line.strip().startswith(("#", "?")):
+            assert kept.count(line.strip()) == [each.strip() for each in lines].count(line.strip())
+
+
 def test_the_text_of_the_scenario_is_stable() -> None:
     model = parse(INVENTORY)
     assert show(model) == INVENTORY
