@@ -398,8 +398,9 @@ export function App({ wall }: { wall: Wall }) {
           <Overview notes={picture.notes} contexts={picture.contexts} />
           {picture.notes.size === 0 && (
             <div className="empty" aria-hidden="true">
-              <p className="big">What happens in your business?</p>
-              <p>Press <kbd>E</kbd> and write a domain event, in the past tense: “Order placed”.</p>
+              {!picture.known && picture.state !== "refused" && <p>Connecting …</p>}
+              {picture.known && <p className="big">What happens in your business?</p>}
+              {picture.known && writes && <p>Press <kbd>E</kbd> and write a domain event, in the past tense: “Order placed”.</p>}
             </div>
           )}
         </main>

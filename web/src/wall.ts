@@ -31,6 +31,8 @@ export interface Picture {
   session: { phase?: number; ends?: number };
   people: Person[];
   state: State;
+  /** Whether what is not on the picture is not on the wall: the server has said all, or what the browser keeps is all there is. */
+  known: boolean;
 }
 type Item = Y.Map<unknown>;
 
@@ -41,12 +43,13 @@ export class Wall {
   readonly people = new Awareness(this.doc);
   readonly undo: Y.UndoManager;
   picture: Picture = {
-    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), session: {}, people: [], state: "connecting",
+    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), session: {}, people: [], state: "connecting", known: false,
   };
   private readonly me = { origin: "me" };
   private readonly listeners = new Set<() => void>();
   private readonly provider: Provider;
   private scheduled = false;
+  private kept = false;
 
   constructor(readonly about: About, readonly token: string) {
     for (const name of ["notes", "edges", "contexts", "comments"] as const) {
@@ -60,8 +63,11 @@ export class Wall {
     const name = localStorage.getItem("fig-name") ?? `Guest ${(this.doc.clientID % 90) + 10}`;
     this.people.setLocalState({ name, colour: COLOURS[this.doc.clientID % COLOURS.length] });
     this.people.on("change", () => this.show({ people: this.present() }));
-    new IndexeddbPersistence(`fig-wall-${about.board}`, this.doc);
-    this.provider = new Provider(this.doc, this.people, token, !about.writes, () => this.show({ state: this.provider?.state ?? "connecting" }));
+    new IndexeddbPersistence(`fig-wall-${about.board}`, this.doc).once("synced", () => {
+      this.kept = this.doc.store.clients.size > 0;
+      this.connected();
+    });
+    this.provider = new Provider(this.doc, this.people, token, !about.writes, () => this.connected());
     this.show({ people: this.present() });
   }
 
@@ -70,6 +76,11 @@ export class Wall {
     return () => this.listeners.delete(listener);
   };
   read = (): Picture => this.picture;
+
+  private connected(): void {
+    const { state, synced } = this.provider ?? { state: "connecting", synced: false };
+    this.show({ state, known: synced || (this.kept && state === "offline") });
+  }
 
   // What the page sees.
 

@@ -62,6 +62,7 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     ann, ben = browsers
     await asyncio.gather(opened(ann, storm.link), opened(ben, storm.link))
     await ann.until("document.querySelectorAll('.people li').length === 1")
+    await ann.until("document.querySelector('.empty')?.innerText.startsWith('What happens')")
 
     # One writes by keyboard, the other sees it; stickies say words, the model gets a name.
     await write(ann, "e", "order placed")
@@ -132,6 +133,22 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await write(ben, "h", "Who refunds?")
     await storm.start()
     await ann.until(f"{WORDS} === 'Order Placed|Payment Refused|Who refunds?'", seconds=15)
+
+
+async def test_a_page_that_has_not_synced_does_not_say_that_the_wall_is_empty(
+    browsers: list[Browser], storm: Storm
+) -> None:
+    ann = browsers[0]
+    await opened(ann, storm.link)
+    await write(ann, "e", "order placed")
+    deaf = "Object.assign(window, {WebSocket: class { static CLOSED = 3; send() {} }});"
+    script = await ann.send("Page.addScriptToEvaluateOnNewDocument", source=deaf)
+    await ann.send("Storage.clearDataForOrigin", origin=storm.link.partition("/#")[0], storageTypes="indexeddb")
+    await ann.send("Page.reload")
+    await ann.until("document.querySelector('.empty')?.innerText === 'Connecting …'")
+    await ann.send("Page.removeScriptToEvaluateOnNewDocument", **script)
+    await ann.send("Page.reload")
+    await ann.until(f"{WORDS} === 'Order Placed'")
 
 
 async def test_a_hotspot_is_talked_about_and_what_hangs_is_found_copied_and_removed(
