@@ -84,7 +84,7 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
 
     # What one drags moves on the other's wall.
     placed = "[...document.querySelectorAll('.words')].find(e => e.innerText === 'Order Placed')"
-    where = f"{placed}.closest('.react-flow__node').style.transform"
+    where = f"{placed}.closest('.react-flow__node').style.left"
     before = await ben.ask(where)
     box = await ann.ask(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({placed}.getBoundingClientRect())")
     await ann.drag((box[0], box[1]), (box[0] - 260, box[1] + 90))
@@ -108,6 +108,10 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await ann.until("document.querySelectorAll('.sticky.selected').length === 2")
     await ann.press("l")
     await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    # A picture without a size is not painted.
+    assert (
+        await ben.ask("document.querySelector('.react-flow__edge').ownerSVGElement.getBoundingClientRect().width") > 0
+    )
     await ann.press("b")
     await ann.until("document.activeElement.matches('.area-title textarea')")
     await ann.write("Orders")
