@@ -200,6 +200,49 @@ async def test_a_hotspot_is_talked_about_and_what_hangs_is_found_copied_and_remo
     assert (ann.said, ben.said) == ([], [])
 
 
+async def test_phases_timer_pivotal_events_import_and_findings(browsers: list[Browser], storm: Storm) -> None:
+    ann, ben = browsers
+    await asyncio.gather(opened(ann, storm.link), opened(ben, storm.reads_only))
+    offered = "[...document.querySelectorAll('.palette button:not(:disabled) span')].map(e => e.innerText).join()"
+    phases = {
+        "Timeline": "Domain event,Hotspot",
+        "Commands": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system",
+        "Aggregates": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate",
+        "Contexts": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Context",
+    }
+    for phase, stickies in phases.items():
+        await ann.ask(f"[...document.querySelectorAll('.phases button')].find(e => e.innerText === '{phase}').click()")
+        await ann.until(f"{offered} === '{stickies}'")
+
+    await write(ann, "e", "order placed")
+    await ann.press("v")
+    await ben.until("document.querySelector('.sticky.pivotal') && document.querySelector('.pivot')")
+    await ann.press("v")
+    await ben.until("!document.querySelector('.sticky.pivotal') && !document.querySelector('.pivot')")
+
+    await ann.ask(
+        "(e => { e.value = '5'; e.dispatchEvent(new Event('change', {bubbles: true})); })"
+        "(document.querySelector('select.timer'))"
+    )
+    await ben.until("/^(5:00|4:5\\d)$/.test(document.querySelector('button.timer')?.innerText)")
+    await ann.ask("document.querySelector('button.timer').click()")
+    await ben.until("document.querySelector('select.timer')")
+
+    found = await ann.send(
+        "Runtime.evaluate", expression="document.querySelector('.menu input[type=file]')", returnByValue=False
+    )
+    await ann.send("DOM.setFileInputFiles", files=[str(MODEL.resolve())], objectId=found["result"]["objectId"])
+    await ben.until("document.querySelector('.area-title')?.innerText === 'Inventory'")
+    await ann.until("document.querySelector('.toast').innerText.endsWith('things on the wall have changed.')")
+
+    await write(ann, "a", "nothing takes it")
+    await ann.ask("document.querySelector('.menu > button').click()")
+    await ann.until("document.querySelector('.drop')")
+    await ann.ask("[...document.querySelectorAll('.drop button')].find(e => e.innerText === 'Check the model').click()")
+    await ann.until("/findings/i.test(document.querySelector('dialog[open] h2')?.innerText)")
+    assert (ann.said, ben.said) == ([], [])
+
+
 async def test_a_model_opens_on_a_telephone_and_is_saved_as_pictures(browsers: list[Browser], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
