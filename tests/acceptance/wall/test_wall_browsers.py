@@ -239,7 +239,7 @@ async def test_phases_timer_pivotal_events_import_and_findings(browsers: list[Br
     await ann.ask("document.querySelector('.menu > button').click()")
     await ann.until("document.querySelector('.drop')")
     await ann.ask("[...document.querySelectorAll('.drop button')].find(e => e.innerText === 'Check the model').click()")
-    await ann.until("/findings/i.test(document.querySelector('dialog[open] h2')?.innerText)")
+    await ann.until("/^[1-9]\\d* findings/.test(document.querySelector('dialog[open] h2')?.innerText)")
     assert (ann.said, ben.said) == ([], [])
 
 
