@@ -21,7 +21,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cutover, engines, facade, kit, logs, memory, messages, sagas, scale, schemas, snapshot, stream, up
+from bench import (
+    cutover,
+    engines,
+    facade,
+    kit,
+    logs,
+    memory,
+    messages,
+    sagas,
+    scale,
+    schemas,
+    snapshot,
+    stream,
+    up,
+    wall,
+)
 from bench.context import Context, await_quiet
 from bench.result import Result
 
@@ -45,6 +60,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("facade_p50", "facade_p99"), facade.added),
     (("router_rate", "router_p50", "router_cpu"), messages.added),
     (("up",), up.ready),
+    (("wall_drag_p95",), wall.dragged),
     (("cutover_hold", "cutover_failed"), cutover.held),
 )
 

@@ -41,6 +41,7 @@ class Browser:
         self._numbers = itertools.count(1)
         self.said: list[str] = []
         """What the page wrote to its console as an error, and what it threw."""
+        self._traced: list[dict[str, Any]] = []
 
     async def start(self) -> None:
         program = debian("chromium", "chromium")
@@ -83,7 +84,9 @@ class Browser:
                 self._hear(said)
 
     def _hear(self, said: dict[str, Any]) -> None:
-        if said["method"] == "Runtime.exceptionThrown":
+        if said["method"] == "Tracing.dataCollected":
+            self._traced += said["params"]["value"]
+        elif said["method"] == "Runtime.exceptionThrown":
             self.said.append(str(said["params"]["exceptionDetails"]))
         elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
             self.said.append(said["params"]["entry"]["text"])
@@ -145,6 +148,20 @@ class Browser:
         await self.send(
             "Network.emulateNetworkConditions", offline=not on, latency=0, downloadThroughput=-1, uploadThroughput=-1
         )
+
+    async def trace(self) -> None:
+        """Write down what the page's threads do from now on."""
+        self._traced = []
+        await self.send("Tracing.start", traceConfig={"includedCategories": ["toplevel", "devtools.timeline"]})
+
+    async def traced(self) -> list[dict[str, Any]]:
+        """What they did."""
+        assert self._socket is not None
+        await self.send("Tracing.end")
+        async with asyncio.timeout(20):
+            while (said := await self._socket.receive_json())["method"] != "Tracing.tracingComplete":
+                self._hear(said)
+        return self._traced
 
     async def picture(self, file: Path) -> None:
         shot = await self.send("Page.captureScreenshot", format="png")

@@ -1,11 +1,12 @@
 /** The page: what is selected and edited, keys, and the panels around the canvas. */
 import {
-  Background, BackgroundVariant, ConnectionMode, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
-  useReactFlow, useViewport, ViewportPortal,
+  Background, BackgroundVariant, type Connection, ConnectionMode, type EdgeChange, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
+  useReactFlow, useStore, useViewport, ViewportPortal,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { DoingContext, type Doing, edgeTypes, ends, nodeTypes, Tips, type WallEdge, type WallNode } from "./canvas";
+import { DoingContext, type Doing, edgeTypes, ends, nodeTypes, overlap, placed, Tips, type WallEdge, type WallNode } from "./canvas";
 import { type Kind, KINDS, ORDER, PHASES, spaced } from "./kinds";
+import { Moving } from "./moving";
 import { Overview } from "./overview";
 import { Help, Inspector, Palette, Top } from "./panels";
 import type { Note, Picture, Wall } from "./wall";
@@ -13,18 +14,20 @@ import type { Note, Picture, Wall } from "./wall";
 const coarse = matchMedia("(pointer: coarse)").matches;
 /** The palette covers what is lowest. */
 const ROOM = { top: "28px", bottom: "116px", left: "28px", right: "28px" } as const;
+// Made once: React Flow takes an object that is new for a change, and asks each sticky what it means to it.
+const PANS = coarse ? true : [1, 2];
+const MORE = ["Shift", "Control", "Meta"];
+const PLAIN = { hideAttribution: true };
+const SPOKEN = {
+  "node.a11yDescription.default": "Enter edits, arrow keys move, Delete removes.",
+  "node.a11yDescription.keyboardDisabled": "Enter edits, Delete removes.",
+};
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function phaseOf(picture: Picture): number {
   const said = picture.session.phase;
   if (typeof said === "number" && PHASES[said]) return said;
   return picture.contexts.size > 0 ? PHASES.length - 1 : 0;
-}
-
-/** Where one sticky hangs on another, that says enough. */
-function overlap(a: Note, b: Note): boolean {
-  const [la, lb] = [KINDS[a.kind], KINDS[b.kind]];
-  return a.x < b.x + lb.width && b.x < a.x + la.width && a.y < b.y + lb.height && b.y < a.y + la.height;
 }
 
 function labelled(note: Note): string {
@@ -38,6 +41,7 @@ function focusOn(id: string): void {
 export function App({ wall }: { wall: Wall }) {
   const picture = useSyncExternalStore(wall.subscribe, wall.read);
   const flow = useReactFlow<WallNode, WallEdge>();
+  const far = useStore((s) => s.transform[2] < 0.3);
   const [selected, select] = useState<ReadonlySet<string>>(NOTHING);
   const [editing, edit] = useState<string | null>(null);
   const [fresh, setFresh] = useState<string | null>(null);
@@ -46,6 +50,7 @@ export function App({ wall }: { wall: Wall }) {
   const [help, setHelp] = useState(false);
   const [said, say] = useState("");
   const pointer = useRef<{ x: number; y: number } | null>(null);
+  const [moving] = useState(() => new Moving(wall, flow.getInternalNode));
   const writes = wall.about.writes;
   const phase = phaseOf(picture);
 
@@ -67,7 +72,7 @@ export function App({ wall }: { wall: Wall }) {
     const keep = (id: string, source: object, key: string, make: () => WallNode): WallNode => {
       const was = cache.current.get(id);
       const of = was?.of as [object, string] | undefined;
-      const entry = was && of && of[0] === source && of[1] === key ? was : { of: [source, key], node: make() };
+      const entry = was && of && (of[0] === source || moving.elements.has(id)) && of[1] === key ? was : { of: [source, key], node: make() };
       next.set(id, entry);
       return entry.node;
     };
@@ -75,7 +80,7 @@ export function App({ wall }: { wall: Wall }) {
     for (const context of picture.contexts.values()) {
       const [isSelected, isEditing] = [selected.has(context.id), editing === context.id];
       found.push(keep(context.id, context, `${isSelected} ${isEditing}`, () => ({
-        id: context.id, type: "area", position: { x: context.x, y: context.y }, width: context.width, height: context.height,
+        id: context.id, type: "area", style: placed(context.x, context.y), position: { x: context.x, y: context.y }, width: context.width, height: context.height,
         measured: { width: context.width, height: context.height }, data: { context, editing: isEditing },
         selected: isSelected, draggable: writes && !isEditing, zIndex: -10, dragHandle: ".area-title", connectable: false,
         ariaLabel: `Bounded context: ${context.name || "no name"}`,
@@ -89,9 +94,9 @@ export function App({ wall }: { wall: Wall }) {
       found.push(keep(note.id, note, `${isSelected} ${isEditing} ${dim} ${count}`, () => {
         const { width, height } = KINDS[note.kind];
         return {
-          id: note.id, type: "sticky", position: { x: note.x, y: note.y }, width, height, measured: { width, height },
+          id: note.id, type: "sticky", style: { ...placed(note.x, note.y), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : "auto" }, position: { x: note.x, y: note.y }, width, height, measured: { width, height },
           data: { note, editing: isEditing, dim, comments: count }, selected: isSelected, draggable: writes && !isEditing,
-          ariaLabel: labelled(note), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : 0,
+          ariaLabel: labelled(note),
         };
       }));
     }
@@ -144,8 +149,21 @@ export function App({ wall }: { wall: Wall }) {
       (wall.picture.contexts.has(c.id) ? contexts : notes).set(c.id, c.position);
       done ||= !c.dragging;
     }
-    if (notes.size + contexts.size > 0) wall.move(notes, contexts, done);
-  }, [wall]);
+    if (notes.size + contexts.size === 0) return;
+    if (!done) return moving.to(notes, contexts);
+    wall.move(notes, contexts, true);
+    moving.end();
+  }, [moving, wall]);
+
+  const joined = useCallback((changes: EdgeChange<WallEdge>[]) => {
+    const toggled = changes.filter((c) => c.type === "select");
+    if (toggled.length) select((before) => {
+      const next = new Set(before);
+      for (const c of toggled) if (c.selected) next.add(c.id); else next.delete(c.id);
+      return next;
+    });
+  }, []);
+  const connect = useCallback((c: Connection) => wall.link(c.source, c.target), [wall]);
 
   const put = useCallback((kind: Kind) => {
     if (!writes) return say("This link only reads.");
@@ -340,7 +358,7 @@ export function App({ wall }: { wall: Wall }) {
   return (
     <DoingContext.Provider value={doing}>
       <div
-        className={`page${linking ? " linking" : ""}`}
+        className={`page${linking ? " linking" : ""}${far ? " far" : ""}`}
         onPointerMove={(event) => {
           const inside = (event.target as HTMLElement).closest(".react-flow") !== null;
           pointer.current = inside ? { x: event.clientX, y: event.clientY } : null;
@@ -366,40 +384,34 @@ export function App({ wall }: { wall: Wall }) {
           <ReactFlow<WallNode, WallEdge>
             nodes={nodes} edges={edges} nodeTypes={nodeTypes} edgeTypes={edgeTypes}
             onNodesChange={changed}
-            onEdgesChange={(changes) => {
-              const toggled = changes.filter((c) => c.type === "select");
-              if (toggled.length) select((before) => {
-                const next = new Set(before);
-                for (const c of toggled) if (c.selected) next.add(c.id); else next.delete(c.id);
-                return next;
-              });
-            }}
-            onConnect={(c) => wall.link(c.source, c.target)}
+            onEdgesChange={joined}
+            onConnect={connect}
             onNodeClick={(_, node) => {
               if (linking && node.type === "sticky") { wall.link(linking, node.id); setLinking(null); say("Joined."); }
             }}
             onPaneClick={(event) => { setLinking(null); if (event.detail === 2) put("event"); }}
             connectionMode={ConnectionMode.Loose} connectionRadius={30}
-            selectionOnDrag={!coarse} panOnDrag={coarse ? true : [1, 2]} panOnScroll panOnScrollMode={PanOnScrollMode.Free}
-            selectionMode={SelectionMode.Partial} zoomOnDoubleClick={false} multiSelectionKeyCode={["Shift", "Control", "Meta"]}
+            selectionOnDrag={!coarse} panOnDrag={PANS} panOnScroll panOnScrollMode={PanOnScrollMode.Free}
+            selectionMode={SelectionMode.Partial} zoomOnDoubleClick={false} multiSelectionKeyCode={MORE}
             selectionKeyCode={null} deleteKeyCode={null} minZoom={0.08} maxZoom={2.5} onlyRenderVisibleElements
-            nodesConnectable={writes} elevateNodesOnSelect={false} nodeDragThreshold={2} proOptions={{ hideAttribution: true }}
-            ariaLabelConfig={{ "node.a11yDescription.default": "Enter edits, arrow keys move, Delete removes.", "node.a11yDescription.keyboardDisabled": "Enter edits, Delete removes." }}
+            nodesConnectable={writes} elevateNodesOnSelect={false} nodeDragThreshold={2} proOptions={PLAIN} ariaLabelConfig={SPOKEN}
           >
             <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} color="#d9d3c5" />
             <Tips />
             <ViewportPortal>
               {[...picture.notes.values()].filter((n) => n.pivotal).map((n) => (
-                <div key={n.id} className="pivot" style={{ transform: `translate(${n.x + KINDS[n.kind].width / 2}px, ${n.y - 4000}px)` }} />
+                <div key={n.id} className="pivot" data-id={n.id} style={placed(n.x + KINDS[n.kind].width / 2, n.y - 4000)} />
               ))}
             </ViewportPortal>
             <Cursors picture={picture} me={wall.doc.clientID} />
+            <div className="shield" />
           </ReactFlow>
           <Overview notes={picture.notes} contexts={picture.contexts} />
           {picture.notes.size === 0 && (
             <div className="empty" aria-hidden="true">
-              <p className="big">What happens in your business?</p>
-              <p>Press <kbd>E</kbd> and write a domain event, in the past tense: “Order placed”.</p>
+              {!picture.known && picture.state !== "refused" && <p>Connecting …</p>}
+              {picture.known && <p className="big">What happens in your business?</p>}
+              {picture.known && writes && <p>Press <kbd>E</kbd> and write a domain event, in the past tense: “Order placed”.</p>}
             </div>
           )}
         </main>

@@ -43,11 +43,20 @@ export function ends(a: Note, b: Note): Ends {
   };
 }
 
+/** Where one sticky hangs on another, that says enough: no arrow is drawn. */
+export function overlap(a: Note, b: Note): boolean {
+  const [la, lb] = [KINDS[a.kind], KINDS[b.kind]];
+  return a.x < b.x + lb.width && b.x < a.x + la.width && a.y < b.y + lb.height && b.y < a.y + la.height;
+}
+
 export function pathOf(e: Ends): string {
   return getBezierPath({
     sourceX: e.sx, sourceY: e.sy, sourcePosition: e.sp, targetX: e.tx, targetY: e.ty, targetPosition: e.tp,
   })[0];
 }
+
+/** Places without a transform of each one's own: with thousands of those, the browser takes long to tell its layers apart. */
+export const placed = (x: number, y: number) => ({ transform: "none", left: x, top: y });
 
 const Sticky = memo(function Sticky({ data, selected }: NodeProps<StickyNode>) {
   const doing = useDoing();

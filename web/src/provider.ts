@@ -12,6 +12,8 @@ export type State = "connecting" | "online" | "offline" | "refused";
 
 export class Provider {
   state: State = "connecting";
+  /** Whether the document has had all that the server has. */
+  synced = false;
   private socket: WebSocket | null = null;
   private pause = 250;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -77,7 +79,11 @@ export class Provider {
     if (kind === SYNC) {
       const reply = encoding.createEncoder();
       encoding.writeVarUint(reply, SYNC);
-      sync.readSyncMessage(message, reply, this.doc, this);
+      const step = sync.readSyncMessage(message, reply, this.doc, this);
+      if (step === sync.messageYjsSyncStep2 && !this.synced) {
+        this.synced = true;
+        this.changed();
+      }
       if (encoding.length(reply) > 1) this.send(reply);
     } else if (kind === AWARENESS) {
       awareness.applyAwarenessUpdate(this.people, decoding.readVarUint8Array(message), this);

@@ -31,6 +31,8 @@ export interface Picture {
   session: { phase?: number; ends?: number };
   people: Person[];
   state: State;
+  /** Whether what is not on the picture is not on the wall: the server has said all, or what the browser keeps is all there is. */
+  known: boolean;
 }
 type Item = Y.Map<unknown>;
 
@@ -41,16 +43,18 @@ export class Wall {
   readonly people = new Awareness(this.doc);
   readonly undo: Y.UndoManager;
   picture: Picture = {
-    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), session: {}, people: [], state: "connecting",
+    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), session: {}, people: [], state: "connecting", known: false,
   };
   private readonly me = { origin: "me" };
   private readonly listeners = new Set<() => void>();
   private readonly provider: Provider;
   private scheduled = false;
+  private kept = false;
+  private held = false;
 
   constructor(readonly about: About, readonly token: string) {
     for (const name of ["notes", "edges", "contexts", "comments"] as const) {
-      this.map(name).observeDeep((events) => this.follow(name, events));
+      this.map(name).observeDeep((events, how) => this.follow(name, events, this.held && how.origin === this.me));
     }
     this.doc.getMap("session").observe(() => this.show({ session: this.doc.getMap("session").toJSON() }));
     this.undo = new Y.UndoManager(
@@ -59,9 +63,12 @@ export class Wall {
     );
     const name = localStorage.getItem("fig-name") ?? `Guest ${(this.doc.clientID % 90) + 10}`;
     this.people.setLocalState({ name, colour: COLOURS[this.doc.clientID % COLOURS.length] });
-    this.people.on("change", () => this.show({ people: this.present() }));
-    new IndexeddbPersistence(`fig-wall-${about.board}`, this.doc);
-    this.provider = new Provider(this.doc, this.people, token, !about.writes, () => this.show({ state: this.provider?.state ?? "connecting" }));
+    this.people.on("change", (_: unknown, origin: unknown) => { if (origin !== "local") this.show({ people: this.present() }); });
+    new IndexeddbPersistence(`fig-wall-${about.board}`, this.doc).once("synced", () => {
+      this.kept = this.doc.store.clients.size > 0;
+      this.connected();
+    });
+    this.provider = new Provider(this.doc, this.people, token, !about.writes, () => this.connected());
     this.show({ people: this.present() });
   }
 
@@ -71,13 +78,18 @@ export class Wall {
   };
   read = (): Picture => this.picture;
 
+  private connected(): void {
+    const { state, synced } = this.provider ?? { state: "connecting", synced: false };
+    this.show({ state, known: synced || (this.kept && state === "offline") });
+  }
+
   // What the page sees.
 
   private map(name: string): Y.Map<Item> {
     return this.doc.getMap<Item>(name);
   }
 
-  private follow(name: "notes" | "edges" | "contexts" | "comments", events: Y.YEvent<Y.AbstractType<unknown>>[]): void {
+  private follow(name: "notes" | "edges" | "contexts" | "comments", events: Y.YEvent<Y.AbstractType<unknown>>[], quietly: boolean): void {
     const next = new Map<string, unknown>(this.picture[name]);
     const touched = new Set<string>();
     for (const event of events) {
@@ -90,13 +102,19 @@ export class Wall {
       if (value === undefined || (name === "notes" && !(String(value.kind) in KINDS))) next.delete(id);
       else next.set(id, { ...value, id });
     }
-    this.show({ [name]: next } as Partial<Picture>);
+    this.show({ [name]: next } as Partial<Picture>, quietly);
+  }
+
+  /** While it holds, what one does oneself is on the picture, but nobody is told. */
+  hold(on: boolean): void {
+    this.held = on;
+    if (!on) this.show({});
   }
 
   /** One picture a frame at the most, however many changes come. */
-  private show(part: Partial<Picture>): void {
+  private show(part: Partial<Picture>, quietly = false): void {
     this.picture = { ...this.picture, ...part };
-    if (this.scheduled) return;
+    if (this.scheduled || quietly) return;
     this.scheduled = true;
     queueMicrotask(() => {
       this.scheduled = false;
@@ -174,18 +192,26 @@ export class Wall {
     });
   }
 
+  /** Where stickies come to when these and these contexts are moved: what is in a context goes with it. */
+  places(notes: Map<string, { x: number; y: number }>, contexts: Map<string, { x: number; y: number }>): Map<string, { x: number; y: number }> {
+    const places = new Map(notes);
+    for (const [id, place] of contexts) {
+      const was = this.picture.contexts.get(id);
+      if (!was) continue;
+      for (const note of this.picture.notes.values()) {
+        if (note.context === id && !places.has(note.id)) {
+          places.set(note.id, { x: note.x + Math.round(place.x) - was.x, y: note.y + Math.round(place.y) - was.y });
+        }
+      }
+    }
+    return places;
+  }
+
   move(notes: Map<string, { x: number; y: number }>, contexts: Map<string, { x: number; y: number }>, done: boolean): void {
     this.change(() => {
-      const places = new Map(notes);
+      const places = this.places(notes, contexts);
       for (const [id, place] of contexts) {
-        const was = this.picture.contexts.get(id);
-        if (!was) continue;
-        for (const note of this.picture.notes.values()) {
-          if (note.context === id && !places.has(note.id)) {
-            places.set(note.id, { x: note.x + place.x - was.x, y: note.y + place.y - was.y });
-          }
-        }
-        this.put("contexts", id, place);
+        if (this.picture.contexts.has(id)) this.put("contexts", id, { x: Math.round(place.x), y: Math.round(place.y) });
       }
       for (const [id, place] of places) {
         const note = this.picture.notes.get(id);

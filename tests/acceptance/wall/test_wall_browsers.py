@@ -62,6 +62,7 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     ann, ben = browsers
     await asyncio.gather(opened(ann, storm.link), opened(ben, storm.link))
     await ann.until("document.querySelectorAll('.people li').length === 1")
+    await ann.until("document.querySelector('.empty')?.innerText.startsWith('What happens')")
 
     # One writes by keyboard, the other sees it; stickies say words, the model gets a name.
     await write(ann, "e", "order placed")
@@ -83,7 +84,7 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
 
     # What one drags moves on the other's wall.
     placed = "[...document.querySelectorAll('.words')].find(e => e.innerText === 'Order Placed')"
-    where = f"{placed}.closest('.react-flow__node').style.transform"
+    where = f"{placed}.closest('.react-flow__node').style.left"
     before = await ben.ask(where)
     box = await ann.ask(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({placed}.getBoundingClientRect())")
     await ann.drag((box[0], box[1]), (box[0] - 260, box[1] + 90))
@@ -107,6 +108,10 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await ann.until("document.querySelectorAll('.sticky.selected').length === 2")
     await ann.press("l")
     await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    # A picture without a size is not painted.
+    assert (
+        await ben.ask("document.querySelector('.react-flow__edge').ownerSVGElement.getBoundingClientRect().width") > 0
+    )
     await ann.press("b")
     await ann.until("document.activeElement.matches('.area-title textarea')")
     await ann.write("Orders")
@@ -132,6 +137,22 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await write(ben, "h", "Who refunds?")
     await storm.start()
     await ann.until(f"{WORDS} === 'Order Placed|Payment Refused|Who refunds?'", seconds=15)
+
+
+async def test_a_page_that_has_not_synced_does_not_say_that_the_wall_is_empty(
+    browsers: list[Browser], storm: Storm
+) -> None:
+    ann = browsers[0]
+    await opened(ann, storm.link)
+    await write(ann, "e", "order placed")
+    deaf = "Object.assign(window, {WebSocket: class { static CLOSED = 3; send() {} }});"
+    script = await ann.send("Page.addScriptToEvaluateOnNewDocument", source=deaf)
+    await ann.send("Storage.clearDataForOrigin", origin=storm.link.partition("/#")[0], storageTypes="indexeddb")
+    await ann.send("Page.reload")
+    await ann.until("document.querySelector('.empty')?.innerText === 'Connecting …'")
+    await ann.send("Page.removeScriptToEvaluateOnNewDocument", **script)
+    await ann.send("Page.reload")
+    await ann.until(f"{WORDS} === 'Order Placed'")
 
 
 async def test_a_hotspot_is_talked_about_and_what_hangs_is_found_copied_and_removed(
@@ -176,6 +197,49 @@ async def test_a_hotspot_is_talked_about_and_what_hangs_is_found_copied_and_remo
     await ann.until("document.activeElement.id === 'search'")
     await ann.write("nothing like it")
     await ann.until("document.querySelectorAll('.sticky.dim').length === 1")
+    assert (ann.said, ben.said) == ([], [])
+
+
+async def test_phases_timer_pivotal_events_import_and_findings(browsers: list[Browser], storm: Storm) -> None:
+    ann, ben = browsers
+    await asyncio.gather(opened(ann, storm.link), opened(ben, storm.reads_only))
+    offered = "[...document.querySelectorAll('.palette button:not(:disabled) span')].map(e => e.innerText).join()"
+    phases = {
+        "Timeline": "Domain event,Hotspot",
+        "Commands": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system",
+        "Aggregates": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate",
+        "Contexts": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Context",
+    }
+    for phase, stickies in phases.items():
+        await ann.ask(f"[...document.querySelectorAll('.phases button')].find(e => e.innerText === '{phase}').click()")
+        await ann.until(f"{offered} === '{stickies}'")
+
+    await write(ann, "e", "order placed")
+    await ann.press("v")
+    await ben.until("document.querySelector('.sticky.pivotal') && document.querySelector('.pivot')")
+    await ann.press("v")
+    await ben.until("!document.querySelector('.sticky.pivotal') && !document.querySelector('.pivot')")
+
+    await ann.ask(
+        "(e => { e.value = '5'; e.dispatchEvent(new Event('change', {bubbles: true})); })"
+        "(document.querySelector('select.timer'))"
+    )
+    await ben.until("/^(5:00|4:5\\d)$/.test(document.querySelector('button.timer')?.innerText)")
+    await ann.ask("document.querySelector('button.timer').click()")
+    await ben.until("document.querySelector('select.timer')")
+
+    found = await ann.send(
+        "Runtime.evaluate", expression="document.querySelector('.menu input[type=file]')", returnByValue=False
+    )
+    await ann.send("DOM.setFileInputFiles", files=[str(MODEL.resolve())], objectId=found["result"]["objectId"])
+    await ben.until("document.querySelector('.area-title')?.innerText === 'Inventory'")
+    await ann.until("document.querySelector('.toast').innerText.endsWith('things on the wall have changed.')")
+
+    await write(ann, "a", "nothing takes it")
+    await ann.ask("document.querySelector('.menu > button').click()")
+    await ann.until("document.querySelector('.drop')")
+    await ann.ask("[...document.querySelectorAll('.drop button')].find(e => e.innerText === 'Check the model').click()")
+    await ann.until("/^[1-9]\\d* findings/.test(document.querySelector('dialog[open] h2')?.innerText)")
     assert (ann.said, ben.said) == ([], [])
 
 
