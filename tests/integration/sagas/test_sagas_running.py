@@ -154,6 +154,11 @@ async def test_an_answer_that_comes_before_its_saga_waits_for_it(scene: Scene) -
     await clock.until(goes_on, timeout=20, what="the saga to take its answer")
     await scene.begin(scene.stock())
     assert await scene.ended(1) == {"completed": 1}
+
+    async def held() -> bool:  # the answer was there before the command was handled
+        return scene.rows("SELECT state FROM reservation", stock=True) == [("held",)]
+
+    await clock.until(held, timeout=20, what="the command to be handled as well")
     conserved(scene)
 
 
