@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import getpass
 from importlib import resources
@@ -15,6 +14,7 @@ from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.git import GitFailed, git
 from stranglerfig.storming import differences, text
 from stranglerfig.storming import generate as generators
 from stranglerfig.storming import lint as rules
@@ -162,26 +162,15 @@ async def _committed(file: Path, revision: str) -> str:
     Raises:
         FigError: ``no_earlier_model``.
     """
-    said = "there is no git on this machine"
     try:
-        process = await asyncio.create_subprocess_exec(
-            *("git", "-C", str(file.parent), "show", "--end-of-options", f"{revision}:./{file.name}"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError:
-        pass
-    else:
-        out, problem = await process.communicate()
-        if process.returncode == 0:
-            return out.decode("utf-8", errors="replace")
-        said = (problem.decode(errors="replace").strip().splitlines() or ["git gives no reason"])[0]
-    raise FigError(
-        "no_earlier_model",
-        f"{file} cannot be compared with {revision}: {said}",
-        "Name the other model's file: fig model diff FILE OTHER.",
-        revision=revision,
-    )
+        return await git(file.parent, "show", "--end-of-options", f"{revision}:./{file.name}")
+    except GitFailed as error:
+        raise FigError(
+            "no_earlier_model",
+            f"{file} cannot be compared with {revision}: {error.args[0]}",
+            "Name the other model's file: fig model diff FILE OTHER.",
+            revision=revision,
+        ) from error
 
 
 @model.command(name="hash")
@@ -249,7 +238,7 @@ def generate(fig: Fig, context: str, avro: bool, merged: tuple[str, ...], check:
         told = check or outcome.state == "drifted"
         lines += [f"{outcome.state:<10} {outcome.path}", *(f"  {line}" for line in outcome.diff if told)]
     fig.print(rows, "\n".join(lines))
-    drifted = generators.drift(found, part, file.parent, with_avro=avro) if check else []
+    drifted = [outcome for outcome in outcomes if outcome.is_drift] if check else []
     if drifted:
         raise FigError(
             "model_drift",
@@ -260,10 +249,8 @@ def generate(fig: Fig, context: str, avro: bool, merged: tuple[str, ...], check:
 
 
 def _merged(found: storming.Model, part: storming.Context, folder: Path, names: tuple[str, ...]) -> None:
-    avro = any((folder / "schemas").glob("*.avsc"))
-    known = {
-        (folder / path).resolve(): each for path, each in generators.documents(found, part, with_avro=avro).items()
-    }
+    documents = generators.documents_for(found, part, folder)
+    known = {(folder / path).resolve(): each for path, each in documents.items()}
     for name in names:
         path = Path(name).resolve()
         if path not in known or not generators.merged(path, known[path]):

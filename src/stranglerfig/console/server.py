@@ -163,13 +163,11 @@ class WallServer:
 
     async def _import(self, request: web.Request) -> web.Response:
         self._asked(request, to_write=True)
-        self.wall.take(await request.text())
-        return web.json_response({"touched": self.wall.touched})
+        return web.json_response({"touched": self.wall.take(await request.text())})
 
     async def _take_file(self, request: web.Request) -> web.Response:
         self._asked(request, to_write=True)
-        self.wall.take_file()
-        return web.json_response({"touched": self.wall.touched})
+        return web.json_response({"touched": self.wall.take_file()})
 
     async def _write(self, request: web.Request) -> web.Response:
         self._asked(request, to_write=True)

@@ -14,16 +14,11 @@ from stranglerfig.storming.model import Model
 
 
 class SharedWall:
-    """Opens with what was on it; a wall that nobody has used takes what the file says.
-
-    Attributes:
-        touched: how many items the last import changed.
-    """
+    """Opens with what was on it; a wall that nobody has used takes what the file says."""
 
     def __init__(self, storage: Storage, file: Path) -> None:
         self.room = Room(storage)
         self.file = file
-        self.touched = 0
         if storage.fact("seen") is None:
             self.take_file()
 
@@ -37,16 +32,17 @@ class SharedWall:
         """Whether somebody else wrote the file since the wall last read or wrote it."""
         return _digest(self._on_disk()) != self.room.storage.fact("seen")
 
-    def take_file(self) -> None:
-        """Make the wall say what the file says."""
+    def take_file(self) -> int:
+        """Make the wall say what the file says; returns how many items that changed."""
         found = self._on_disk()
-        self.take(found)
+        touched = self.take(found)
         self.room.storage.say("seen", _digest(found))
+        return touched
 
-    def take(self, said: str) -> None:
-        """Make the wall say what a text says, as the difference to what it says."""
+    def take(self, said: str) -> int:
+        """Make the wall say what a text says, as the difference to what it says; returns how many items changed."""
         now = shared.read(self.room.doc)
-        self.touched = shared.write(self.room.doc, board.to_board(text.parse(said), now))
+        return shared.write(self.room.doc, board.to_board(text.parse(said), now))
 
     def model(self) -> Model:
         """What the wall says, with the signatures of the file."""

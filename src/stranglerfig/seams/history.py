@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.git import GitFailed, git
 from stranglerfig.seams.model import Commit, Coverage, Evidence
 
 MOST_COMMITS = 2000
@@ -48,18 +48,11 @@ def parse(text: str, root: Path, source: Path) -> Evidence:
 
 async def _git(folder: Path, *arguments: str) -> str:
     try:
-        process = await asyncio.create_subprocess_exec(
-            "git", "-C", str(folder), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-    except FileNotFoundError as error:
-        raise FigError("no_git", "there is no git on this machine", "Install it, or leave --git out.") from error
-    out, said = await process.communicate()
-    if process.returncode:
-        lines = said.decode(errors="replace").strip().splitlines()
+        return await git(folder, *arguments)
+    except GitFailed as error:
         raise FigError(
             "no_git",
-            f"git cannot read the history of {folder}: {lines[-1] if lines else 'no reason given'}",
+            f"git cannot read the history of {folder}: {error.args[-1]}",
             "Name a folder inside a git repository, or leave --git out.",
             folder=str(folder),
-        )
-    return out.decode(errors="replace")
+        ) from error

@@ -49,6 +49,11 @@ class Outcome:
     state: str
     diff: tuple[str, ...] = ()
 
+    @property
+    def is_drift(self) -> bool:
+        """Whether the file is not, or was not, as the model says: it would be written, or wants somebody."""
+        return self.state in ("written", "drifted", "stale")
+
 
 def topics(model: Model) -> list[str]:
     """The topics of the model's contexts."""
@@ -180,6 +185,13 @@ def _hash(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def documents_for(
+    model: Model, context: Context, folder: Path, *, with_avro: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The same as ``folder`` wants them: with Avro, too, once there is some in it."""
+    return documents(model, context, with_avro=with_avro or any((folder / "schemas").glob("*.avsc")))
+
+
 def write(
     model: Model, context: Context, folder: Path, *, dry_run: bool = False, with_avro: bool = False
 ) -> list[Outcome]:
@@ -191,7 +203,7 @@ def write(
     Raises:
         FigError: ``schema_invalid``.
     """
-    found = documents(model, context, with_avro=with_avro or any((folder / "schemas").glob("*.avsc")))
+    found = documents_for(model, context, folder, with_avro=with_avro)
     outcomes = [_write(folder / path, document, dry_run) for path, document in found.items()]
     draft = folder / "extraction.yaml"
     if not draft.exists():
@@ -258,4 +270,4 @@ def merged(path: Path, document: dict[str, Any]) -> bool:
 def drift(model: Model, context: Context, folder: Path, *, with_avro: bool = False) -> list[Outcome]:
     """What on disk is not as the model says, for CI: would be written, is stale, or edited while the model moved on."""
     found = write(model, context, folder, dry_run=True, with_avro=with_avro)
-    return [outcome for outcome in found if outcome.state in ("written", "drifted", "stale")]
+    return [outcome for outcome in found if outcome.is_drift]
