@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,9 @@ from rich.table import Table
 from examples.servers.logs import NAMES, connected, served
 from examples.shop import ledger, replay
 from examples.shop.estate import Estate
+from examples.shop.lowstock.__main__ import summary as low_stock
 from stranglerfig.eventlog import open_log
+from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock
 
 CONTEXT = "inventory"
@@ -462,7 +465,20 @@ class Demo:
         self.dwell(2)
         lowstock.kill()
         estate.start_lowstock(self.addresses["control database"])
-        stage.say("  the low-stock service was started late, killed, and started again")
+        so_far = asyncio.run(self.said_so_far())
+
+        def caught_up() -> bool:
+            try:
+                return low_stock(estate.low_stock)["position"] >= so_far
+            except sqlite3.OperationalError:  # it has not made its tables yet
+                return False
+
+        until(caught_up, 60, "the low-stock service to catch up", stage)
+        found = low_stock(estate.low_stock)
+        stage.say(
+            "  the low-stock service was started late, killed, and started again; it has caught up: "
+            f"{found['items']:,} items, {found['low']:,} of them low"
+        )
         self.fig("verify", CONTEXT)
         estate.steer(rate=self.options.rate)
         while not stage.await_evidence("writes", "", float(self.wait), later="saga_success"):
@@ -494,9 +510,13 @@ class Demo:
             "  sagas: " + ", ".join(f"{counts[state]:,} {state}" for state in ("completed", "compensated"))
             + f"; of the last {len(flows)} flows {sum(flow['state'] == 'done' for flow in flows)} done"
         )  # fmt: skip
+        if any(flow["state"] != "done" for flow in flows):
+            raise Failed("flows did not end as they are drawn; see fig flow list")
 
     def checked_out(self) -> bool:
-        """Whether all of them have ended."""
+        """Whether all of them have ended, and are seen to have."""
+        if ledger.open_checkouts(self.estate.ledger, self.estate.monolith_dsn):
+            return False
         counts = self.fig("saga", "list", "--service", "checkout", quiet=True)["counts"].get("checkout.Checkout", {})
         flows = self.fig("flow", "list", "--service", "checkout", "--state", "running", quiet=True).get("list", [])
         return not flows and not counts.keys() & {"running", "waiting", "compensating", "needs operator"}
@@ -543,6 +563,10 @@ class Demo:
         """Its figures."""
         figures = (f"{key.replace('_', ' ')} {value:,}" for key, value in found.items() if isinstance(value, int))
         self.stage.say("  " + ", ".join(figures))
+        for example in found["examples"]:
+            self.stage.say(f"  {example}")
+        for failure in found["failures"]:
+            self.stage.say(f"  failed: {failure}")
 
     def act_6(self) -> None:
         """Decommission."""
@@ -573,8 +597,7 @@ class Demo:
 
     async def replayed(self) -> dict[str, Any]:
         """The stock levels, rebuilt from the log and nothing else."""
-        control = self.addresses["control database"]
-        log = open_log(control if self.estate.log == "postgres" else self.estate.log, state=control)
+        log = self.log()
         try:
             # The last events are on their way for a moment after the last answer.
             deadline = clock.monotonic() + 15
@@ -585,6 +608,20 @@ class Demo:
             return found
         finally:
             await log.close()
+
+    async def said_so_far(self) -> int:
+        """Where the inventory's events end, summed over the partitions."""
+        log = self.log()
+        try:
+            topic = await log.topic(replay.TOPIC)
+            return sum(topic.ends) if topic else 0
+        finally:
+            await log.close()
+
+    def log(self) -> EventLog:
+        """A client of the event log."""
+        control = self.addresses["control database"]
+        return open_log(control if self.estate.log == "postgres" else self.estate.log, state=control)
 
     # ---- small things
 

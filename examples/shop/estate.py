@@ -181,6 +181,11 @@ class Estate:
         return self.inventory_server.dsn("checkout", "checkout")
 
     @property
+    def low_stock(self) -> Path:
+        """What the low-stock service keeps."""
+        return self.root / "lowstock.sqlite"
+
+    @property
     def ledger(self) -> Path:
         """The load's ledger; series and status lie beside it."""
         return self.root / "load" / "ledger.jsonl"
@@ -343,7 +348,7 @@ class Estate:
         """
         log = control_dsn if self.log == "postgres" else self.log
         arguments = ["-m", "examples.shop.lowstock", "--log", log, "--groups", control_dsn]
-        arguments += ["--state", str(self.root / "lowstock.sqlite")]
+        arguments += ["--state", str(self.low_stock)]
         program = self._run("lowstock", [*arguments, "--threshold", str(threshold)], {})
         self.programs["lowstock"] = program
         return program

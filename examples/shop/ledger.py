@@ -149,6 +149,14 @@ class Findings:
             self.examples.append(f"{kind}: {text}")
 
 
+def open_checkouts(ledger: Path, monolith_dsn: str) -> int:
+    """How many checkouts were accepted whose order is not confirmed or rejected yet."""
+    accepted = {line["key"] for line in read(ledger).writes if line["kind"] == "checkout" and line["status"] == 202}
+    with psycopg.connect(monolith_dsn) as conn:
+        ended = conn.execute("SELECT request_key FROM orders WHERE status IN ('confirmed', 'rejected')").fetchall()
+    return len(accepted - {key for (key,) in ended})
+
+
 def check(ledger: Path, monolith_dsn: str | None, service_dsn: str, owner: Owner, *, seed: int = 1) -> dict[str, Any]:
     """Hold the ledger against the owner's database, and against the other one's keys where it still has them.
 

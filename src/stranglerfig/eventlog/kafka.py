@@ -33,7 +33,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from stranglerfig.eventlog import model
 from stranglerfig.eventlog.kafka_producer import Producing
 from stranglerfig.eventlog.kafka_reader import AWAY, LEADERLESS, UNKNOWN, Reader
-from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
@@ -124,6 +124,15 @@ class KafkaLog:
                 f"Kafka at {self.servers} does not answer: {error.str()}",
                 "Check that its brokers run. An append whose answer was lost may be repeated; the id tells.",
                 servers=self.servers,
+            )
+        if error.code() == KafkaError.INVALID_SESSION_TIMEOUT:
+            return FigError(
+                "log_refused",
+                f"Kafka at {self.servers} takes no members with such a lease: {error.str()}",
+                "Ask for one between its settings group.min.session.timeout.ms (6 s unless set) and"
+                " group.max.session.timeout.ms (30 min).",
+                servers=self.servers,
+                error=error.name(),
             )
         return FigError(
             "log_refused",
@@ -392,7 +401,7 @@ class KafkaLog:
 
     # Groups
 
-    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = LEASE) -> Subscription:
         """Join ``group``; ``lease`` is Kafka's session timeout, within what the brokers allow."""
         from stranglerfig.eventlog.kafka_group import KafkaSubscription
 

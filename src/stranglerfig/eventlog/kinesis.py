@@ -18,8 +18,8 @@ from stranglerfig.eventlog.kinesis_calls import Calls, Cursor, address_of
 from stranglerfig.eventlog.kinesis_records import Lane
 from stranglerfig.eventlog.kinesis_shards import Shard
 from stranglerfig.eventlog.kinesis_writer import Writer
-from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
-from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.leases import LeasedGroups, Leases, Place
+from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError

@@ -14,12 +14,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.model import Record, Topic
+from stranglerfig.eventlog.model import LEASE, Record, Topic
 from stranglerfig.foundation import ids, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
-
-LEASE = 5.0
-"""Seconds, unless a member says otherwise."""
 
 Place = tuple[str, int]
 """A topic and a partition of it."""

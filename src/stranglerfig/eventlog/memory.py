@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock, ids
 
@@ -162,7 +162,7 @@ class MemoryLog:
                 gone += count
         return gone
 
-    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = LEASE) -> Subscription:
         """Join ``group``; a member of this process lives until it is closed, whatever its lease."""
         self._places(topics, group)
         return MemorySubscription(self, topics, group)

@@ -16,6 +16,10 @@ T = TypeVar("T")
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
 
+LEASE: Final = 6.0
+"""Seconds after which a group's member that is not heard of loses its partitions, unless it says otherwise: the least
+that a Kafka broker takes which was not told otherwise (``group.min.session.timeout.ms``)."""
+
 
 class Event(NamedTuple):
     """One immutable fact: CloudEvents 1.0 attributes and the data, verbatim.

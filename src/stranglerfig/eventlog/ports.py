@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from stranglerfig.eventlog.model import Capabilities, Event, Record, Topic
+from stranglerfig.eventlog.model import LEASE, Capabilities, Event, Record, Topic
 
 
 class Subscription(Protocol):
@@ -94,7 +94,7 @@ class EventLog(Protocol):
         """The first log position appended at or after ``time`` (the next one when there is none)."""
         ...
 
-    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = LEASE) -> Subscription:
         """Join ``group``; a new group begins at the start of each topic.
 
         A member that is not heard of for ``lease`` seconds loses its partitions to the others.

@@ -18,8 +18,8 @@ from typing import Any
 import psycopg
 
 from stranglerfig.eventlog import model, postgres_batch
-from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
-from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.leases import LeasedGroups, Leases, Place
+from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError

@@ -17,8 +17,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from stranglerfig.eventlog import model, pubsub_messages
-from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
-from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.leases import LeasedGroups, Leases, Place
+from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.eventlog.pubsub_calls import Calls, address_of
 from stranglerfig.eventlog.pubsub_messages import MAX_EVENT_BYTES, Batch

@@ -18,8 +18,8 @@ from weakref import WeakSet
 from rstream.constants import OffsetType
 
 from stranglerfig.eventlog import model
-from stranglerfig.eventlog.leases import LEASE, LeasedGroups, Leases, Place
-from stranglerfig.eventlog.model import Capabilities, Capability, Event, Record, Topic
+from stranglerfig.eventlog.leases import LeasedGroups, Leases, Place
+from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.eventlog.rabbitmq_append import Appender
 from stranglerfig.eventlog.rabbitmq_cluster import Cluster, Settings

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from stranglerfig.eventlog.model import Capabilities, Event, Record, Topic
+from stranglerfig.eventlog.model import LEASE, Capabilities, Event, Record, Topic
 from stranglerfig.eventlog.ports import EventLog, Subscription
 from stranglerfig.foundation.errors import FigError
 
@@ -77,7 +77,7 @@ class LogThrough(ABC):
         """As the port's."""
         return await self.log_of(topic).position_at(topic, partition, time)
 
-    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = 5.0) -> Subscription:
+    async def subscribe(self, topics: Sequence[str], group: str, *, lease: float = LEASE) -> Subscription:
         """As the port's; the topics must be of one log.
 
         Raises:

@@ -28,7 +28,7 @@ import psycopg
 from psycopg.types.json import Json
 
 from stranglerfig.eventlog import cloudevents
-from stranglerfig.eventlog.model import Event, Record, shown
+from stranglerfig.eventlog.model import LEASE, Event, Record, shown
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
@@ -164,7 +164,7 @@ class Consumer:
         committed: Callable[[], None] = lambda: None,
         *,
         fit: Sequence[Callable[[], Awaitable[None]]] = (),
-        lease: float = 5.0,
+        lease: float = LEASE,
         linger: float = 0.0,
         kill_point: Callable[[str], None] = lambda name: None,
         tenant: str | None = None,

@@ -25,7 +25,7 @@ import psycopg
 from psycopg import sql
 
 from stranglerfig.eventlog.ahead import ahead
-from stranglerfig.eventlog.model import Capability, Record
+from stranglerfig.eventlog.model import LEASE, Capability, Record
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
@@ -196,7 +196,7 @@ class Projector:
     """
 
     def __init__(
-        self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = 5.0,
+        self, cls: type[Projection], sessions: postgres.Few, log: EventLog, *, group: str, lease: float = LEASE,
         keys: KeyStore | None = None, tenant: str | None = None,
     ) -> None:  # fmt: skip
         self.shape = cls.__shape__

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import orjson
 from psycopg import sql
 
+from stranglerfig.eventlog.model import LEASE
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import postgres, tasks
 from stranglerfig.foundation.errors import FigError
@@ -86,7 +87,7 @@ class Service:
         outbox: Outbox | None = None,
         sessions: int = 10,
         keep: timedelta = KEEP,
-        lease: float = 6.0,
+        lease: float = LEASE,
         linger: float = 0.0,
         kill_point: Callable[[str], None] = lambda name: None,
         tenant: str | None = None,
