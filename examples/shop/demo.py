@@ -614,7 +614,7 @@ class Demo:
         log = self.log()
         try:
             topic = await log.topic(replay.TOPIC)
-            return sum(topic.ends) if topic else 0
+            return sum(topic.next_positions) if topic else 0
         finally:
             await log.close()
 
