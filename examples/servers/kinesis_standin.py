@@ -22,12 +22,13 @@ from typing import Any
 
 from moto.core.exceptions import JsonRESTError
 from moto.core.utils import unix_time
-from moto.kinesis import models
 from moto.kinesis.exceptions import InvalidArgumentError
 from moto.kinesis.models import KinesisBackend, Record, Shard, Stream
 from moto.kinesis.responses import KinesisResponse
+from moto.kinesis.utils import decompose_shard_iterator
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import main as serve
+from moto.utilities.utils import md5_hash
 
 _PAGE_RECORDS = 10_000
 _PAGE_BYTES = 10 * 1024 * 1024
@@ -54,9 +55,9 @@ _lock = threading.RLock()
 def _init(self: Any, *arguments: Any, **named: Any) -> None:
     _original_init(self, *arguments, **named)
     self.last = _FIRST + self._shard_id * 16
-    self.given: set[int] = set()
-    self.recent: deque[float] = deque()
-    self.ending: int | None = None
+    self.given = set()
+    self.recent = deque()
+    self.ending = None
     self.closed_at = 0.0
 
 
@@ -88,7 +89,7 @@ def _page(self: Any, last: str, limit: int | None) -> tuple[list[Record], int, i
             break
         found.append(self.records[number])
     found.reverse()
-    page = []
+    page: list[Record] = []
     for record in found[: min(limit or _PAGE_RECORDS, _PAGE_RECORDS)]:
         if page and size + len(record.data) * 3 // 4 > _PAGE_BYTES:
             break
@@ -156,9 +157,7 @@ def _merge(self: Any, name: str, other_name: str) -> None:
 
 
 def _for_key(self: Any, partition_key: str, explicit_hash_key: str) -> Any:
-    number = (
-        int(explicit_hash_key) if explicit_hash_key else int(models.md5_hash(partition_key.encode()).hexdigest(), 16)
-    )
+    number = int(explicit_hash_key) if explicit_hash_key else int(md5_hash(partition_key.encode()).hexdigest(), 16)
     return next(one for one in self.shards.values() if one.is_open and one.starting_hash <= number <= one.ending_hash)
 
 
@@ -210,7 +209,7 @@ def _iterator(self: Any, stream_arn: Any, stream_name: Any, shard_id: str, kind:
 def _records(self: Any, stream_arn: Any, iterator: str, limit: int | None) -> Any:
     with _lock:
         following, page, behind = _original_records(self, stream_arn, iterator, limit)
-        name, shard_id, _ = models.decompose_shard_iterator(iterator)
+        name, shard_id, _ = decompose_shard_iterator(iterator)
         shard = self.describe_stream(stream_arn, name).get_shard(shard_id)
         return (None if not shard.is_open and not behind else following), page, behind
 
@@ -257,7 +256,7 @@ def _correct() -> None:
     ):  # fmt: skip
         for name, work in replaced.items():
             setattr(owner, name, work)
-    KinesisResponse.put_record = _respond
+    setattr(KinesisResponse, "put_record", _respond)  # noqa: B010  a method, which is not assigned to
     for name in ("put_record", "create_stream", "delete_stream", "split_shard", "merge_shards", "list_shards"):
         _locked(name)
     MotoRequestHandler.protocol_version = "HTTP/1.1"  # a connection serves more than one request

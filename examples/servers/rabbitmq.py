@@ -122,7 +122,7 @@ class RabbitMQ:
 
     def _of_plugins(self) -> dict[str, str]:
         """What the plugins want to know; an entry of one that is not enabled is refused as unknown."""
-        found = {}
+        found: dict[str, str] = {}
         if "rabbitmq_stream" in self._plugins:
             found |= {
                 "stream.listeners.tcp.1": f"127.0.0.1:{self.stream_port}",

@@ -99,9 +99,10 @@ class Inventory:
     async def _once(self, request: Request, statement: str, params: dict[str, Any]) -> str | None:
         params |= {"trace": request.headers.get("traceparent")}
         try:
-            return await self._pool.value(statement, params)
+            found: str | None = await self._pool.value(statement, params)
         except psycopg.errors.UniqueViolation:
-            return await self._pool.value(statement, params)
+            found = await self._pool.value(statement, params)
+        return found
 
     async def adjust(self, request: Request) -> Response:
         """Change what is on hand by ``delta``, never below what is reserved."""

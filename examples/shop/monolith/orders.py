@@ -143,8 +143,8 @@ class Orders:
     async def _open(
         self, conn: psycopg.AsyncConnection[Any], key: str, customer_id: int, lines: list[Line]
     ) -> tuple[int, int]:
-        params = {"key": key, "customer_id": customer_id}
-        params |= {"items": [line[0] for line in lines], "quantities": [line[1] for line in lines]}  # type: ignore[dict-item]
+        params: dict[str, Any] = {"key": key, "customer_id": customer_id}
+        params |= {"items": [line[0] for line in lines], "quantities": [line[1] for line in lines]}
         row = await (await conn.execute(OPEN, params)).fetchone()
         assert row is not None
         return row[0], row[1]
