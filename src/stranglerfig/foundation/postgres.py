@@ -46,7 +46,9 @@ async def connect(dsn: str, *, what: str, autocommit: bool = True, **options: An
     """
     settings = (
         "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c extra_float_digits=1 "
-        "-c bytea_output=hex -c xmlbinary=base64 -c search_path=public,pg_catalog"
+        "-c bytea_output=hex -c xmlbinary=base64 -c search_path=public,pg_catalog "
+        # What a machine that is gone held (locks, origins) the server lets go of in a minute, not in two hours.
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5"
     )
     extra = str(options.pop("options", ""))
     options.setdefault("connect_timeout", 5)

@@ -48,6 +48,8 @@ BATCH_ROWS = 8_000
 SNAPSHOT_ROWS = 50_000
 """Rows of a snapshot per commit."""
 REPORT_SECONDS = 0.5
+TOUCH_SECONDS = 2.0
+"""Between two words to a target for which there is nothing."""
 _YIELD = 256
 
 log_ = logging.getLogger(__name__)
@@ -189,7 +191,7 @@ async def _follow(job: SyncJob, log: EventLog, target: Target, progress: Progres
         async with _reading(log, job.topic, job.partition, target.applied.log_position) as queue:
             while True:
                 _show(progress)
-                records = await queue.get()
+                records = await _next(queue, target)
                 if isinstance(records, Exception):
                     if isinstance(records, FigError) and records.code in ("unknown_topic", "unknown_partition"):
                         await asyncio.sleep(0.2)  # capture has not made it yet
@@ -205,6 +207,15 @@ async def _follow(job: SyncJob, log: EventLog, target: Target, progress: Progres
                     await batch.settled()
     finally:
         await batch.stop()
+
+
+async def _next(queue: asyncio.Queue[list[Record] | Exception], target: Target) -> list[Record] | Exception:
+    """What was read; while there is nothing, the target hears that we are there."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOUCH_SECONDS):
+                return await queue.get()
+        await target.touch()
 
 
 async def _take(frame: frames.Frame, batch: _Batch) -> None:
@@ -290,6 +301,8 @@ class _Batch:
             # Where both sides write, a row is settled by all that its transaction did to it.
             self._held.append(item)
             if not item.end:
+                await self.settled()
+                await self._target.touch()
                 return
             item = whole(self._held)
             self._held = []

@@ -31,6 +31,10 @@ class Target(Protocol):
         """The process id of this session at its server while writers keep it out."""
         ...
 
+    async def touch(self) -> None:
+        """Say something, now and then: who says nothing for ten seconds loses its place to who waits for it."""
+        ...
+
     async def commit(self, units: Sequence[Unit]) -> None:
         """Apply whole transactions, chunks and edges in one commit."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 import psycopg
 from psycopg import sql
@@ -13,10 +14,14 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
 
 _sql = load(__package__ or "")
+log = logging.getLogger(__name__)
 
 
 async def take(conn: postgres.Connection, dsn: str, origin: str) -> None:
     """Write under ``origin`` from here on, made when it is not there; no other session can.
+
+    A worker that stands still (stopped, cut off) would keep it for ever: sessions of this one's name that have said
+    nothing for :data:`~stranglerfig.foundation.postgres.STILL` seconds are ended, and who asks again gets it.
 
     Raises:
         FigError: ``origin_busy``, ``missing_privilege``, ``no_free_origin``.
@@ -27,6 +32,8 @@ async def take(conn: postgres.Connection, dsn: str, origin: str) -> None:
                 await conn.execute("SELECT pg_replication_origin_create(%s)", (origin,))
         await conn.execute("SELECT pg_replication_origin_session_setup(%s)", (origin,))
     except psycopg.errors.ObjectInUse as error:
+        if await postgres.value(conn, _sql.end_silent, (postgres.STILL,)):
+            log.warning("'%s' was kept by a worker that says nothing", origin, extra={"action": "silent_ended"})
         raise FigError(
             "origin_busy",
             f"another worker applies '{origin}' to {postgres.describe(dsn)}",

@@ -3,6 +3,13 @@
 -- name: origin_exists
 SELECT EXISTS (SELECT FROM pg_replication_origin WHERE roname = %s)
 
+-- name: end_silent
+-- Sessions of this session's name and role whose client has said nothing for too long: who lives says something.
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+  AND application_name = current_setting('application_name') AND wait_event = 'ClientRead'
+  AND state_change < clock_timestamp() - make_interval(secs => %s)
+
 -- name: origins
 SELECT roname FROM pg_replication_origin
 

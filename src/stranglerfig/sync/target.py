@@ -251,6 +251,10 @@ class Target:
         """The process id of this session at its server while writers keep it out."""
         return self._conn.info.backend_pid if self._both is not None and self._both.busy else None
 
+    async def touch(self) -> None:
+        """Say something, where nothing else is to be said: see :func:`origins.take`."""
+        await self._conn.execute("SELECT")
+
     # -- transactions
 
     async def commit(self, units: Sequence[Unit]) -> None:

@@ -4,7 +4,6 @@ forward capture would take nothing of it for the monolith's."""
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import random
 import signal
@@ -165,32 +164,39 @@ async def test_a_monolith_on_mariadb_follows_the_service_whatever_dies(
 
     (tmp_path / "job").write_bytes(pickle.dumps((flow.job, log_dsn, log_dsn)))
     writer, stop = Writer(seed), asyncio.Event()
+    workers: list[subprocess.Popen[bytes]] = []
     capturing = tasks.spawn(capture.run(job, log, report), name="test capture")
     try:
         await clock.until(streaming, timeout=20, what="the stream")
         writing = tasks.spawn(writer.write(service, stop), name="test writer")
         for kill in range(6):
-            with subprocess.Popen(
+            worker = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("sync_worker.py")), str(tmp_path / "job")],
-                cwd=ROOT, stdout=subprocess.PIPE,
-            ) as worker:  # fmt: skip
-                try:
-                    before = await position(flow)
-                    some = writer.chance.randint(1, 40)
+                cwd=ROOT, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            workers.append(worker)
+            before = await position(flow)
+            some = writer.chance.randint(1, 40)
 
-                    async def further(before: int = before, some: int = some) -> bool:
-                        assert worker.poll() is None
-                        return await position(flow) >= before + some
+            async def further(before: int = before, some: int = some, worker: Any = worker) -> bool:
+                assert worker.poll() is None
+                return await position(flow) >= before + some
 
-                    await clock.until(further, timeout=60, what="the worker to write", every=0.005, at_most=0.02)
-                    if kill == 5:
-                        stop.set()
-                        await writing
-                        async with s.postgres.session(service, what="test") as conn:
-                            nonce = await emit_marker(conn, "inventory", "reverse")
-                        await applied(flow, nonce)
-                finally:
-                    os.kill(worker.pid, signal.SIGKILL)
+            await clock.until(further, timeout=60, what="the worker to write", every=0.005, at_most=0.02)
+            if kill == 5:
+                stop.set()
+                await writing
+                async with s.postgres.session(service, what="test") as conn:
+                    nonce = await emit_marker(conn, "inventory", "reverse")
+                await applied(flow, nonce)
+            elif kill == 2:
+                worker.send_signal(signal.SIGSTOP)  # the server ends its session, and who waits takes over
+            elif kill == 3:
+                workers[2].send_signal(signal.SIGCONT)
+                worker.kill()
+            else:
+                for each in workers:
+                    each.kill()
         async with mysql.session(flow.job.dsn, what="test") as monolith:
             assert await monolith.fetch("SELECT * FROM fig.parked") == []
             for table, query in ROWS.items():
@@ -205,6 +211,9 @@ async def test_a_monolith_on_mariadb_follows_the_service_whatever_dies(
             print(writer.committed, "transactions,", await position(flow), "of them read")
         assert writer.committed > 50
     finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
         stop.set()
         await tasks.stop(capturing)
         await capture.remove(service, "inventory", Direction.REVERSE)

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
+import sync_scenario as s
 from sync_scenario import rows, run_sql
 
 from stranglerfig.changes.flows import Flows
 from stranglerfig.changes.model import Direction
 from stranglerfig.eventlog.leases import Leases
 from stranglerfig.eventlog.memory import MemoryLog
+from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation import postgres as sessions
+from stranglerfig.sync import apply
 from stranglerfig.sync.target import prepare
 from stranglerfig.sync.workers import Share
 from tests.conftest import Server
 
 FORWARD = Direction.FORWARD
 TOPIC = "fig.changes.x.forward"
+HOLDER = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'fig:sync inv%' AND state = 'idle'"
+STOCK = "SELECT item_id, on_hand FROM stock_level ORDER BY 1"
+
+
+@pytest.fixture
+async def flow(postgres: Server, postgres_b: Server) -> s.Flow:
+    target = postgres_b.database()
+    return s.Flow(await s.databases(postgres.database(), target), target)
 
 
 class Worker:
@@ -77,6 +93,58 @@ async def test_partitions_are_shared_moved_and_met(postgres: Server) -> None:
 
 async def _is(value: bool) -> bool:
     return value
+
+
+async def test_a_worker_that_stands_still_is_followed_and_changes_nothing_when_it_wakes(
+    flow: s.Flow, postgres: Server, tmp_path: Path
+) -> None:
+    """SIGSTOP: its session lives on, and its origin with it; the kernel goes on answering for it."""
+    control = postgres.database()
+    log = PostgresLog(control)
+    await log.migrate()
+    await Flows(control).migrate()
+    flow.log = log
+    (tmp_path / "job").write_bytes(pickle.dumps((flow.job, control, control)))
+    await flow.stream([s.create(s.INVENTORY, s.item(1))])
+    program = [sys.executable, str(Path(__file__).with_name("sync_worker.py")), str(tmp_path / "job")]
+    stopped = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        await flow.applied()
+        stopped.send_signal(signal.SIGSTOP)
+        await flow.stream([s.update(s.INVENTORY, s.item(1, 7))])
+        async with flow.running():
+            await flow.applied(timeout=40)
+            stopped.send_signal(signal.SIGCONT)
+            await flow.stream([s.update(s.INVENTORY, s.item(1, 8)), s.create(s.INVENTORY, s.item(2))])
+            await flow.applied()
+            await asyncio.sleep(2)  # in which it tries to get its place back
+            await flow.stream([s.create(s.INVENTORY, s.item(3))])
+            await flow.applied()
+        assert flow.reports[-1]["error"] is None
+        assert stopped.returncode is None
+        # And now it is the one that waited.
+        await flow.stream([s.create(s.INVENTORY, s.item(4))])
+        await flow.applied()
+    finally:
+        stopped.kill()
+        await stopped.wait()
+        await log.close()
+    assert await rows(flow.job.dsn, STOCK) == [(1, 8), (2, 5), (3, 5), (4, 5)]
+
+
+async def test_a_worker_with_nothing_to_do_keeps_its_place(flow: s.Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "STILL", 1)
+    monkeypatch.setattr(apply, "TOUCH_SECONDS", 0.2)
+    second = s.Flow(flow.job.mapping, flow.job.dsn)
+    second.log = flow.log
+    await flow.stream([s.create(s.INVENTORY, s.item(1))])
+    async with flow.running():
+        await flow.applied()
+        sessions_before = await rows(flow.job.dsn, HOLDER)
+        async with second.running():
+            await asyncio.sleep(4)
+            assert second.reports[-1]["error"]["code"] == "origin_busy"
+        assert await rows(flow.job.dsn, HOLDER) == sessions_before and len(sessions_before) == 1
 
 
 async def test_a_share_that_cannot_be_known_is_asked_for_again(postgres: Server) -> None:

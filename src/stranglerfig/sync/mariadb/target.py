@@ -53,7 +53,8 @@ _LOCK_SECONDS: Final = 5
 # 0 is a key like any other here; and nobody's rows are locked because they lie beside ours.
 _SETTINGS: Final = (
     f"SET SESSION sql_mode = concat(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO'), innodb_lock_wait_timeout = {_LOCK_SECONDS},"
-    " foreign_key_checks = 1, unique_checks = 1"
+    # Who stands still loses its place to who waits for it: the server ends a session that says nothing.
+    f" foreign_key_checks = 1, unique_checks = 1, wait_timeout = {postgres.STILL}"
 )
 _ISOLATION: Final = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
@@ -170,6 +171,10 @@ class MariaDBTarget:
             raise Stopped(number, stopped_error(body, said, number))
         rows = await self._conn.fetch(_sql.skips, (*self._place, self.applied.lsn))
         self._skips = frozenset((int(row[0] or 0), int(row[1] or 0), 0) for row in rows)
+
+    async def touch(self) -> None:
+        """Say something, where nothing else is to be said."""
+        await self._conn.execute("DO 0")
 
     async def look_away(self) -> None:
         """Never: one partition is all there is.
