@@ -386,9 +386,28 @@ class Demo:
     def act_1(self) -> None:
         """Prepare and build."""
         self.stage.act(1, "Prepare and build: the model is signed, the schemas registered, the service's own tests run")
+        self.seams()
         self.fig("model", "lint", CONTEXT)
         self.fig("plan", CONTEXT)
         self.fig("advance", CONTEXT, "--wait", self.wait)
+
+    def seams(self) -> None:
+        """Where to begin: what the running monolith says of itself, and what people have made of the draft."""
+        estate, stage = self.estate, self.stage
+        draft = estate.root / "draft.storm"
+        found = self.fig(
+            "seams", "--source", str(estate.monolith_code), "--sample", "3s", "--draft", CONTEXT, str(draft)
+        )
+        ours = next(each for each in found["candidates"] if each["name"] == CONTEXT)
+        stage.say(f"  of {len(found['candidates'])} candidates, begin with {found['first']}; of {CONTEXT} it says:")
+        for sign, claims in (("+", ours["reasons"]), ("-", ours["doubts"])):
+            for claim in claims:
+                stage.say(f"    {sign} {claim['text']}")
+        if ours["front"] != 1:
+            raise Failed("the inventory is not among the first to move")
+        model = estate.project / "contexts" / CONTEXT / "model.storm"
+        corrected = self.fig("model", "diff", str(model), str(draft), quiet=True)["changes"]
+        stage.say(f"  people have made the signed model of its draft, in {len(corrected):,} corrections")
 
     def act_2(self) -> None:
         """Sync."""

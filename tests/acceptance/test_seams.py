@@ -20,12 +20,16 @@ import psycopg
 import pytest
 
 from stranglerfig.console.shared import read as board_of
+from stranglerfig.storming.board import to_board
+from stranglerfig.storming.text import parse
 from tests.conftest import Server
 from tests.storm import Client, Storm
 
 pytestmark = pytest.mark.acceptance
 FIG = str(Path(sys.executable).with_name("fig"))
 MONOLITH = Path(__file__).parents[2] / "examples/shop/monolith"
+AGREED = MONOLITH.parent / "estate/contexts/inventory/model.storm"
+"""What those who run the inventory have signed."""
 INVENTORY = ["inventory", "inventory_requests", "reservations"]
 ITEMS = """
 INSERT INTO products (id, sku, name, price_cents) SELECT i, 'S' || i, 'Item', 100 FROM generate_series(1, 20) AS i;
@@ -205,6 +209,44 @@ async def hangs_from_left_to_right(project: Path, draft: Path) -> None:
     assert set(by_kind["aggregate"]) == {"Inventory", "InventoryRequest", "Reservation"}
     assert max(by_kind["command"].values()) < by_kind["aggregate"]["Inventory"] < min(by_kind["event"].values())
     assert len({(note.x, note.y) for note in hung.notes.values()}) == len(hung.notes) == 10
+
+
+async def test_the_model_that_the_shop_moves_by_is_the_draft_corrected_on_the_wall(
+    project: Path, tmp_path: Path
+) -> None:
+    """Corrected as on the day: beginning with the draft, under the eyes of who else is there, with its places kept."""
+    draft = project / "draft.storm"
+    asked = ("--without-database", "--source", str(MONOLITH), "--draft", "inventory", str(draft))
+    assert (await asyncio.to_thread(fig, project, "seams", *asked)).returncode == 0
+    storm = Storm(project, str(draft))
+    await storm.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            corrector, onlooker = Client(session, storm.link), Client(session, storm.reads_only)
+            await corrector.join()
+            await onlooker.join()
+            await onlooker.until(*corrector_sees(draft))
+            status, touched = await corrector.ask("POST", "text", AGREED.read_text())
+            assert status == 200 and touched["touched"] > 20
+            async with asyncio.timeout(10):
+                while "StockAdjusted" not in onlooker.texts() or "InventoryAdjusted" in onlooker.texts():
+                    await asyncio.sleep(0.01)
+            assert (await corrector.ask("PUT", "file"))[0] == 200
+            await corrector.leave()
+            await onlooker.leave()
+    finally:
+        await storm.end()
+    compared = await asyncio.to_thread(fig, project, "--json", "model", "diff", str(AGREED), str(draft))
+    assert compared.returncode == 0, compared.stderr
+    said = json.loads(compared.stdout)
+    assert said["same_meaning"] and not said["changes"]
+    hashes = [json.loads(fig(project, "--json", "model", "hash", str(file)).stdout)["hash"] for file in (AGREED, draft)]
+    assert hashes[0] == hashes[1] and f" of {hashes[0]}" in AGREED.read_text()
+
+
+def corrector_sees(draft: Path) -> list[str]:
+    """What hangs on a wall of this text."""
+    return sorted(note.text for note in to_board(parse(draft.read_text())).notes.values())
 
 
 @pytest.mark.parametrize(

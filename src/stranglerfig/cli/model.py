@@ -85,14 +85,14 @@ def context_of(found: storming.Model, name: str, file: Path) -> storming.Context
 
 
 @model.command()
-@click.argument("context")
+@click.argument("what", metavar="CONTEXT|FILE")
 @click.pass_obj
-def lint(fig: Fig, context: str) -> None:
+def lint(fig: Fig, what: str) -> None:
     """Name the model's mistakes, each with its line, reason and remedy; fails when one keeps the gate shut.
 
     Example: fig model lint inventory
     """
-    file = _file(fig, context)
+    file = _named(fig, what)
     found = rules.lint(read(file))
     lines = [f"{file}:{f.line}: {f.severity}: {f.place}: {f.reason} {f.remedy} [{f.code}]" for f in found]
     fig.print([finding.as_dict() for finding in found], "\n".join(lines) or "No findings.")
@@ -174,14 +174,14 @@ async def _committed(file: Path, revision: str) -> str:
 
 
 @model.command(name="hash")
-@click.argument("context")
+@click.argument("what", metavar="CONTEXT|FILE")
 @click.pass_obj
-def hash_(fig: Fig, context: str) -> None:
+def hash_(fig: Fig, what: str) -> None:
     """Print the hash that sign-offs are bound to, and who has signed it.
 
     Example: fig model hash inventory
     """
-    found = read(_file(fig, context))
+    found = read(_named(fig, what))
     missing, void = storming.missing_signatures(found), storming.void_signatures(found)
     digest = storming.semantic_hash(found)
     lines = [digest]
@@ -193,17 +193,17 @@ def hash_(fig: Fig, context: str) -> None:
 
 
 @model.command()
-@click.argument("context")
+@click.argument("what", metavar="CONTEXT|FILE")
 @click.option("--role", required=True, help="The role to sign in; one that the model asks for.")
 @click.option("--name", default=getpass.getuser, show_default="the account's name", help="Who signs.")
 @dry_run_option
 @click.pass_obj
-def sign(fig: Fig, context: str, role: str, name: str, dry_run: bool) -> None:
+def sign(fig: Fig, what: str, role: str, name: str, dry_run: bool) -> None:
     """Sign the model as it is now; a later change of its meaning voids the sign-off.
 
     Example: fig model sign inventory --role architect --name "Ada L."
     """
-    file = _file(fig, context)
+    file = _named(fig, what)
     signed = storming.sign(read(file), name, role, clock.now().date())
     if not dry_run:
         file.write_text(text.show(signed), encoding="utf-8")
