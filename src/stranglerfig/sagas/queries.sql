@@ -18,7 +18,7 @@ SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM fig.saga
 WHERE due_at IS NOT NULL AND name || '/' || version = ANY (%(kinds)s)
 
 -- name: in_flight
-SELECT name, version, count(*) FROM fig.saga WHERE ended_at IS NULL AND name = ANY (%(names)s)
+SELECT name, version, count(*) FROM fig.saga WHERE ended_at IS NULL
 GROUP BY name, version ORDER BY name, version
 
 -- name: wake

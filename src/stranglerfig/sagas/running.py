@@ -141,9 +141,11 @@ class Sagas:
 
     async def _answered(self, event: Event, tx: Transaction) -> None:
         place = place_of(tx.event and tx.event.causationid)
-        if place is None or not any(name == place.saga for name, _ in self._kinds):
+        if place is None:
             return
         row = await tx.find(Instance, place.id)
+        if row is None and not any(name == place.saga for name, _ in self._kinds):
+            return  # another service's
         if row is None or row.tenant != tx.tenant:  # nobody is answered in another's name
             unknown = FigError(
                 "saga_answer_unknown",
@@ -294,7 +296,7 @@ class Sagas:
     async def check(self) -> None:
         """Refuse to begin without the code of what is in flight; leave word of what each version is like."""
         async with self._service.session() as conn:
-            found = await postgres.fetch(conn, queries.in_flight, {"names": sorted({name for name, _ in self._kinds})})
+            found = await postgres.fetch(conn, queries.in_flight)
             for (name, version), kind in self._kinds.items():
                 drawing = Json(drawn(kind))
                 await conn.execute(queries.know, {"name": name, "version": version, "drawing": drawing})

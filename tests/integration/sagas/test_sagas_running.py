@@ -540,6 +540,12 @@ async def test_each_saga_keeps_the_version_that_it_began_with(scene: Scene) -> N
         reserve = step(Reserve, ok=ItemReserved, fail=SoldOut, undo=Release, undone=Released, timeout="2s", retry=SOON)
         charge = step(Charge, ok=Charged, fail=Declined, pivot=True)
 
+    class Other(Saga, type="orders.Other", starts=OrderPlaced):
+        order_id: int
+        cents: int
+
+        charge = step(Charge, ok=Charged, fail=Declined, pivot=True)
+
     before = scene.orders()
     Sagas(before, [Old])
     await scene.begin(before, scene.stock())
@@ -554,6 +560,9 @@ async def test_each_saga_keeps_the_version_that_it_began_with(scene: Scene) -> N
     with pytest.raises(FigError, match=r"5 of orders\.Growing version 1") as caught:
         await without.check()
     assert caught.value.code == "saga_version_missing"
+    none_left = Sagas(scene.orders(), [Other])
+    with pytest.raises(FigError, match=r"5 of orders\.Growing version 1"):
+        await none_left.check()
     deaf.losing = set()
     after = scene.orders()
     Sagas(after, [New, Old])
