@@ -131,6 +131,7 @@ def test_inventory_is_among_the_first_and_every_claim_has_its_evidence(project: 
         "transactions": "read",
         "python": "read",
         "git": "not asked",
+        "traces": "not asked",
         "traffic": "read",
     }
     # Of five that write one is an order; of seven to routes that reach tables, six reach its, and five no others.
@@ -218,6 +219,7 @@ async def hangs_from_left_to_right(project: Path, draft: Path) -> None:
         (["--move", "goods=orders"], 2, "unknown_table"),
         (["--move", "inventory="], 2, "usage"),
         (["--access-log", "FOLDER/none"], 2, "access_log_unreadable"),
+        (["--statement-log", "FOLDER/none"], 2, "statement_log_unreadable"),
         (["--source", "FOLDER"], 2, "no_sources"),
         (["--git", "FOLDER"], 2, "no_git"),
         (["--without-database"], 3, "no_evidence"),

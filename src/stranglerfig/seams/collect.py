@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stranglerfig.foundation import mysql
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.seams import history, mariadb, postgres, resolving, sources, traffic, transactions
+from stranglerfig.seams import history, mariadb, postgres, resolving, sources, traces, traffic, transactions
 from stranglerfig.seams.java import evidence as java_evidence
 from stranglerfig.seams.java import reading as java
 from stranglerfig.seams.model import Coverage, Evidence, Table, known
@@ -18,6 +18,7 @@ _NOT_ASKED = {
     "catalogue": "tables and foreign keys are those that the sources name",
     "statements": "which statements ran is not known",
     "transactions": "--sample SECONDS reads which tables change in one transaction",
+    "traces": "--statement-log FILE says which statements a request ran, where these carry its trace",
     "traffic": "--access-log FILE, or the façade's own, says which routes are called",
     "python": "--source DIR reads imports, models, SQL and routes, of Java as well",
     "git": "--git DIR reads which modules change together",
@@ -30,12 +31,13 @@ async def collect(
     git: Path | None,
     sample: transactions.Bounds | None = None,
     access_logs: Sequence[Path] = (),
+    statement_logs: Sequence[Path] = (),
 ) -> Evidence:
     """The evidence of a monolith's database (its DSN), a sample of its transactions, sources, history, traffic.
 
     Raises:
         FigError: ``no_evidence`` when there is no table in it; ``database_unreachable``, ``no_sources``, ``no_git``;
-            ``access_log_unreadable``.
+            ``access_log_unreadable``, ``statement_log_unreadable``.
     """
     found, dialect = Evidence(), "postgres"
     if database is not None and mysql.is_mysql(database):
@@ -52,6 +54,8 @@ async def collect(
         found += await asyncio.to_thread(_sources, source, [table.name for table in tables], dialect)
     if git is not None:
         found += await history.collect(git, await asyncio.to_thread((source or git).resolve))
+    if statement_logs:
+        found = await asyncio.to_thread(traces.joined, found, statement_logs, access_logs)
     if not tables:
         named = {table for use in found.uses for table in use.tables} - {table.name for table in found.tables}
         tables = (*found.tables, *(Table(name) for name in named))

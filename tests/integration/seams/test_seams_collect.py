@@ -81,6 +81,7 @@ async def test_what_was_not_asked_is_said_and_an_empty_database_is_refused(datab
         "catalogue": "read",
         "statements": "absent",
         "transactions": "not asked",
+        "traces": "not asked",
         "traffic": "not asked",
         "python": "not asked",
         "git": "not asked",
