@@ -81,8 +81,14 @@ def _sources(folder: Path, tables: list[str], dialect: str) -> Evidence:
     python = sources.read(folder)
     if python.modules or python.broken:
         found += resolving.evidence(python)
-    if java.files(folder):
-        found += java_evidence.evidence(java.read(folder), tables, dialect)
+    if files := java.files(folder):
+        try:
+            found += java_evidence.evidence(java.read(folder), tables, dialect)
+        except FigError as error:
+            if error.code != "backend_not_installed" or not found.coverage:
+                raise
+            said = f"{len(files)} files are not read: {error.message} ({error.remedy})"
+            found += Evidence(coverage=(Coverage(java_evidence.SOURCE, "absent", said),))
     if not found.coverage:
         raise FigError(
             "no_sources",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -122,6 +123,18 @@ async def test_sources_of_several_languages_are_read_together(database: str, tmp
     found = await collect(database, tmp_path, None)
     assert {each.name for each in found.of("module")} == {"A.java", "b.py"}
     assert {"python", "java"} <= {each.source for each in found.coverage}
+
+
+async def test_without_the_parser_java_is_said_not_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tree_sitter_java", None)
+    (tmp_path / "A.java").write_text("@Entity class A {}")
+    with pytest.raises(FigError) as refused:
+        await collect(None, tmp_path, None)
+    assert refused.value.code == "backend_not_installed" and "stranglerfig[java]" in refused.value.remedy
+    (tmp_path / "b.py").write_text("B = 'SELECT * FROM totals'\n")
+    found = await collect(None, tmp_path, None)
+    said = next(each for each in found.coverage if each.source == "java")
+    assert said.state == "absent" and said.said.startswith("1 files are not read: the parser for Java is not installed")
 
 
 async def test_modules_that_change_together(tmp_path: Path) -> None:
