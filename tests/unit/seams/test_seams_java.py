@@ -303,6 +303,94 @@ def test_hierarchies_of_entities_share_tables_as_they_say(tmp_path: Path) -> Non
     assert module(found, "B.java").writes == {"payment", "party", "firm"}
 
 
+MORE = {
+    "shop/Cart.java": """
+package shop;
+@Entity public class Cart {
+    @OneToMany(targetEntity = Line.class) private Collection lines;
+    @ManyToOne private shop.Customer customer;
+    @OneToOne(mappedBy = "cart") private Receipt receipt;
+    public Receipt receipt() { return receipt; }
+}
+@Entity class Line { @EmbeddedId LineKey key; }
+@Embeddable class LineKey { @ManyToOne Product product; }
+@Entity class Product {}
+@Entity class Customer {}
+@Entity class Receipt { @OneToOne Cart cart; }
+@Table("archived_carts") record Archived(@Id long id, String name) {}
+""",
+    "shop/Carts.java": """
+package shop;
+@RepositoryDefinition(domainClass = Cart.class, idClass = Long.class)
+interface Carts {
+    Optional<Cart> findOne(long id);
+    @Query("delete from Cart c where c.customer.name in :names") void purge(String... names);
+    @Query("select l from Cart c, Line l join l.key k where c.id = 'x, Product p'") List<Line> lines();
+}
+interface Archive extends ListCrudRepository<Archived, Long> {}
+@Mapper interface Products {
+    @Select({"select * from product p", "join line l on l.product_id = p.id", "where p.id = #{id} and ${more}"})
+    Product product(long id);
+}
+""",
+    "shop/Shop.java": """
+package shop;
+public class Shop<T extends Cart> extends Base {
+    enum Kind { SMALL { int size() { return count("select * from customer"); } }; int size() { return 0; } }
+    private static final Products PRODUCTS;
+    static { PRODUCTS = new Products[] { null }[0]; warm("select 1 from receipt"); }
+    private final Map<String, Archive> archives = new HashMap<>();
+    private Carts carts;
+    Shop(Carts carts) { this.carts = carts; new SimpleJdbcInsert(source).withTableName("customer"); }
+    void archive(Archived... all) { for (Archived each : all) archives.get("x").save(each); }
+    void later(Runnable r) { run(new Runnable() { public void run() { PRODUCTS.product(1); } }); }
+    void purge(List<String> names) { names.forEach(carts::purge); }
+    Receipt receipt(Object any) { var cart = (Cart) any; try (Closing c = open()) { return cart.receipt(); } }
+    Receipt[] found(long id) { return new Receipt[] { carts.findOne(id).orElseThrow().receipt() }; }
+    void criteria(CriteriaBuilder b) { b.createQuery(Cart.class).from(Cart.class); Line.class.getName(); }
+    void all() { super.base(); this.archive(); Base.both(1, 2); nothing().more(); }
+    class Inner { void inner() { carts.lines(); all(); } }
+}
+class Base { void base() { jdbc("UPDATE product SET n = " + (1 + 2)); } static void both(int a, int b) {} }
+""",
+    "web/Web.java": """
+package web;
+import shop.Shop;
+interface Api { @GetMapping(path = "/inner/{*rest}") void inner(); }
+@Controller class Web extends Before implements Api {
+    private Shop<?> shop = new Shop<>(null);
+    @Override public void inner() { shop.all(); }
+    @RequestMapping("/kinds/*") int kinds() { return Shop.Kind.SMALL.size(); }
+    @PatchMapping void purge(java.util.List<String> names) { shop.purge(names); }
+    @DeleteMapping("/later") public void later() { shop.later(null); }
+}
+class Before { private shop.Carts before; @ModelAttribute Object cart() { return before.findOne(1); } }
+""",
+}
+
+
+def test_what_else_programs_are_written_with(tmp_path: Path) -> None:
+    found = written(tmp_path, MORE)
+    assert {(r.table, r.target) for r in found.references} == {
+        ("cart_lines", "cart"),
+        ("cart_lines", "line"),
+        ("cart", "customer"),
+        ("line", "product"),
+        ("receipt", "cart"),
+    }
+    carts = module(found, "shop/Carts.java")
+    assert (carts.writes, carts.reads) == ({"cart"}, {"customer", "line", "product"})
+    shop = module(found, "shop/Shop.java")
+    assert shop.writes == {"customer", "archived_carts", "product"}
+    assert shop.reads == {"receipt", "cart"}
+    assert {each.name: (set(each.reads), set(each.writes)) for each in found.of("route")} == {
+        "GET /inner/{rest:path}": ({"cart"}, {"archived_carts", "product"}),
+        "GET /kinds/{any}": ({"cart", "customer"}, set()),
+        "PATCH /": ({"customer"}, {"cart"}),
+        "DELETE /later": ({"cart", "line", "product"}, set()),
+    }
+
+
 WORDS = st.sampled_from(
     [
         *("class", "interface", "record", "{", "}", "(", ")", "<", ">", "@Entity", "@Table(name=", "@Query(", "new"),

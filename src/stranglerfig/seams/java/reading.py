@@ -191,6 +191,11 @@ class _Reader:
                     owner.fields[each.name] = each
             case "method_declaration" | "constructor_declaration" | "compact_constructor_declaration":
                 owner.methods.append(self._method(node))
+            case "enum_constant":
+                name = _said(node.child_by_field_name("name"))
+                owner.fields[name] = Variable(name, Type(owner.name), _line(node))
+                for body in _named(node, "class_body"):
+                    self._below(body, owner)
             case "block" | "static_initializer":
                 method = Method("<init>", _line(node), None)
                 self._body(node, method)

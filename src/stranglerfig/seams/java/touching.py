@@ -114,11 +114,11 @@ class Toucher:
         return Known(name, self._index.find(name, at)) if name[:1].isupper() else Known("")
 
     def _field(self, found: Expression, place: Place, deep: int) -> Known:
-        of = self.known(found.of, place, deep + 1)
-        for each in self._index.lineage(of.declaration) if of.declaration is not None else ():
+        of = self.known(found.of, place, deep + 1).declaration
+        for each in self._index.lineage(of) if of is not None else ():
             if found.name in each.fields:
                 return self._index.known(each.fields[found.name].type, each)
-        return Known("")
+        return Known(found.name, self._index.find(found.name, of)) if of is not None else Known("")
 
     def _returned(self, found: Expression, place: Place, deep: int) -> Known:
         of = self.known(found.of, place, deep + 1) if found.of is not None else Known(place[0].name, place[0])
@@ -264,8 +264,10 @@ class Toucher:
 
     def reached(self, place: Place) -> list[Place]:
         """A route's method and those that it leads to; before it Spring calls all that make a model's attributes."""
-        models = [(each, m) for each in self._index.lineage(place[0]) for m in each.methods if _makes_model(m)]
-        edge = [place, *self._implemented(place), *(each for each in models if each[1] is not place[1])]
+        starts = [place, *self._implemented(place)]
+        above = (each for at, _ in starts for each in self._index.lineage(at))
+        models = [(each, method) for each in above for method in each.methods if _makes_model(method)]
+        edge = list({id(method): (at, method) for at, method in (*starts, *models)}.values())
         found, seen = list(edge), {id(method) for _, method in edge}
         for _ in range(_DEEP):
             following = list[Place]()
