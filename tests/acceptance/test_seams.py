@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from stranglerfig.console.shared import read as board_of
-from tests.conftest import Server
+from tests.conftest import MonolithOnMariaDB, Server
 from tests.storm import Client, Storm
 
 pytestmark = pytest.mark.acceptance
@@ -206,6 +206,46 @@ async def hangs_from_left_to_right(project: Path, draft: Path) -> None:
     assert set(by_kind["aggregate"]) == {"Inventory", "InventoryRequest", "Reservation"}
     assert max(by_kind["command"].values()) < by_kind["aggregate"]["Inventory"] < min(by_kind["event"].values())
     assert len({(note.x, note.y) for note in hung.notes.values()}) == len(hung.notes) == 10
+
+
+JAVA = """
+package shop;
+@Entity class Item { @OneToMany(cascade = CascadeType.ALL) @JoinColumn List<Stock> stock; }
+@Entity class Stock {}
+@Entity @Table(name = "Customers") class Customer {}
+interface Items extends JpaRepository<Item, Long> {}
+interface Customers extends JpaRepository<Customer, Long> {}
+@RestController class Shop {
+    Items items; Customers customers;
+    @GetMapping("/items/{id}") Item one(@PathVariable long id) { return items.findById(id).orElseThrow(); }
+    @PostMapping("/items") void add(@RequestBody Item item) { items.save(item); }
+    @PutMapping("/customers/{id}") void rename(@RequestBody Customer customer) { customers.save(customer); }
+}
+"""
+
+
+def test_a_monolith_in_java_on_mariadb(mariadb: MonolithOnMariaDB, tmp_path: Path) -> None:
+    database = mariadb.database()
+    with mariadb.session(database) as conn, conn.cursor() as cursor:
+        cursor.execute("CREATE TABLE item (id bigint PRIMARY KEY)")
+        cursor.execute("CREATE TABLE stock (id bigint PRIMARY KEY, item bigint REFERENCES item (id))")
+        cursor.execute("CREATE TABLE customers (id bigint PRIMARY KEY, name varchar(80))")
+    (tmp_path / "fig.yaml").write_text(
+        f"name: shop\nmonolith: {{url: http://127.0.0.1:8001, database: '{mariadb.server.url(database)}'}}\n"
+    )
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "Shop.java").write_text(JAVA)
+    done = fig(
+        tmp_path, "--json", "seams", "--source", str(tmp_path / "src"), "--draft", "item", str(tmp_path / "m.storm")
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert sorted(each["tables"] for each in told["candidates"]) == [["customers"], ["item", "stock"]]
+    item = next(each for each in told["candidates"] if each["name"] == "item")
+    assert sorted(item["exclusive_routes"]) == ["GET /items/{id}", "POST /items"]
+    states = {each["source"]: each["state"] for each in told["coverage"]}
+    assert (states["catalogue"], states["java"], states["statements"]) == ("read", "read", "absent")
+    assert "python" not in states and "Item" in (tmp_path / "m.storm").read_text()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def _facades(fig: Fig) -> list[Path]:
 @click.option(
     "--source",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Python sources: imports, models, SQL, routes. They are read, never run.",
+    help="Sources in Python or Java: imports, models, SQL, routes. They are read, never run.",
 )
 @click.option(
     "--git",

@@ -152,3 +152,14 @@ async def test_statements_that_the_server_counted(counting: MariaDB) -> None:
     assert counted[frozenset({"customers"}), frozenset({"audit"})] == 1
     (said,) = (each for each in found.coverage if each.source == "statements")
     assert said.state == "read", said.said
+
+
+async def test_counted_statements_that_may_not_be_seen_are_said(counting: MariaDB) -> None:
+    made(counting, "shop")
+    conn = pymysql.connect(host="127.0.0.1", port=counting.port, user="fig", password="fig", autocommit=True)
+    with conn, conn.cursor() as cursor:
+        cursor.execute("CREATE USER reader@'127.0.0.1' IDENTIFIED BY 'r'")
+        cursor.execute("GRANT SELECT ON shop.* TO reader@'127.0.0.1'")
+    found = await catalogue.collect(counting.url("shop", user="reader", password="r"))
+    (said,) = (each for each in found.coverage if each.source == "statements")
+    assert said.state == "absent" and said.said.startswith("performance_schema cannot be read: SELECT command denied")
