@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from stranglerfig.seams.java.syntax import File
 from stranglerfig.seams.model import Evidence, Use
 from tests.conftest import required
 
-try:
-    import tree_sitter_java  # noqa: F401
-except ImportError:
-    required("the parser for Java is not installed: pip install stranglerfig[java]")
+
+@pytest.fixture(scope="module", autouse=True)
+def parser() -> None:
+    if find_spec("tree_sitter_java") is None:
+        required("the parser for Java is not installed: pip install stranglerfig[java]")
+
 
 CLINIC = {
     "model/BaseEntity.java": """
