@@ -22,7 +22,7 @@ import pytest
 from stranglerfig.console.shared import read as board_of
 from stranglerfig.storming.board import to_board
 from stranglerfig.storming.text import parse
-from tests.conftest import Server
+from tests.conftest import MonolithOnMariaDB, Server
 from tests.storm import Client, Storm
 
 pytestmark = pytest.mark.acceptance
@@ -135,6 +135,7 @@ def test_inventory_is_among_the_first_and_every_claim_has_its_evidence(project: 
         "transactions": "read",
         "python": "read",
         "git": "not asked",
+        "traces": "not asked",
         "traffic": "read",
     }
     # Of five that write one is an order; of seven to routes that reach tables, six reach its, and five no others.
@@ -225,7 +226,7 @@ async def test_the_model_that_the_shop_moves_by_is_the_draft_corrected_on_the_wa
             corrector, onlooker = Client(session, storm.link), Client(session, storm.reads_only)
             await corrector.join()
             await onlooker.join()
-            await onlooker.until(*corrector_sees(draft))
+            await onlooker.until(*hanging(draft))
             status, touched = await corrector.ask("POST", "text", AGREED.read_text())
             assert status == 200 and touched["touched"] > 20
             async with asyncio.timeout(10):
@@ -244,9 +245,49 @@ async def test_the_model_that_the_shop_moves_by_is_the_draft_corrected_on_the_wa
     assert hashes[0] == hashes[1] and f" of {hashes[0]}" in AGREED.read_text()
 
 
-def corrector_sees(draft: Path) -> list[str]:
+def hanging(draft: Path) -> list[str]:
     """What hangs on a wall of this text."""
     return sorted(note.text for note in to_board(parse(draft.read_text())).notes.values())
+
+
+JAVA = """
+package shop;
+@Entity class Item { @OneToMany(cascade = CascadeType.ALL) @JoinColumn List<Stock> stock; }
+@Entity class Stock {}
+@Entity @Table(name = "Customers") class Customer {}
+interface Items extends JpaRepository<Item, Long> {}
+interface Customers extends JpaRepository<Customer, Long> {}
+@RestController class Shop {
+    Items items; Customers customers;
+    @GetMapping("/items/{id}") Item one(@PathVariable long id) { return items.findById(id).orElseThrow(); }
+    @PostMapping("/items") void add(@RequestBody Item item) { items.save(item); }
+    @PutMapping("/customers/{id}") void rename(@RequestBody Customer customer) { customers.save(customer); }
+}
+"""
+
+
+def test_a_monolith_in_java_on_mariadb(mariadb: MonolithOnMariaDB, tmp_path: Path) -> None:
+    database = mariadb.database()
+    with mariadb.session(database) as conn, conn.cursor() as cursor:
+        cursor.execute("CREATE TABLE item (id bigint PRIMARY KEY)")
+        cursor.execute("CREATE TABLE stock (id bigint PRIMARY KEY, item bigint REFERENCES item (id))")
+        cursor.execute("CREATE TABLE customers (id bigint PRIMARY KEY, name varchar(80))")
+    (tmp_path / "fig.yaml").write_text(
+        f"name: shop\nmonolith: {{url: http://127.0.0.1:8001, database: '{mariadb.server.url(database)}'}}\n"
+    )
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "Shop.java").write_text(JAVA)
+    done = fig(
+        tmp_path, "--json", "seams", "--source", str(tmp_path / "src"), "--draft", "item", str(tmp_path / "m.storm")
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert sorted(each["tables"] for each in told["candidates"]) == [["customers"], ["item", "stock"]]
+    item = next(each for each in told["candidates"] if each["name"] == "item")
+    assert sorted(item["exclusive_routes"]) == ["GET /items/{id}", "POST /items"]
+    states = {each["source"]: each["state"] for each in told["coverage"]}
+    assert (states["catalogue"], states["java"], states["statements"]) == ("read", "read", "absent")
+    assert "python" not in states and "Item" in (tmp_path / "m.storm").read_text()
 
 
 @pytest.mark.parametrize(
@@ -260,6 +301,7 @@ def corrector_sees(draft: Path) -> list[str]:
         (["--move", "goods=orders"], 2, "unknown_table"),
         (["--move", "inventory="], 2, "usage"),
         (["--access-log", "FOLDER/none"], 2, "access_log_unreadable"),
+        (["--statement-log", "FOLDER/none"], 2, "statement_log_unreadable"),
         (["--source", "FOLDER"], 2, "no_sources"),
         (["--git", "FOLDER"], 2, "no_git"),
         (["--without-database"], 3, "no_evidence"),

@@ -44,7 +44,7 @@ def _facades(fig: Fig) -> list[Path]:
 @click.option(
     "--source",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Python sources: imports, models, SQL, routes. They are read, never run.",
+    help="Sources in Python or Java: imports, models, SQL, routes. They are read, never run.",
 )
 @click.option(
     "--git",
@@ -64,6 +64,14 @@ def _facades(fig: Fig) -> list[Path]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Which routes are called: the façade's log by default, if there is one; else JSON lines with method and path,"
     " or the common log format. May be repeated.",
+)
+@click.option(
+    "--statement-log",
+    "statements",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PostgreSQL's log of statements (jsonlog, csvlog or stderr): which of them a request in the access log ran,"
+    " where they carry its trace in a comment (sqlcommenter). May be repeated.",
 )
 @click.option("--without-database", is_flag=True, help="Do not ask the monolith's database; tables are the sources'.")
 @click.option(
@@ -98,6 +106,7 @@ def seams(
     history: Path | None,
     sample: float | None,
     logs: tuple[Path, ...],
+    statements: tuple[Path, ...],
     without_database: bool,
     values: dict[str, float],
     moves: dict[str, str],
@@ -118,7 +127,7 @@ def seams(
     project = fig.project
     database = None if without_database else project.reveal(project.estate.monolith.database)
     bounds = None if sample is None else transactions.Bounds(sample)
-    evidence = fig.run(collect.collect(database, source, history, bounds, logs or _facades(fig)))
+    evidence = fig.run(collect.collect(database, source, history, bounds, logs or _facades(fig), statements))
     found = communities.find(evidence)
     ranked = ranking.rank(evidence, found, values)
     what = None

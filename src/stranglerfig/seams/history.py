@@ -10,7 +10,7 @@ from stranglerfig.seams.model import Commit, Coverage, Evidence
 
 MOST_COMMITS = 2000
 MOST_FILES = 30
-"""Of Python files in one commit: beyond it, somebody renamed or reformatted."""
+"""Of sources in one commit: beyond it, somebody renamed or reformatted."""
 
 
 async def collect(folder: Path, source: Path) -> Evidence:
@@ -21,7 +21,15 @@ async def collect(folder: Path, source: Path) -> Evidence:
     """
     root = Path((await _git(folder, "rev-parse", "--show-toplevel")).strip())
     text = await _git(
-        folder, "log", f"--max-count={MOST_COMMITS}", "--no-merges", "--name-only", "--format=%x00%h %s", "--", "*.py"
+        folder,
+        "log",
+        f"--max-count={MOST_COMMITS}",
+        "--no-merges",
+        "--name-only",
+        "--format=%x00%h %s",
+        "--",
+        "*.py",
+        "*.java",
     )
     return parse(text, root, source)
 

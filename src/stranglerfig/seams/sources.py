@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams.statements import looks_like_sql
 
 _NOT_SOURCES = frozenset(
@@ -91,11 +90,7 @@ class Read:
 
 
 def read(folder: Path) -> Read:
-    """Read every Python file below a folder, but tests, migrations and what is hidden.
-
-    Raises:
-        FigError: ``no_sources`` when the folder is none, or has no Python file.
-    """
+    """Read every Python file below a folder, but tests, migrations and what is hidden."""
     root = folder.resolve()
     package = root
     while (package / "__init__.py").is_file():
@@ -122,13 +117,6 @@ def read(folder: Path) -> Read:
             label = text_of(found.values.get("label"), module)
             if label and "name" in found.values:
                 labels[text_of(found.values["name"], module) or name.rpartition(".")[0]] = label
-    if not modules and not broken:
-        raise FigError(
-            "no_sources",
-            f"there is no Python file below {folder}",
-            "Name the folder of the monolith's sources with --source.",
-            folder=str(folder),
-        )
     return Read(modules, labels, tuple(broken))
 
 

@@ -32,14 +32,24 @@ def read(files: Iterable[Path]) -> tuple[Counter[Request], int]:
         FigError: ``access_log_unreadable``.
     """
     asked, bad = Counter[Request](), 0
+    for _, request in requests(files):
+        if request is None:
+            bad += 1
+        else:
+            asked[request] += 1
+    return asked, bad
+
+
+def requests(files: Iterable[Path]) -> Iterator[tuple[bytes, Request | None]]:
+    """Each line with the request that it is of, or None where it is of none.
+
+    Raises:
+        FigError: ``access_log_unreadable``.
+    """
     for file in files:
         try:
-            for line in _lines(file):
-                request = parse(line)
-                if request is None:
-                    bad += 1
-                else:
-                    asked[request] += 1
+            for line in lines(file):
+                yield line, parse(line)
         except OSError as error:
             raise FigError(
                 "access_log_unreadable",
@@ -47,10 +57,10 @@ def read(files: Iterable[Path]) -> tuple[Counter[Request], int]:
                 "Name a file that this account may read, or leave --access-log out.",
                 file=str(file),
             ) from error
-    return asked, bad
 
 
-def _lines(file: Path) -> Iterator[bytes]:
+def lines(file: Path) -> Iterator[bytes]:
+    """The lines of a log, of a long one those at its end."""
     with file.open("rb") as log:
         if file.stat().st_size > MOST_BYTES:
             log.seek(-MOST_BYTES, 2)
@@ -78,13 +88,11 @@ def parse(line: bytes) -> Request | None:
 
 def joined(evidence: Evidence, asked: Counter[Request], bad: int = 0) -> Evidence:
     """The evidence with how often each route was called (``times``), and how many requests that were in all."""
-    routes = [(use, _pattern(use)) for use in evidence.of(ROUTE)]
+    routes = Routes(evidence)
     strangers = Counter[Request]()
-    # A route with more of its path spelt out is the one that is meant.
-    routes.sort(key=lambda each: (-len(_HOLE.sub("", _path(each[0]))), each[0].name))
     by_route = Counter[tuple[str, str, str]]()
     for (method, path), times in asked.items():
-        meant = next((use for use, of in routes if method in use.methods and of.fullmatch(path)), None)
+        meant = routes.meant(method, path)
         if meant is None:
             strangers[method, path] += times
         else:
@@ -102,6 +110,22 @@ def joined(evidence: Evidence, asked: Counter[Request], bad: int = 0) -> Evidenc
         said += f"; {bad} lines cannot be read"
     state = "read" if known and not bad else "partly"
     return replace(evidence, uses=uses, requests=known, coverage=(*evidence.coverage, Coverage(SOURCE, state, said)))
+
+
+class Routes:
+    """The routes of some evidence, found by what is asked for."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        routes = [(use, _pattern(use)) for use in evidence.of(ROUTE)]
+        # A route with more of its path spelt out is the one that is meant.
+        self._routes = sorted(routes, key=lambda each: (-len(_HOLE.sub("", _path(each[0]))), each[0].name))
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def meant(self, method: str, path: str) -> Use | None:
+        """The route that a request belongs to, if any."""
+        return next((use for use, of in self._routes if method in use.methods and of.fullmatch(path)), None)
 
 
 def _path(use: Use) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,6 @@ from stranglerfig.seams import history
 from stranglerfig.seams import postgres as catalogue
 from stranglerfig.seams.collect import collect
 from stranglerfig.seams.model import Evidence, Use
-from stranglerfig.seams.transactions import Bounds
 from tests.conftest import Server
 
 SCHEMA = """
@@ -82,6 +82,7 @@ async def test_what_was_not_asked_is_said_and_an_empty_database_is_refused(datab
         "catalogue": "read",
         "statements": "absent",
         "transactions": "not asked",
+        "traces": "not asked",
         "traffic": "not asked",
         "python": "not asked",
         "git": "not asked",
@@ -102,29 +103,51 @@ async def test_tables_of_the_sources_that_the_database_does_not_have_are_left_ou
     assert [table.name for table in without.tables] == ["gone", "totals"]
 
 
-async def test_a_mariadb_is_said_not_to_be_read(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("ONE = 'SELECT * FROM totals'\n")
-    found = await collect("mysql://fig@127.0.0.1/shop", tmp_path, None, Bounds(1.0))
-    states = {each.source: each.state for each in found.coverage}
-    assert (states["catalogue"], states["transactions"]) == ("absent", "absent")
-
-
 def git(folder: Path, *arguments: str) -> None:
     who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True)
 
 
+async def test_sources_of_several_languages_are_read_together(database: str, tmp_path: Path) -> None:
+    with pytest.raises(FigError) as refused:
+        await collect(database, tmp_path, None)
+    assert refused.value.code == "no_sources"
+    (tmp_path / "A.java").write_text(
+        '@Entity @Table(name = "CUSTOMERS") class Customer {}'
+        'class A { JdbcTemplate t; void a() { t.update("DELETE FROM Audit"); } }'
+    )
+    found = await collect(database, tmp_path, None)
+    assert [each.writes for each in found.of("module")] == [{"audit"}]
+    assert "python" not in {each.source for each in found.coverage}
+    (tmp_path / "b.py").write_text("B = 'SELECT * FROM totals'\n")
+    found = await collect(database, tmp_path, None)
+    assert {each.name for each in found.of("module")} == {"A.java", "b.py"}
+    assert {"python", "java"} <= {each.source for each in found.coverage}
+
+
+async def test_without_the_parser_java_is_said_not_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tree_sitter_java", None)
+    (tmp_path / "A.java").write_text("@Entity class A {}")
+    with pytest.raises(FigError) as refused:
+        await collect(None, tmp_path, None)
+    assert refused.value.code == "backend_not_installed" and "stranglerfig[java]" in refused.value.remedy
+    (tmp_path / "b.py").write_text("B = 'SELECT * FROM totals'\n")
+    found = await collect(None, tmp_path, None)
+    said = next(each for each in found.coverage if each.source == "java")
+    assert said.state == "absent" and said.said.startswith("1 files are not read: the parser for Java is not installed")
+
+
 async def test_modules_that_change_together(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     (tmp_path / "src").mkdir()
-    for number, files in enumerate((("a", "b"), ("a",), ("b", "c"))):
+    for number, files in enumerate((("a.py", "b.py"), ("a.py",), ("b.py", "c.java"))):
         for name in files:
-            (tmp_path / "src" / f"{name}.py").write_text(f"X = {number}\n")
+            (tmp_path / "src" / name).write_text(f"X = {number}\n")
         git(tmp_path, "add", "-A")
         git(tmp_path, "commit", "--quiet", "-m", f"Change {number}")
     found = await history.collect(tmp_path / "src", (tmp_path / "src").resolve())
     assert [(each.subject, sorted(each.modules)) for each in found.commits] == [
-        ("Change 2", ["b.py", "c.py"]),
+        ("Change 2", ["b.py", "c.java"]),
         ("Change 0", ["a.py", "b.py"]),
     ]
 

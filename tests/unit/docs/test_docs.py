@@ -53,8 +53,15 @@ OTHERS = {
     "pg_stat_statements",
     "pg_read_all_stats",
     "shared_preload_libraries",
+    "log_statement",
+    "log_destination",
+    "logging_collector",
+    "log_min_duration_statement",
+    "information_schema",
+    "performance_schema",
+    "order_line",
 }
-"""Words of PostgreSQL's, Envoy's and RabbitMQ's, and of logs' addresses."""
+"""Words of PostgreSQL's, MariaDB's, Envoy's and RabbitMQ's, and of logs' addresses."""
 EXAMPLES = ("fig_inventory_", "fig_holding_inventory", "inventory_", "reservations_", "stock_")
 """Beginnings of names in the worked scenario."""
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams.model import Evidence, Use
 from stranglerfig.seams.resolving import evidence
 from stranglerfig.seams.sources import read
@@ -207,9 +204,3 @@ def test_files_that_do_not_parse_are_counted_and_tests_passed_over(tmp_path: Pat
     )
     assert [use.tables for use in found.of("module")] == [{"b"}]
     assert found.coverage[0].state == "partly" and "1 files do not parse: broken.py" in found.coverage[0].said
-
-
-def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FigError) as refused:
-        read(tmp_path)
-    assert refused.value.code == "no_sources"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stranglerfig.seams.postgres import executed
-from stranglerfig.seams.statements import Touched, looks_like_sql, touched
+from stranglerfig.seams.executed import executed
+from stranglerfig.seams.statements import Touched, body, looks_like_sql, touched
 
 
 @pytest.mark.parametrize(
@@ -39,14 +41,47 @@ def test_what_does_not_parse_says_nothing(text: str) -> None:
 
 def test_only_what_begins_as_sql_is_parsed() -> None:
     assert looks_like_sql("\n-- why\nSELECT a FROM b") and looks_like_sql("with x as (select 1) select 2 ")
-    assert not any(map(looks_like_sql, ("Selected from the list", "Updates the docs", "SELECT", "Delete it")))
+    assert not any(
+        map(
+            looks_like_sql,
+            ("Selected from the list", "Updates the docs", "Update orders failed", "SELECT", "Delete it"),
+        )
+    )
 
 
 def test_statements_that_ran_are_evidence_when_they_join_tables() -> None:
     found = executed(
-        [("SELECT * FROM a JOIN b ON a.id = b.id", 40), ("SELECT * FROM a", 9), ("UPDATE a SET SET x", 2), ("BEGIN", 9)]
+        [
+            ("SELECT * FROM a JOIN b ON a.id = b.id", 40),
+            ("SELECT * FROM a", 9),
+            ("UPDATE a SET SET x", 2),
+            ("BEGIN", 9),
+        ],
+        "pg_stat_statements",
     )
     (use,) = found.uses
     assert (use.tables, use.times) == ({"a", "b"}, 40)
     (said,) = found.coverage
     assert said.state == "partly" and said.said == "3 statements, 1 of them over several tables; 1 do not parse"
+
+
+@pytest.mark.parametrize(
+    ("text", "reads", "writes"),
+    [
+        ("BEGIN IF EXISTS (SELECT 1 FROM a WHERE (x) = 1) THEN INSERT INTO b VALUES (1); END IF; END", "a", "b"),
+        ("FOR r IN SELECT * FROM a LOOP UPDATE b SET n = 1; PERFORM f() FROM c; END LOOP;", "a c", "b"),
+        ("RETURN (SELECT CASE WHEN n > 1 THEN 2 END FROM a);", "a", ""),
+        ("INSERT INTO a SELECT id FROM b ON CONFLICT DO NOTHING; SELECT n, m INTO x, y FROM c;", "b c", "a"),
+        ("WITH WITH SELECT ) ( UPDATE", "", ""),
+    ],
+)
+def test_what_a_routine_touches_within_its_own_language(text: str, reads: str, writes: str) -> None:
+    assert body(text) == Touched(frozenset(reads.split()), frozenset(writes.split()))
+
+
+WORDS = st.sampled_from(["SELECT", "a", "FROM", "b", "(", ")", ";", "UPDATE", "SET", "THEN", "WITH"])
+
+
+@given(st.text(max_size=80) | st.lists(WORDS).map(" ".join))
+def test_no_routine_is_too_strange(text: str) -> None:
+    assert isinstance(body(text), Touched)
