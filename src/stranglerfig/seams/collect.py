@@ -10,7 +10,7 @@ from pathlib import Path
 from stranglerfig.foundation import mysql
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams import history, postgres, resolving, sources, traffic, transactions
-from stranglerfig.seams.model import Coverage, Evidence, Table, known
+from stranglerfig.seams.model import Coverage, Evidence, Table, Told, known, untold
 
 _NOT_ASKED = {
     "catalogue": "tables and foreign keys are those that the sources name",
@@ -28,6 +28,8 @@ async def collect(
     git: Path | None,
     sample: transactions.Bounds | None = None,
     access_logs: Sequence[Path] = (),
+    *,
+    told: Told = untold,
 ) -> Evidence:
     """The evidence of a monolith's database (its DSN), a sample of its transactions, Python sources, history, traffic.
 
@@ -42,13 +44,13 @@ async def collect(
     elif database is not None:
         found += await postgres.collect(database)
         if sample is not None and found.tables:
-            found += await transactions.collect(database, sample)
+            found += await transactions.collect(database, sample, told)
     if sample is not None and not found.tables:
         why = "not read: a PostgreSQL's change stream is sampled, and no table of one was read"
         found += Evidence(coverage=(Coverage(transactions.SOURCE, "absent", why),))
     tables = found.tables
     if source is not None:
-        read = await asyncio.to_thread(sources.read, source)
+        read = await asyncio.to_thread(sources.read, source, told)
         found += resolving.evidence(read)
     if git is not None:
         found += await history.collect(git, await asyncio.to_thread((source or git).resolve))

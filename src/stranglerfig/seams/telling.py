@@ -83,12 +83,13 @@ def as_dict(evidence: Evidence, found: Found, ranking: Ranking) -> dict[str, Any
         "figures": {name: getattr(ranking.figures, name) for name in ranking.figures.__slots__},
         "divisions": found.divisions,
         "modularity": found.modularity,
-        "candidates": [_candidate(each) for each in ranking.candidates],
+        "candidates": [candidate(each) for each in ranking.candidates],
         "together": [{"tables": list(pair), "share": share} for pair, share in found.together.items()],
     }
 
 
-def _candidate(each: Candidate) -> dict[str, Any]:
+def candidate(each: Candidate) -> dict[str, Any]:
+    """JSON-able: one candidate with all of its evidence."""
     return {
         "name": each.name,
         "place": each.place,
@@ -98,6 +99,7 @@ def _candidate(each: Candidate) -> dict[str, Any]:
         "stability": each.stability,
         "foreign_keys_out": [_reference(r) for r in each.keys_out],
         "foreign_keys_in": [_reference(r) for r in each.keys_in],
+        "shared_tables": each.shared,
         "cut": [_use(use) for use in each.cut],
         "transactions": [_use(use) | {"times": use.times} for use in each.transactions],
         "entangled_share": each.entangled,

@@ -10,7 +10,7 @@ from typing import Any
 from pycrdt import Doc, Map
 
 from stranglerfig.console import shared
-from stranglerfig.console.server import STATIC
+from stranglerfig.console.site import STATIC
 from stranglerfig.storming.board import Board, to_board
 from stranglerfig.storming.text import parse
 
