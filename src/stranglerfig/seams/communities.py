@@ -173,7 +173,8 @@ def _modularity(
 
 
 def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    return len(a & b) / len(a | b)
+    both = len(a & b)
+    return both / (len(a) + len(b) - both)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -5,6 +5,7 @@ import type { Candidate, Graph, State, Tie } from "./api";
 
 const TINTS = 12;
 const FAR = 5; // pixels from which on a press is a drag
+const EDGE = 70; // pixels from the window's edge where dragging scrolls
 const NEW = "\u0000new";
 
 interface Props {
@@ -29,6 +30,7 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
   const dragged = useRef(false);
   const most = Math.max(1, ...graph.tables.map((table) => table.size));
   const sizes = useMemo(() => new Map(graph.tables.map((table) => [table.name, table.size])), [graph]);
+  const dense = graph.tables.length > 40;
   const focus = useMemo(() => new Set(tables), [tables]);
 
   const draw = useCallback(() => {
@@ -73,6 +75,8 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
       if (going) {
         event.preventDefault();
         setDrag(pressed.current);
+        if (event.clientY < EDGE) window.scrollBy(0, -24);
+        else if (event.clientY > window.innerHeight - EDGE) window.scrollBy(0, 24);
       }
     };
     const released = () => {
@@ -107,7 +111,7 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
   };
 
   return (
-    <div className={`picture${drag ? " dragging" : ""}`} ref={host} aria-busy={busy}>
+    <div className={`picture${dense ? " dense" : ""}${drag ? " dragging" : ""}`} ref={host} aria-busy={busy}>
       <svg className="ties" aria-hidden="true">
         {lines.map(({ tie, d, width, near, inside }) => (
           <g key={tie.tables.join("\u0000")} className={`tie${near ? " near" : ""}${inside ? " inside" : ""}${focus.size > 0 && !near ? " dim" : ""}`}>
@@ -122,7 +126,7 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
         <section
           key={each.origin === null ? `new ${each.name}` : `of ${each.origin}`}
           className={`box tint${index % TINTS}${each.name === chosen ? " chosen" : ""}${drag?.over === each.name ? " over" : ""}`}
-          style={{ flexBasis: `${Math.min(3, Math.ceil(Math.sqrt(each.tables.length))) * 190 + 40}px`, flexGrow: each.tables.length }}
+          style={{ flexBasis: `${wide(each.tables.length, dense)}px`, flexGrow: each.tables.length }}
           data-drop={each.name}
           aria-label={`${each.name}: ${each.tables.length} tables`}
         >
@@ -162,6 +166,11 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
       {drag && <div className="ghost" style={{ left: drag.x + 12, top: drag.y + 8 }}>{drag.tables.join(", ")}</div>}
     </div>
   );
+}
+
+/** How many pixels a box begins with, before those of a row share what is left. */
+function wide(tables: number, dense: boolean): number {
+  return Math.min(3, Math.ceil(Math.sqrt(tables) / (dense ? 1.6 : 1))) * (dense ? 165 : 190) + 40;
 }
 
 function toggled(tables: string[], table: string): string[] {
