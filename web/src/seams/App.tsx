@@ -22,6 +22,7 @@ export function App({ api, graph, begun }: { api: Api; graph: Graph; begun: Stat
   const [online, setOnline] = useState(true);
   const [told, setTold] = useState("");
   const [drafted, setDrafted] = useState<Drafted | null>(null);
+  const wanted = useRef("");
   const dialog = useRef<HTMLDialogElement>(null);
   const editable = online && !busy;
   const candidate = state.candidates.find((each) => each.name === chosen) ?? state.candidates.find((each) => each.name === state.first.now)!;
@@ -50,10 +51,14 @@ export function App({ api, graph, begun }: { api: Api; graph: Graph; begun: Stat
   const step = useCallback((done: Step, said: string) => change(() => api.step(done), said), [api, change]);
   const move = useCallback((which: string[], to: string | null) => {
     setMenu(false);
-    void step({ move: which, to }, `${which.join(", ")}: moved to ${to ?? "a new context"}.`).then(() => {
-      requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-table=${JSON.stringify(which[0])}]`)?.focus());
-    });
+    wanted.current = which[0]!;
+    void step({ move: which, to }, `${which.join(", ")}: moved to ${to ?? "a new context"}.`);
   }, [step]);
+  useEffect(() => { // the table that was moved stands elsewhere now, as another element
+    if (busy || wanted.current === "") return;
+    focusOn(wanted.current);
+    wanted.current = "";
+  }, [busy, state]);
   const undo = useCallback(() => void change(() => api.undo(), "Undone."), [api, change]);
   const redo = useCallback(() => void change(() => api.redo(), "Done again."), [api, change]);
   const choose = useCallback((name: string) => { setChosen(name); setTables([]); setMenu(false); setNaming(false); }, []);
@@ -148,7 +153,7 @@ export function App({ api, graph, begun }: { api: Api; graph: Graph; begun: Stat
           {menu && tables.length > 0 && (
             <MoveMenu tables={tables} into={(to) => move(tables, to)}
               contexts={state.candidates.map((each) => each.name).filter((name) => !tables.every((table) => state.candidates.find((each) => each.name === name)!.tables.includes(table)))}
-              close={() => { setMenu(false); document.querySelector<HTMLElement>(`[data-table=${JSON.stringify(tables[0])}]`)?.focus(); }} />
+              close={() => { setMenu(false); focusOn(tables[0]!); }} />
           )}
         </aside>
         <section className="wide">
@@ -192,6 +197,10 @@ export function App({ api, graph, begun }: { api: Api; graph: Graph; begun: Stat
       </dialog>
     </div>
   );
+}
+
+function focusOn(table: string): void {
+  document.querySelector<HTMLElement>(`[data-table=${JSON.stringify(table)}]`)?.focus();
 }
 
 /** Only where the browser lets a page copy: on this machine, or over TLS. */

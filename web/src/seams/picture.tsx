@@ -128,7 +128,7 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
           className={`box tint${index % TINTS}${each.name === chosen ? " chosen" : ""}${drag?.over === each.name ? " over" : ""}`}
           style={{ flexBasis: `${wide(each.tables.length, dense)}px`, flexGrow: each.tables.length }}
           data-drop={each.name}
-          aria-label={`${each.name}: ${each.tables.length} tables`}
+          aria-label={`${each.name}: ${each.tables.length} ${each.tables.length === 1 ? "table" : "tables"}`}
         >
           <h3>
             <button onClick={() => choose(each.name)} aria-pressed={each.name === chosen}>
