@@ -283,6 +283,10 @@ async def test_everything_has_a_name_a_contrast_and_a_place(browser: Browser, pa
     # By finger: chosen with a tap, moved from the menu.
     await browser.ask("document.querySelector('[data-table=reservations]').click()")
     await browser.until("document.querySelector('aside .main')?.innerText.startsWith('Move to')")
+    top, bottom = await browser.ask(
+        "(r => [r.top, r.bottom])(document.querySelector('aside .main').getBoundingClientRect())"
+    )
+    assert top >= 0 and bottom <= 844  # in sight, however long the picture is
     await browser.ask("document.querySelector('aside .main').click()")
     await browser.until("document.querySelector('[role=menu]')")
     left, right = await browser.ask(

@@ -141,10 +141,10 @@ export function App({ api, graph, begun }: { api: Api; graph: Graph; begun: Stat
           <h2>All together</h2>
           <Whole of={graph.of_all} figures={state.figures} against={against} />
         </section>
-        <aside aria-label="What is known of what is chosen">
+        <aside className={tables.length > 0 ? "sheet" : ""} aria-label="What is known of what is chosen">
           {tables.length > 0
-            ? <TablesPanel api={api} tables={tables} state={state} editable={editable} openMenu={() => setMenu(true)} choose={choose} />
-            : <CandidatePanel key={candidate.name} candidate={candidate} state={state} editable={editable} naming={naming} setNaming={setNaming}
+            ? <TablesPanel api={api} tables={tables} state={state} editable={editable} openMenu={() => setMenu(true)} leave={() => select([])} choose={choose} />
+            : <CandidatePanel key={candidate.name} candidate={candidate} of={graph.of_a_candidate} against={against} state={state} editable={editable} naming={naming} setNaming={setNaming}
                 rename={(to) => {
                   setNaming(false);
                   void step({ rename: candidate.name, to }, `${candidate.name} is called ${to.toLowerCase()}.`).then(() => setChosen(to.toLowerCase()));

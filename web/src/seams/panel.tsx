@@ -1,6 +1,7 @@
 // What is known of the chosen candidate, or of the chosen tables: claims, and where each was found.
 import { useEffect, useState } from "react";
-import type { Api, Candidate, Claim, State, TableEvidence, Use } from "./api";
+import type { Api, Candidate, Claim, Figure, State, TableEvidence, Use, When } from "./api";
+import { Value } from "./figures";
 
 function Claims({ title, sign, claims }: { title: string; sign: string; claims: Claim[] }) {
   return (
@@ -24,11 +25,11 @@ function Claims({ title, sign, claims }: { title: string; sign: string; claims: 
 }
 
 interface CandidateProps {
-  candidate: Candidate; state: State; editable: boolean; naming: boolean;
+  candidate: Candidate; of: Figure[]; against: When; state: State; editable: boolean; naming: boolean;
   setNaming: (on: boolean) => void; rename: (to: string) => void; draft: () => void;
 }
 
-export function CandidatePanel({ candidate, state, editable, naming, setNaming, rename, draft }: CandidateProps) {
+export function CandidatePanel({ candidate, of, against, state, editable, naming, setNaming, rename, draft }: CandidateProps) {
   const first = candidate.name === state.first.now;
   return (
     <>
@@ -55,6 +56,12 @@ export function CandidatePanel({ candidate, state, editable, naming, setNaming, 
       {first && state.passed_over.length > 0 && <p className="note">Not before it: {state.passed_over.join("; ")}.</p>}
       <Claims title="For it" sign="for" claims={candidate.reasons} />
       <Claims title="Against it" sign="against" claims={candidate.doubts} />
+      <h3>Its figures</h3>
+      <dl className="own">
+        {of.map((figure) => (
+          <div key={figure.name} title={figure.means}><dt>{figure.label}</dt><dd><Value figure={figure} figures={candidate.figures} against={against} /></dd></div>
+        ))}
+      </dl>
       <h3>What is in it</h3>
       <p className="words">{candidate.tables.join(", ")}</p>
       {candidate.routes.length > 0 && (
@@ -86,10 +93,10 @@ function found(use: Use): string {
   return `${use.excerpt || use.name} (${use.where})`;
 }
 
-interface TablesProps { api: Api; tables: string[]; state: State; editable: boolean; openMenu: () => void; choose: (name: string) => void }
+interface TablesProps { api: Api; tables: string[]; state: State; editable: boolean; openMenu: () => void; leave: () => void; choose: (name: string) => void }
 
 /** All evidence that speaks of a table, or of all chosen tables at once. */
-export function TablesPanel({ api, tables, state, editable, openMenu, choose }: TablesProps) {
+export function TablesPanel({ api, tables, state, editable, openMenu, leave, choose }: TablesProps) {
   const [known, setKnown] = useState<TableEvidence | null>(null);
   const [name, ...others] = tables;
   useEffect(() => {
@@ -106,7 +113,7 @@ export function TablesPanel({ api, tables, state, editable, openMenu, choose }: 
         <span key={each}>{index > 0 && ", "}<button className="plain" onClick={() => choose(each)}>{each}</button></span>
       ))}</p>
       <h2>{tables.join(" and ")}</h2>
-      <div className="acts"><button className="main" aria-haspopup="menu" onClick={openMenu} disabled={!editable}>Move to … <kbd>M</kbd></button></div>
+      <div className="acts"><button className="main" aria-haspopup="menu" onClick={openMenu} disabled={!editable}>Move to … <kbd>M</kbd></button><button onClick={leave}>Close</button></div>
       <h3>{tables.length === 1 ? "What speaks of it" : "What ties them"}</h3>
       {known !== null && uses.length + keys.length === 0 && <p className="note">Nothing was found.</p>}
       {keys.length > 0 && (

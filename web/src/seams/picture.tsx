@@ -126,7 +126,7 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
         <section
           key={each.origin === null ? `new ${each.name}` : `of ${each.origin}`}
           className={`box tint${index % TINTS}${each.name === chosen ? " chosen" : ""}${drag?.over === each.name ? " over" : ""}`}
-          style={{ flexBasis: `${wide(each.tables.length, dense)}px`, flexGrow: each.tables.length }}
+          style={{ flexBasis: `${wide(each.tables, dense)}px`, minWidth: `min(100%, ${widest(each.tables) + 30}px)`, flexGrow: each.tables.length }}
           data-drop={each.name}
           aria-label={`${each.name}: ${each.tables.length} ${each.tables.length === 1 ? "table" : "tables"}`}
         >
@@ -169,8 +169,13 @@ export function Picture({ graph, state, chosen, tables, busy, choose, select, mo
 }
 
 /** How many pixels a box begins with, before those of a row share what is left. */
-function wide(tables: number, dense: boolean): number {
-  return Math.min(3, Math.ceil(Math.sqrt(tables) / (dense ? 1.6 : 1))) * (dense ? 165 : 190) + 40;
+function wide(tables: string[], dense: boolean): number {
+  return Math.min(3, Math.ceil(Math.sqrt(tables.length) / (dense ? 1.6 : 1))) * (dense ? 165 : 190) + 40;
+}
+
+/** About how many pixels the longest name of some tables takes, with its dot. */
+function widest(tables: string[]): number {
+  return 48 + 7.4 * Math.max(...tables.map((each) => each.length));
 }
 
 function toggled(tables: string[], table: string): string[] {
