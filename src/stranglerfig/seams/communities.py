@@ -86,8 +86,9 @@ def divided(evidence: Evidence, found: Found, partition: Mapping[str, frozenset[
     """What was found, had a person divided the tables; modules and routes go where they are tied most."""
     tables = list(partition.values())
     others = _assigned(whole, tables)
+    stable = {part.tables: part.stability for part in found.parts}  # most stay as they are, and this takes longest
     parts = tuple(
-        Part(each, more, _stability(each, found.drawn), name)
+        Part(each, more, stable[each] if each in stable else _stability(each, found.drawn), name)
         for (name, each), more in zip(partition.items(), others, strict=True)
     )
     known = graph(whole, sorted(table.name for table in evidence.tables))
