@@ -27,6 +27,9 @@ WEIGHTS: Mapping[str, float] = {
 }
 """How much one fact of a kind counts; a judgement of ours, the same for every monolith, not fitted to any."""
 
+LONGEST = 4000
+"""Characters that are kept of a text, such as a statement's, as evidence."""
+
 FEW = 4
 """Sampled transactions that say little: a set of tables that was written in one n times, of m, counts n / (m + FEW)."""
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
-from stranglerfig.seams.model import Column, Coverage, Evidence, Reference, Table, Use
+from stranglerfig.seams.model import LONGEST, Column, Coverage, Evidence, Reference, Table, Use
 from stranglerfig.seams.statements import Touched, looks_like_sql, table_name, touched
 
 _sql = load(__package__ or "")
@@ -127,4 +127,4 @@ def executed(rows: Iterable[tuple[str, int]]) -> Evidence:
 
 
 def _shown(text: str) -> str:
-    return " ".join(text.split())[:300]
+    return " ".join(text.split())[:LONGEST]

@@ -11,6 +11,8 @@ from stranglerfig.seams.ranking import Candidate, Claim, Ranking
 
 _SHOWN = 4
 """Pieces of evidence that the text shows of each claim; JSON has them all."""
+_WIDEST = 360
+"""Characters of a piece that the text shows; JSON and the page have all."""
 
 
 def text(evidence: Evidence, found: Found, ranking: Ranking) -> str:
@@ -68,10 +70,15 @@ def _argued(candidate: Candidate) -> list[str]:
     for sign, claims in (("+", candidate.reasons), ("-", candidate.doubts)):
         for claim in claims:
             lines.append(f"   {sign} {claim.text}")
-            lines += [f"       {each}" for each in claim.evidence[:_SHOWN]]
+            lines += [f"       {_cut(each)}" for each in claim.evidence[:_SHOWN]]
             if (more := len(claim.evidence) - _SHOWN) > 0:
                 lines.append(f"       … and {more} more (--json has them)")
     return [*lines, ""]
+
+
+def _cut(line: str) -> str:
+    """A long statement without its middle: how it begins says what it is, and where it stands comes last."""
+    return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 60]} … {line[-57:]}"
 
 
 def as_dict(evidence: Evidence, found: Found, ranking: Ranking) -> dict[str, Any]:
