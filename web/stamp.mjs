@@ -6,9 +6,12 @@ const files = [
   "index.html",
   "package-lock.json",
   "package.json",
+  "seams.html",
   "tsconfig.json",
   "vite.config.ts",
-  ...readdirSync("src").map((name) => `src/${name}`),
+  ...readdirSync("src", { recursive: true, withFileTypes: true })
+    .filter((each) => each.isFile())
+    .map((each) => `${each.parentPath}/${each.name}`),
 ].sort();
 const digest = createHash("sha256");
 for (const file of files) {

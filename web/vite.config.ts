@@ -9,11 +9,14 @@ export default defineConfig({
     emptyOutDir: true,
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 900,
+    modulePreload: { polyfill: false },
     rollupOptions: {
+      input: { wall: "index.html", seams: "seams.html" },
       output: {
-        entryFileNames: "wall.js",
+        entryFileNames: "[name].js",
         chunkFileNames: "[name].js",
-        assetFileNames: "wall[extname]",
+        assetFileNames: "[name][extname]",
+        codeSplitting: { groups: [{ name: "react", test: /node_modules\/(react|react-dom|scheduler)\// }] },
       },
     },
   },

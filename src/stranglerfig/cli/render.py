@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stranglerfig.cli.main import dumps_line
+from stranglerfig.foundation import clock
 
 Show = Callable[[str, str, Mapping[str, Any], datetime | None], None]
 _FIGURES = re.compile(r"\d[\d,.]*")
@@ -63,18 +64,36 @@ def progress(as_json: bool) -> Iterator[Show]:
     elif not console.is_terminal:
         yield _plain_line()
     else:
-        bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"), console=console
-        )
-        with bars:
+        with _bars(console) as bars:
             yield _bar(bars)
+
+
+@contextmanager
+def beside(as_json: bool) -> Iterator[Callable[[str, float, float], None]]:
+    """Show on standard error how far a command is that prints its result when it is done; nothing beside JSON."""
+    console = Console(stderr=True)
+    if as_json:
+        yield lambda _what, _done, _of: None
+    elif not console.is_terminal:
+        yield _counted(_plain_line(err=True))
+    else:
+        with _bars(console) as bars:
+            yield _counted(_bar(bars))
+
+
+def _counted(show: Show) -> Callable[[str, float, float], None]:
+    return lambda what, done, of: show("progress", what, {"done": done, "total": of}, clock.now())
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"), console=console)
 
 
 def _json_line(kind: str, text: str, data: Mapping[str, Any], at: datetime | None) -> None:
     click.echo(dumps_line({"at": at, "kind": kind, "text": text, "data": data}))
 
 
-def _plain_line() -> Show:
+def _plain_line(*, err: bool = False) -> Show:
     last: dict[str, float] = {}
 
     def show(kind: str, text: str, data: Mapping[str, Any], at: datetime | None) -> None:
@@ -85,7 +104,7 @@ def _plain_line() -> Show:
             if at.timestamp() - last.get(thing, 0.0) < 1 and data.get("done") != data.get("total"):
                 return
             last[thing] = at.timestamp()
-        click.echo(f"{text}: {known}" if known else text)
+        click.echo(f"{text}: {known}" if known else text, err=err)
         if kind == "done":
             for line in details(data):
                 click.echo(line)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from stranglerfig.cli import render
 from stranglerfig.cli.events.choose import Duration
 from stranglerfig.cli.main import Fig
 from stranglerfig.foundation.files import written_whole
+
+if TYPE_CHECKING:
+    from stranglerfig.console.seams import EditsFile, SeamsServer
+    from stranglerfig.seams.page import Session
+
+EDITS = "seams-edits.json"
 
 
 def _values(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -99,6 +109,19 @@ def _facades(fig: Fig) -> list[Path]:
     help="Begin the model of a candidate (model.storm) from its tables and routes, for people to correct.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Open a page: look at the candidates, drag tables from one to another, see what that does to every figure.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: where to listen.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="With --serve: the one of last time by default.")
+@click.option(
+    "--edits",
+    "edits_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"The file in which the page keeps what was moved; {EDITS} beside fig.yaml by default.",
+)
 @click.pass_obj
 def seams(
     fig: Fig,
@@ -113,6 +136,10 @@ def seams(
     svg: Path | None,
     draft: tuple[str, str] | None,
     force: bool,
+    serve: bool,
+    host: str,
+    port: int,
+    edits_file: Path | None,
 ) -> None:
     """Rank candidate contexts by evidence from the monolith: its catalogue, statements, sources and history.
 
@@ -120,17 +147,26 @@ def seams(
 
     Example: fig seams --source ../shop/monolith --git ../shop --svg seams.svg
     """
-    from stranglerfig.seams import collect, communities, drawing, ranking, telling, transactions, whatif
-    from stranglerfig.storming import drafting
-    from stranglerfig.storming import text as storm
+    from stranglerfig.console.seams import EditsFile, command, draft_of
+    from stranglerfig.seams import collect, communities, drawing, edits, telling, transactions, whatif
+    from stranglerfig.seams.page import Session
 
+    if serve and (svg is not None or draft is not None):
+        raise click.UsageError("--svg and --draft are not for --serve: the page has drafts, and is the picture")
     project = fig.project
     database = None if without_database else project.reveal(project.estate.monolith.database)
     bounds = None if sample is None else transactions.Bounds(sample)
-    evidence = fig.run(collect.collect(database, source, history, bounds, logs or _facades(fig), statements))
-    found = communities.find(evidence)
-    ranked = ranking.rank(evidence, found, values)
-    what = None
+    with render.beside(fig.json) as told:
+        gathering = collect.collect(database, source, history, bounds, logs or _facades(fig), statements, told=told)
+        evidence = fig.run(gathering)
+        found = communities.find(evidence, told=told)
+    session = Session(evidence, found, values)
+    kept = EditsFile(edits_file or fig.directory / EDITS)
+    if serve:
+        _open(fig, session, kept, moves, host, port)
+        return
+    edited = session.shown(kept.read())
+    ranked, what = session.ranking, None
     if moves:
         what = whatif.move(evidence, found, ranked, moves, values)
         found, ranked = what.found, what.ranking
@@ -138,18 +174,63 @@ def seams(
     if svg is not None:
         written[svg] = drawing.svg(evidence, ranked)
     if draft is not None:
-        name, file = draft
-        tables, routes = ranking.contents(evidence, ranked, name)
-        seeds = [drafting.Seed(t.name, tuple((c.name, c.type, c.optional) for c in t.columns), t.key) for t in tables]
-        wishes = [drafting.Wish(route.method, route.path, route.tables) for route in routes]
-        written[Path(file)] = storm.show(drafting.draft(name, seeds, wishes))
+        written[Path(draft[1])] = draft_of(evidence, ranked, draft[0])
     with ExitStack() as files:  # all of them or none
         for path, content in written.items():
             files.enter_context(written_whole(path, replace=force)).write_text(content, encoding="utf-8")
-    told = telling.as_dict(evidence, found, ranked)
-    more = "".join(f"\nWritten: {path}" for path in written)
+    result = telling.as_dict(evidence, found, ranked)
     said = telling.text(evidence, found, ranked)
     if what is not None:
-        told["what_if"] = whatif.as_dict(what)
+        result["what_if"] = whatif.as_dict(what)
         said += "\n\n" + whatif.text(what)
-    fig.print(told, said + more)
+    same = edits.as_moves(edited.division, session.proposal)
+    if same and what is None:
+        result["edits"] = {"file": str(kept.path), "moves": same, "command": command(_arguments(fig), same)}
+        said += f"\n\nMoved on the page ({kept.path}); the same as\n  {result['edits']['command']}"
+    fig.print(result, said + "".join(f"\nWritten: {path}" for path in written))
+
+
+def _arguments(fig: Fig) -> list[str]:
+    """What the command was given that says what to read and what it is worth; not what to make of it."""
+    context = click.get_current_context()
+    given = ["--project", str(fig.directory)] if fig.directory != Path() else []
+    given.append("seams")
+    for option, name in (("--source", "source"), ("--git", "history")):
+        if (value := context.params[name]) is not None:
+            given += [option, str(value)]
+    if (sample := context.params["sample"]) is not None:
+        given += ["--sample", f"{sample:g}s"]
+    given += [part for log in context.params["logs"] for part in ("--access-log", str(log))]
+    given += [part for log in context.params["statements"] for part in ("--statement-log", str(log))]
+    given += ["--without-database"] if context.params["without_database"] else []
+    return given + [part for each in context.params["values"].items() for part in ("--value", f"{each[0]}={each[1]:g}")]
+
+
+def _open(fig: Fig, session: Session, kept: EditsFile, moves: dict[str, str], host: str, port: int) -> None:
+    from stranglerfig.console.seams import Door, SeamsServer
+    from stranglerfig.seams import edits
+
+    before = changed = kept.read()
+    for table, name in sorted(moves.items()):
+        changed = session.did(changed, edits.Move((table,), name))
+    if changed != before:
+        kept.write(changed)
+    door = Door.of(fig.project.data_directory / "seams" / "page.json")
+    fig.run(_serve(fig, SeamsServer(session, kept, door, fig.directory, _arguments(fig)), host, port))
+
+
+async def _serve(fig: Fig, server: SeamsServer, host: str, port: int) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await server.start(host, port)
+    lines = [
+        f"The candidates of {server.folder.name}, and what if they were otherwise",
+        f"  to work on them: {server.link()}",
+        f"Edits are kept in {server.file.path}. End with Ctrl+C; the page then shows what it has, and edits nothing.",
+    ]
+    fig.print({"link": server.link(), "edits": str(server.file.path)}, "\n".join(lines))
+    try:
+        await ended.wait()
+    finally:
+        await server.stop()

@@ -9,34 +9,20 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from stranglerfig.console import site
 from stranglerfig.console.room import Client
 from stranglerfig.console.wall import SharedWall
 from stranglerfig.foundation import tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.storming.lint import lint
 
-STATIC = Path(__file__).parent / "static"
-LARGEST = 16 * 1024 * 1024
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_SAFE = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
+_STATUSES = {"wall_link": 403, "wall_reads_only": 403, "wall_file_changed": 409}
 _PROTOCOL = "fig-wall"
 log = logging.getLogger(__name__)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WallServer:
@@ -57,8 +43,7 @@ class WallServer:
         Raises:
             FigError: ``port_in_use``.
         """
-        app = web.Application(middlewares=[_errors], client_max_size=LARGEST)
-        app.router.add_get("/", _page)
+        app = site.application("index.html", _STATUSES)
         app.router.add_get("/wall", self._socket)
         app.router.add_get("/api/wall", self._about)
         app.router.add_get("/api/text", self._text)
@@ -66,23 +51,9 @@ class WallServer:
         app.router.add_post("/api/file", self._take_file)
         app.router.add_put("/api/file", self._write)
         app.router.add_get("/api/findings", self._findings)
-        app.router.add_static("/", STATIC)
-        app.on_response_prepare.append(_safe)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
         before = int(self.wall.room.storage.fact("port") or 0)
-        for chosen in [port] if port else [before, 0]:
-            try:
-                await web.TCPSite(self._runner, host, chosen).start()
-                break
-            except OSError as error:
-                if chosen == port:
-                    raise FigError(
-                        "port_in_use",
-                        f"nothing can listen on {host}:{port}: {error.strerror}",
-                        "Choose another --port.",
-                    ) from error
-        self.host, self.port = host, int(self._runner.addresses[0][1])
+        self._runner, self.port = await site.listen(app, host, port, before)
+        self.host = host
         self.wall.room.storage.say("port", str(self.port))
 
     async def stop(self) -> None:
@@ -94,8 +65,7 @@ class WallServer:
 
     def link(self, *, reads_only: bool = False) -> str:
         """What to give to people."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/#{self.reads if reads_only else self.writes}"
+        return site.link(self.host, self.port, self.reads if reads_only else self.writes)
 
     def _may(self, token: str) -> bool:
         """Whether the token may write.
@@ -124,7 +94,7 @@ class WallServer:
             )
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         reads_only = not self._may(offered[1] if offered[0] == _PROTOCOL and len(offered) == 2 else "")
-        socket = web.WebSocketResponse(protocols=[_PROTOCOL], max_msg_size=LARGEST, heartbeat=20.0)
+        socket = web.WebSocketResponse(protocols=[_PROTOCOL], max_msg_size=site.LARGEST, heartbeat=20.0)
         await socket.prepare(request)
         client, room = Client(reads_only=reads_only), self.wall.room
         self._sockets.add(socket)
@@ -185,21 +155,3 @@ async def _send(client: Client, socket: web.WebSocketResponse) -> None:
         await socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
     except (ConnectionError, asyncio.CancelledError):
         return
-
-
-async def _page(_: web.Request) -> web.StreamResponse:
-    return web.FileResponse(STATIC / "index.html")
-
-
-async def _safe(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _SAFE.items():
-        response.headers.setdefault(name, value)
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except FigError as error:
-        status = {"wall_link": 403, "wall_reads_only": 403, "wall_file_changed": 409}.get(error.code, 400)
-        return web.json_response({"error": error.as_dict()}, status=status)

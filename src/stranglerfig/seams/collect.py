@@ -12,7 +12,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams import history, mariadb, postgres, resolving, sources, traces, traffic, transactions
 from stranglerfig.seams.java import evidence as java_evidence
 from stranglerfig.seams.java import reading as java
-from stranglerfig.seams.model import Coverage, Evidence, Table, known
+from stranglerfig.seams.model import Coverage, Evidence, Table, Told, known, untold
 
 _NOT_ASKED = {
     "catalogue": "tables and foreign keys are those that the sources name",
@@ -32,6 +32,8 @@ async def collect(
     sample: transactions.Bounds | None = None,
     access_logs: Sequence[Path] = (),
     statement_logs: Sequence[Path] = (),
+    *,
+    told: Told = untold,
 ) -> Evidence:
     """The evidence of a monolith's database (its DSN), a sample of its transactions, sources, history, traffic.
 
@@ -45,13 +47,13 @@ async def collect(
     elif database is not None:
         found = await postgres.collect(database)
         if sample is not None and found.tables:
-            found += await transactions.collect(database, sample)
+            found += await transactions.collect(database, sample, told)
     if sample is not None and (dialect == "mysql" or not found.tables):
         why = "not read: a PostgreSQL's change stream is sampled, and no table of one was read"
         found += Evidence(coverage=(Coverage(transactions.SOURCE, "absent", why),))
     tables = found.tables
     if source is not None:
-        found += await asyncio.to_thread(_sources, source, [table.name for table in tables], dialect)
+        found += await asyncio.to_thread(_sources, source, [table.name for table in tables], dialect, told)
     if git is not None:
         found += await history.collect(git, await asyncio.to_thread((source or git).resolve))
     if statement_logs:
@@ -75,15 +77,15 @@ async def collect(
     return replace(found, coverage=(*found.coverage, *missing))
 
 
-def _sources(folder: Path, tables: list[str], dialect: str) -> Evidence:
+def _sources(folder: Path, tables: list[str], dialect: str, told: Told) -> Evidence:
     """What the sources in a folder say, in each language that it has files of."""
     found = Evidence()
-    python = sources.read(folder)
+    python = sources.read(folder, told)
     if python.modules or python.broken:
         found += resolving.evidence(python)
     if files := java.files(folder):
         try:
-            found += java_evidence.evidence(java.read(folder), tables, dialect)
+            found += java_evidence.evidence(java.read(folder, told), tables, dialect)
         except FigError as error:
             if error.code != "backend_not_installed" or not found.coverage:
                 raise

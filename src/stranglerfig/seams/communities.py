@@ -18,7 +18,7 @@ from itertools import combinations
 
 import networkx
 
-from stranglerfig.seams.model import TABLE, Evidence, Node, Ties, facts, resampled, ties
+from stranglerfig.seams.model import TABLE, Evidence, Node, Ties, Told, all_ties, facts, resampled, ties, untold
 
 SAMPLES, RUNS, SEED = 40, 10, 20
 """Samples for each resolution; divisions of the consensus; where chance begins."""
@@ -58,18 +58,17 @@ class Found:
         return len(self.drawn)
 
 
-def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Found:
+def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED, told: Told = untold) -> Found:
     """The candidate contexts in the evidence; the same evidence gives the same."""
     every = facts(evidence)
     names = sorted(table.name for table in evidence.tables)
-    found = ties([(fact, 1.0) for fact in every])
+    found = all_ties(evidence)
     whole = graph(found, names)
     chance = random.Random(seed)  # noqa: S311 - nothing secret
-    drawn = [
-        _louvain(graph(ties(resampled(every, chance)), names), resolution, chance.randrange(2**31))
-        for _ in range(samples)
-        for resolution in RESOLUTIONS
-    ]
+    drawn = list[list[frozenset[str]]]()
+    for resolution in RESOLUTIONS * samples:
+        drawn.append(_louvain(graph(ties(resampled(every, chance)), names), resolution, chance.randrange(2**31)))
+        told("divisions of resampled evidence", len(drawn), samples * len(RESOLUTIONS))
     together = _together(drawn)
     alone = Counter(table for sample in drawn for part in sample if len(part) == 1 for table in part)
     seldom = [name for name in names if alone[name] <= len(drawn) / 2]
@@ -83,13 +82,13 @@ def find(evidence: Evidence, *, samples: int = SAMPLES, seed: int = SEED) -> Fou
     return Found(parts, modularity[best], together, drawn)
 
 
-def divided(evidence: Evidence, found: Found, partition: Mapping[str, frozenset[str]]) -> Found:
+def divided(evidence: Evidence, found: Found, partition: Mapping[str, frozenset[str]], whole: Ties) -> Found:
     """What was found, had a person divided the tables; modules and routes go where they are tied most."""
-    whole = ties([(fact, 1.0) for fact in facts(evidence)])
     tables = list(partition.values())
     others = _assigned(whole, tables)
+    stable = {part.tables: part.stability for part in found.parts}  # most stay as they are, and this takes longest
     parts = tuple(
-        Part(each, more, _stability(each, found.drawn), name)
+        Part(each, more, stable[each] if each in stable else _stability(each, found.drawn), name)
         for (name, each), more in zip(partition.items(), others, strict=True)
     )
     known = graph(whole, sorted(table.name for table in evidence.tables))
@@ -175,7 +174,8 @@ def _modularity(
 
 
 def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    return len(a & b) / len(a | b)
+    both = len(a & b)
+    return both / (len(a) + len(b) - both)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from stranglerfig.seams.model import TABLE, Evidence, Ties, facts, ties
+from stranglerfig.seams.model import TABLE, Evidence, Ties, all_ties
 from stranglerfig.seams.ranking import Candidate, Ranking
 
 WIDTH, GAP, LINE, HEAD, MARGIN = 270, 80, 17, 62, 30
@@ -36,7 +36,7 @@ def svg(evidence: Evidence, ranking: Ranking) -> str:
     columns = min(4, max(1, round(len(candidates) ** 0.5 + 0.49)))
     places, height = _places(candidates, columns)
     width = 2 * MARGIN + columns * WIDTH + (columns - 1) * GAP
-    lines = _lines(candidates, ties([(fact, 1.0) for fact in facts(evidence)]), places)
+    lines = _lines(candidates, all_ties(evidence), places)
     boxes = [_box(each, places[each.name], each.name == ranking.first) for each in candidates]
     title = f"{len(candidates)} candidate contexts; begin with {ranking.first}"
     return "\n".join(

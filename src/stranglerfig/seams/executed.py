@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stranglerfig.seams.model import Coverage, Evidence, Use
+from stranglerfig.seams.model import LONGEST, Coverage, Evidence, Use
 from stranglerfig.seams.statements import Parse, looks_like_sql, touched
 
 
@@ -33,5 +33,5 @@ def executed(rows: Iterable[tuple[str, int]], where: str, parse: Parse = touched
 
 
 def shown(text: str) -> str:
-    """The beginning of a text, on one line."""
-    return " ".join(text.split())[:300]
+    """A text on one line, as far as it is kept as evidence."""
+    return " ".join(text.split())[:LONGEST]

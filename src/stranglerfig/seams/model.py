@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import log2, sqrt
 
-TABLE, MODULE, ROUTE, TRANSACTION = "table", "module", "route", "transaction"
+TABLE, MODULE, ROUTE, STATEMENT, TRANSACTION = "table", "module", "route", "statement", "transaction"
 
 WEIGHTS: Mapping[str, float] = {
     "foreign_key": 1.0,
@@ -26,6 +26,9 @@ WEIGHTS: Mapping[str, float] = {
     "commit": 0.5,
 }
 """How much one fact of a kind counts; a judgement of ours, the same for every monolith, not fitted to any."""
+
+LONGEST = 4000
+"""Characters that are kept of a text, such as a statement's, as evidence."""
 
 FEW = 4
 """Sampled transactions that say little: a set of tables that was written in one n times, of m, counts n / (m + FEW)."""
@@ -167,6 +170,14 @@ def known(evidence: Evidence) -> Evidence:
     )
 
 
+Told = Callable[[str, float, float], None]
+"""Hears how far something is: what is counted, how much is done, and of how much."""
+
+
+def untold(_what: str, _done: float, _of: float) -> None:
+    """Nobody listens."""
+
+
 Fact = Reference | Use | Import | Commit
 Pair = tuple[Node, Node]
 Tie = Callable[[Node, Node, str, float], None]
@@ -214,6 +225,11 @@ def ties(found: Sequence[tuple[Fact, float]]) -> Ties:
             case Use():
                 _clique(tie, TABLE, fact.tables, fact.kind, times * _strength(fact))
     return {pair: dict(kinds) for pair, kinds in sorted(result.items(), key=lambda item: tuple(map(str, item[0])))}
+
+
+def all_ties(evidence: Evidence) -> Ties:
+    """The graph of all facts, each once."""
+    return ties([(fact, 1.0) for fact in facts(evidence)])
 
 
 def _strength(use: Use) -> float:

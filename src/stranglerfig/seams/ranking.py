@@ -12,16 +12,17 @@ from stranglerfig.seams.metrics import Figures, figures
 from stranglerfig.seams.model import (
     MODULE,
     ROUTE,
+    STATEMENT,
     TABLE,
     TRANSACTION,
+    Commit,
     Evidence,
     Node,
     Reference,
     Table,
     Ties,
     Use,
-    facts,
-    ties,
+    all_ties,
 )
 
 TRUSTED, STABLE = 0.6, 0.75
@@ -51,7 +52,7 @@ class Candidate:
         cross: the share of its ties' weight that leads out, 0 to 1.
         routes: those that touch it; ``exclusive`` those of them that touch nothing else.
         changed: of the commits of several modules that change its own, the share that changes others as well; None
-            where they are too few.
+            where they are too few. ``commits`` are those that do.
         value: what the team says that it is worth; 0 when it says nothing.
         traffic: the share of the requests in the access log that go to routes to it; ``own_traffic`` to its exclusive
             ones; None where no log was read.
@@ -77,6 +78,7 @@ class Candidate:
     traffic: float | None
     own_traffic: float | None
     touched: bool
+    commits: tuple[Commit, ...] = ()
     front: int = 0
     place: int = 0
     reasons: tuple[Claim, ...] = field(default=())
@@ -96,6 +98,12 @@ class Candidate:
     @property
     def _wider(self) -> tuple[Use, ...]:
         return tuple(use for use in self.transactions if not use.writes <= set(self.tables))
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Its tables that modules outside touch."""
+        touched = {table for use in (*self.writers, *self.readers) for table in use.tables}
+        return tuple(table for table in self.tables if table in touched)
 
     def together(self) -> list[tuple[str, int, int]]:
         """Each other table, in how many of how many sampled transactions it was written in one with its own."""
@@ -132,13 +140,16 @@ class Ranking:
     passed_over: tuple[Claim, ...]
 
 
-def rank(evidence: Evidence, found: Found, values: Mapping[str, float] | None = None) -> Ranking:
+def rank(
+    evidence: Evidence, found: Found, values: Mapping[str, float] | None = None, whole: Ties | None = None
+) -> Ranking:
     """The candidates, best first: by front, then by the mean of their ranks in each figure.
 
     Tables that nothing in the sources touches come last however isolated they are: they are a framework's, or dead, and
     there is nothing to move.
 
-    ``values`` are what the team says a context is worth, by one of its tables.
+    ``values`` are what the team says a context is worth, by one of its tables; ``whole`` are the ties of all evidence,
+    where they are at hand.
 
     Raises:
         FigError: ``unknown_table`` for a value of a table that is not there.
@@ -147,7 +158,7 @@ def rank(evidence: Evidence, found: Found, values: Mapping[str, float] | None = 
     names = {table.name for table in evidence.tables}
     if wrong := sorted(set(values) - names):
         raise unknown_table(wrong[0], "a value is given for", names)
-    whole = ties([(fact, 1.0) for fact in facts(evidence)])
+    whole = all_ties(evidence) if whole is None else whole
     plain = [_candidate(part, evidence, whole, values) for part in found.parts]
     ordered = tuple(_argued(each, evidence) for each in _ordered(_named_apart(plain), evidence))
     return Ranking(ordered, _figures(evidence, found), *_first(ordered))
@@ -195,6 +206,7 @@ def _candidate(part: Part, evidence: Evidence, whole: Ties, values: Mapping[str,
         _share(routes, evidence),
         _share(exclusive, evidence),
         any(use.kind == MODULE for use in touching),
+        tuple(wider),
     )
 
 
@@ -337,7 +349,7 @@ def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         outside = {use.name for use in c.writers}
         said = [
             f"{use.where} {use.excerpt}"
-            for use in evidence.of("statement")
+            for use in evidence.of(STATEMENT)
             if use.writes & inside and use.where.rpartition(":")[0] in outside
         ]
         yield Claim(text, (*places, *said))
@@ -351,7 +363,8 @@ def _doubts(c: Candidate, evidence: Evidence) -> Iterable[Claim]:
         text = f"it refers to other tables by {_count(len(c.keys_out), 'foreign key')}, lost when it moves"
         yield Claim(text, tuple(f"{r.table} → {r.target} ({r.where})" for r in c.keys_out))
     if c.changed is not None and c.changed > 0.5:
-        yield Claim(f"{c.changed:.0%} of the commits of several modules that change its own change others as well")
+        text = f"{c.changed:.0%} of the commits of several modules that change its own change others as well"
+        yield Claim(text, tuple(f"{commit.id} {commit.subject}" for commit in c.commits))
     if c.stability < TRUSTED:
         yield Claim(f"not stable: {c.stability:.0%} of it stays together when the evidence is drawn anew")
     if c.routes and not c.writing:
@@ -367,7 +380,8 @@ def _count(n: int, what: str) -> str:
 
 
 def _where(uses: Iterable[Use]) -> tuple[str, ...]:
-    return tuple(f"{use.name} ({use.where})" for use in uses)
+    """A statement by all of its text that was kept, as its name is only how it begins."""
+    return tuple(f"{use.excerpt if use.kind == STATEMENT and use.excerpt else use.name} ({use.where})" for use in uses)
 
 
 def _places(use: Use, tables: Iterable[str]) -> list[str]:
@@ -413,7 +427,7 @@ def contents(evidence: Evidence, ranking: Ranking, name: str) -> tuple[tuple[Tab
     Raises:
         FigError: ``unknown_candidate``.
     """
-    candidate = next((each for each in ranking.candidates if each.name == name.lower()), None)
+    candidate = next((each for each in ranking.candidates if each.name.lower() == name.lower()), None)
     if candidate is None:
         raise FigError(
             "unknown_candidate",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from stranglerfig.seams.executed import shown
 from stranglerfig.seams.model import MODULE, ROUTE, Coverage, Evidence, Import, Reference, Table, Use
 from stranglerfig.seams.sources import USER_MODEL, Class, Mention, Module, Read, Route, dotted, text_of
 from stranglerfig.seams.statements import Touched, looks_like_sql, touched
@@ -411,8 +412,8 @@ def _statements(read: Read, toucher: Toucher) -> Iterator[Use]:
                     found[text] = one
                     places[text].append(f"{module.path}:{line}")
     for text, one in found.items():
-        shown = " ".join(text.split())
-        yield Use("statement", shown[:60], places[text][0], one.reads - one.writes, one.writes, excerpt=shown[:300])
+        said = shown(text)
+        yield Use("statement", said[:60], places[text][0], one.reads - one.writes, one.writes, excerpt=said)
 
 
 def _imports(read: Read, resolver: Resolver) -> Iterator[Import]:

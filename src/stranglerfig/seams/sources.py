@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stranglerfig.seams.model import Told, untold
 from stranglerfig.seams.statements import looks_like_sql
 
 _NOT_SOURCES = frozenset(
@@ -89,7 +90,7 @@ class Read:
     broken: tuple[str, ...]
 
 
-def read(folder: Path) -> Read:
+def read(folder: Path, told: Told = untold) -> Read:
     """Read every Python file below a folder, but tests, migrations and what is hidden."""
     root = folder.resolve()
     package = root
@@ -98,7 +99,9 @@ def read(folder: Path) -> Read:
     modules: dict[str, Module] = {}
     labels: dict[str, str] = {}
     broken: list[str] = []
-    for file in _files(root):
+    files = list(_files(root))
+    for number, file in enumerate(files, start=1):
+        told("sources read", number, len(files))
         path = str(file.relative_to(root))
         try:
             text = file.read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ from stranglerfig.seams.ranking import Candidate, Claim, Ranking
 
 _SHOWN = 4
 """Pieces of evidence that the text shows of each claim; JSON has them all."""
+_WIDEST = 360
+"""Characters of a piece that the text shows; JSON and the page have all."""
 
 
 def text(evidence: Evidence, found: Found, ranking: Ranking) -> str:
@@ -68,10 +70,15 @@ def _argued(candidate: Candidate) -> list[str]:
     for sign, claims in (("+", candidate.reasons), ("-", candidate.doubts)):
         for claim in claims:
             lines.append(f"   {sign} {claim.text}")
-            lines += [f"       {each}" for each in claim.evidence[:_SHOWN]]
+            lines += [f"       {_cut(each)}" for each in claim.evidence[:_SHOWN]]
             if (more := len(claim.evidence) - _SHOWN) > 0:
                 lines.append(f"       … and {more} more (--json has them)")
     return [*lines, ""]
+
+
+def _cut(line: str) -> str:
+    """A long statement without its middle: how it begins says what it is, and where it stands comes last."""
+    return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 60]} … {line[-57:]}"
 
 
 def as_dict(evidence: Evidence, found: Found, ranking: Ranking) -> dict[str, Any]:
@@ -83,12 +90,13 @@ def as_dict(evidence: Evidence, found: Found, ranking: Ranking) -> dict[str, Any
         "figures": {name: getattr(ranking.figures, name) for name in ranking.figures.__slots__},
         "divisions": found.divisions,
         "modularity": found.modularity,
-        "candidates": [_candidate(each) for each in ranking.candidates],
+        "candidates": [candidate(each) for each in ranking.candidates],
         "together": [{"tables": list(pair), "share": share} for pair, share in found.together.items()],
     }
 
 
-def _candidate(each: Candidate) -> dict[str, Any]:
+def candidate(each: Candidate) -> dict[str, Any]:
+    """JSON-able: one candidate with all of its evidence."""
     return {
         "name": each.name,
         "place": each.place,
@@ -98,6 +106,7 @@ def _candidate(each: Candidate) -> dict[str, Any]:
         "stability": each.stability,
         "foreign_keys_out": [_reference(r) for r in each.keys_out],
         "foreign_keys_in": [_reference(r) for r in each.keys_in],
+        "shared_tables": each.shared,
         "cut": [_use(use) for use in each.cut],
         "transactions": [_use(use) | {"times": use.times} for use in each.transactions],
         "entangled_share": each.entangled,

@@ -22,7 +22,7 @@ from psycopg import sql
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
-from stranglerfig.seams.model import TRANSACTION, Coverage, Evidence, Use
+from stranglerfig.seams.model import TRANSACTION, Coverage, Evidence, Told, Use, untold
 from stranglerfig.seams.statements import table_name
 
 _sql = load(__package__ or "")
@@ -55,7 +55,7 @@ class _Tables:
         return {oid: table_name(*name) for oid, name in (*self.whole.items(), *self.inserts.items())}
 
 
-async def collect(dsn: str, bounds: Bounds) -> Evidence:
+async def collect(dsn: str, bounds: Bounds, told: Told = untold) -> Evidence:
     """The evidence of a sample; what stands in its way is said as coverage, with what to grant.
 
     Raises:
@@ -71,7 +71,7 @@ async def collect(dsn: str, bounds: Bounds) -> Evidence:
             return _absent(f"{tables.others} tables, none of them the role's: its owner's role can publish them")
         try:
             async with _published(dsn, conn, tables) as publications:
-                seen, waited = await _read(conn, publications, bounds)
+                seen, waited = await _read(conn, publications, bounds, told)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
             return _absent(
                 "a transaction that writes, or locks a table, was open all the time; end it, or sample longer"
@@ -173,7 +173,9 @@ async def _drop(conn: Connection) -> None:
         await conn.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
 
 
-async def _read(conn: Connection, publications: Sequence[str], bounds: Bounds) -> tuple[list[list[int]], float]:
+async def _read(
+    conn: Connection, publications: Sequence[str], bounds: Bounds, told: Told
+) -> tuple[list[list[int]], float]:
     """The tables' oids of each transaction, and how many seconds that took."""
     slot = f"fig_seams_{os.getpid()}_{conn.info.backend_pid}"
     names = ",".join(publications)
@@ -184,6 +186,11 @@ async def _read(conn: Connection, publications: Sequence[str], bounds: Bounds) -
         while True:
             passed = clock.monotonic() - began
             seen += [row[0] for row in await postgres.fetch(conn, _sql.sampled, (slot, _CHANGES_AT_ONCE, names))]
+            told(
+                f"seconds of the sample, with {len(seen)} transactions",
+                round(min(passed, bounds.seconds), 1),
+                bounds.seconds,
+            )
             if passed >= bounds.seconds or len(seen) >= bounds.transactions:
                 return seen[: bounds.transactions], passed
             await asyncio.sleep(min(_LOOK, bounds.seconds - passed))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stranglerfig.seams import communities
+from stranglerfig.seams import communities, edits
 from stranglerfig.seams.communities import Found
-from stranglerfig.seams.model import Evidence
-from stranglerfig.seams.ranking import Candidate, Ranking, rank, unknown_table
-
-Measure = float | None
-WHOLE = ("parts", "sm", "icp", "ned", "ifn", "bcp", "mq")
+from stranglerfig.seams.edits import Division
+from stranglerfig.seams.figures import OF_A_CANDIDATE, OF_ALL, SHARE, Measure, measures
+from stranglerfig.seams.model import Evidence, Ties, all_ties
+from stranglerfig.seams.ranking import Candidate, Ranking, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,42 +55,48 @@ def move(
 ) -> WhatIf:
     """Put each of some tables into the context of that name; one that is not there is made.
 
-    Modules and routes go where they are tied most, as they did before. How stable a candidate is is told from the
-    divisions that were drawn before: the evidence is the same.
-
     Raises:
         FigError: ``unknown_table``.
     """
-    names = {table.name for table in evidence.tables}
-    if wrong := sorted(set(moves) - names):
-        raise unknown_table(wrong[0], "a move is given for", names)
-    moves = {table: name.lower() for table, name in moves.items()}
-    partition = {each.name: frozenset(each.tables) - set(moves) for each in ranking.candidates}
+    proposal = now = edits.proposed(ranking)
+    moves = {table: name if name in proposal.contexts else name.lower() for table, name in moves.items()}
     for table, name in sorted(moves.items()):
-        partition[name] = partition.get(name, frozenset()) | {table}
-    after = communities.divided(evidence, found, {name: tables for name, tables in partition.items() if tables})
-    ranked = rank(evidence, after, values)
-    then, now = ({each.name: each for each in which.candidates} for which in (ranking, ranked))
-    changes = tuple(Change(name, then.get(name), now.get(name)) for name in {**then, **now})
-    whole = {name: (getattr(ranking.figures, name), getattr(ranked.figures, name)) for name in WHOLE}
-    whole["modularity"] = (found.modularity, after.modularity)
-    return WhatIf(moves, after, ranked, changes, whole, (ranking.first, ranked.first))
+        now = edits.after(edits.Move((table,), name), now, proposal)
+    return replace(divide(evidence, found, ranking, now, values), moves=moves)
 
 
-def measures(candidate: Candidate | None) -> dict[str, Measure]:
-    """All figures of a candidate by what the JSON of a ranking calls them; lists by how long they are."""
-    if candidate is None:
-        return {}
-    c = candidate
+def divide(
+    evidence: Evidence,
+    found: Found,
+    ranking: Ranking,
+    now: Division,
+    values: Mapping[str, float] | None = None,
+    whole: Ties | None = None,
+) -> WhatIf:
+    """What a division by people makes of the proposal. ``whole`` are the ties of all evidence, where they are at hand.
+
+    Modules and routes go where they are tied most, as they did before. How stable a candidate is is told from the
+    divisions that were drawn before: the evidence is the same.
+    """
+    whole = all_ties(evidence) if whole is None else whole
+    after = communities.divided(evidence, found, now.contexts, whole)
+    ranked = rank(evidence, after, values, whole)
+    then, since = ({each.name: each for each in which.candidates} for which in (ranking, ranked))
+    of = {origin: name for name, origin in now.origins.items()}
+    changes = [Change(of.get(name, name), each, since.get(of.get(name, ""))) for name, each in then.items()]
+    changes += [Change(name, None, each) for name, each in since.items() if name not in now.origins]
+    before, since_then = whole_figures(found, ranking), whole_figures(after, ranked)
+    figures = {name: (before[name], since_then[name]) for name in before}
+    moves = edits.as_moves(now, edits.proposed(ranking))
+    return WhatIf(moves, after, ranked, tuple(changes), figures, (ranking.first, ranked.first))
+
+
+def whole_figures(found: Found, ranking: Ranking) -> dict[str, Measure]:
+    """The figures of all candidates together, by name."""
     return {
-        "place": c.place, "front": c.front, "tables": len(c.tables),
-        "foreign_keys_in": len(c.keys_in), "foreign_keys_out": len(c.keys_out),
-        "cut": len(c.cut), "entangled_share": c.entangled,
-        "writers": len(c.writers), "readers": len(c.readers),
-        "routes": len(c.routes), "exclusive_routes": len(c.exclusive),
-        "traffic": c.traffic, "own_traffic": c.own_traffic, "value": c.value,
-        "cross_share": c.cross, "changed_with_others": c.changed, "stability": c.stability,
-    }  # fmt: skip
+        each.name: found.modularity if each.name == "modularity" else getattr(ranking.figures, each.name)
+        for each in OF_ALL
+    }
 
 
 def text(what: WhatIf) -> str:
@@ -122,7 +127,7 @@ def _rows(figures: Mapping[str, tuple[Measure, Measure]]) -> list[str]:
     ]
 
 
-_SHARES = frozenset({"stability", "cross_share", "entangled_share", "changed_with_others", "traffic", "own_traffic"})
+_SHARES = frozenset(each.name for each in OF_A_CANDIDATE if each.kind == SHARE)
 
 
 def _shown(name: str, value: Measure) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from examples.servers import fetch
-from stranglerfig.console.server import STATIC
+from stranglerfig.console.site import STATIC
 
 
 def test_building_the_page_anew_gives_the_committed_files(

@@ -17,7 +17,8 @@ import pytest
 from pycrdt import Doc, Map
 
 from stranglerfig.console.room import Storage
-from stranglerfig.console.server import POLICY, WallServer
+from stranglerfig.console.server import WallServer
+from stranglerfig.console.site import POLICY
 from stranglerfig.console.wall import SharedWall
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.storming.model import void_signatures

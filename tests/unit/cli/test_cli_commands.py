@@ -244,6 +244,23 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "begins" in text and "9 of 9, 8/s" in text and "rows: 9" in text
 
 
+def test_how_far_a_command_is_stands_beside_its_result(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with render.beside(True) as told:
+        told("sources read", 1, 2)
+    with render.beside(False) as told:
+        told("sources read", 1, 2)
+        told("sources read", 2, 2)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.splitlines() == ["sources read: 1 of 2", "sources read: 2 of 2"]
+    console = Console(force_terminal=True, record=True, width=100)
+    monkeypatch.setattr(render, "Console", lambda *, stderr: console)
+    with render.beside(False) as told:
+        told("sources read", 2, 2)
+    assert "2 of 2" in console.export_text()
+
+
 STATUS: dict[str, Any] = {
     "extractions": [
         {

@@ -10,7 +10,7 @@ from typing import Any
 from pycrdt import Doc, Map
 
 from stranglerfig.console import shared
-from stranglerfig.console.server import STATIC
+from stranglerfig.console.site import STATIC
 from stranglerfig.storming.board import Board, to_board
 from stranglerfig.storming.text import parse
 
@@ -61,8 +61,8 @@ def test_what_is_no_sticky_is_left_out() -> None:
 
 
 def test_the_built_page_is_that_of_the_sources() -> None:
-    names = ["index.html", "package-lock.json", "package.json", "tsconfig.json", "vite.config.ts"]
-    names += [f"src/{file.name}" for file in (WEB / "src").iterdir()]
+    names = ["index.html", "package-lock.json", "package.json", "seams.html", "tsconfig.json", "vite.config.ts"]
+    names += [str(file.relative_to(WEB)) for file in (WEB / "src").rglob("*") if file.is_file()]
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\n".encode())

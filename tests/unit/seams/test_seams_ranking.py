@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -243,3 +244,18 @@ def test_the_picture_has_a_box_for_each_and_lines_between_the_tied(ranked: Ranki
     ties = [element.findtext("s:title", "", names) for element in tree.iterfind(".//s:path", names)]
     assert any("items" in said and "stock" in said and "foreign keys" in said for said in ties)
     assert not any("session" in said for said in ties)
+
+
+def test_the_text_leaves_out_a_long_statements_middle_and_json_nothing() -> None:
+    long = f"UPDATE stock SET n = {'1 + ' * 500}1"
+    evidence = replace(
+        SHOP,
+        uses=(*SHOP.uses, Use("statement", long[:60], "far.py:77", writes=frozenset({"stock", "sales"}), excerpt=long)),
+    )
+    found = communities.find(evidence)
+    ranking = rank(evidence, found)
+    told = telling.as_dict(evidence, found, ranking)
+    doubts = [line for each in told["candidates"] for doubt in each["doubts"] for line in doubt["evidence"]]
+    assert f"{long} (far.py:77)" in doubts
+    lines = [line for line in telling.text(evidence, found, ranking).splitlines() if line.endswith("1 (far.py:77)")]
+    assert lines and all(line.strip().startswith("UPDATE stock SET n = 1 + ") and len(line) < 380 for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 
+from stranglerfig.seams.executed import shown
 from stranglerfig.seams.java.mapping import Mapping, Names
 from stranglerfig.seams.java.names import Index
 from stranglerfig.seams.java.queries import Queries
@@ -107,8 +108,8 @@ def _queries(index: Index, toucher: Toucher, queries: Queries) -> Iterator[Use]:
                     places[text].append(f"{each.file.path}:{line}")
     for text, one in found.items():
         if len(one.tables) > 1:
-            shown = " ".join(text.split())
-            yield Use("statement", shown[:60], places[text][0], one.reads - one.writes, one.writes, excerpt=shown[:300])
+            said = shown(text)
+            yield Use("statement", said[:60], places[text][0], one.reads - one.writes, one.writes, excerpt=said)
 
 
 def _imports(index: Index) -> Iterator[Import]:

@@ -32,6 +32,7 @@ from stranglerfig.seams.java.syntax import (
     Type,
     Variable,
 )
+from stranglerfig.seams.model import Told, untold
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -75,7 +76,7 @@ def _files(root: Path) -> Iterator[Path]:
                     yield file
 
 
-def read(folder: Path) -> Read:
+def read(folder: Path, told: Told = untold) -> Read:
     """Read every Java file below a folder.
 
     Raises:
@@ -83,7 +84,9 @@ def read(folder: Path) -> Read:
     """
     root, found, broken = folder.resolve(), list[File](), list[str]()
     parser = _parser()
-    for file in _files(root):
+    listed = list(_files(root))
+    for number, file in enumerate(listed, start=1):
+        told("sources read", number, len(listed))
         path = str(file.relative_to(root))
         try:
             found.append(parse(file.read_bytes(), path, parser))
