@@ -1,10 +1,11 @@
 /** The page: what is selected and edited, keys, and the panels around the canvas. */
 import {
-  Background, BackgroundVariant, type Connection, ConnectionMode, type EdgeChange, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
+  Background, BackgroundVariant, type Connection, ConnectionMode, type FinalConnectionState, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
   useReactFlow, useStore, useViewport, ViewportPortal,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { DoingContext, type Doing, edgeTypes, ends, nodeTypes, overlap, placed, Tips, type WallEdge, type WallNode } from "./canvas";
+import { arrowAt, Arrows, type Drawn, overlap, pathBetween } from "./arrows";
+import { DoingContext, type Doing, HANDLES, nodeTypes, placed, type WallNode } from "./canvas";
 import { type Kind, KINDS, ORDER, PHASES, spaced } from "./kinds";
 import { Moving } from "./moving";
 import { Overview } from "./overview";
@@ -40,7 +41,7 @@ function focusOn(id: string): void {
 
 export function App({ wall }: { wall: Wall }) {
   const picture = useSyncExternalStore(wall.subscribe, wall.read);
-  const flow = useReactFlow<WallNode, WallEdge>();
+  const flow = useReactFlow<WallNode>();
   const far = useStore((s) => s.transform[2] < 0.3);
   const [selected, select] = useState<ReadonlySet<string>>(NOTHING);
   const [editing, edit] = useState<string | null>(null);
@@ -94,7 +95,7 @@ export function App({ wall }: { wall: Wall }) {
       found.push(keep(note.id, note, `${isSelected} ${isEditing} ${dim} ${count}`, () => {
         const { width, height } = KINDS[note.kind];
         return {
-          id: note.id, type: "sticky", style: { ...placed(note.x, note.y), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : "auto" }, position: { x: note.x, y: note.y }, width, height, measured: { width, height },
+          id: note.id, type: "sticky", style: { ...placed(note.x, note.y), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : "auto" }, position: { x: note.x, y: note.y }, width, height, measured: { width, height }, handles: HANDLES[note.kind],
           data: { note, editing: isEditing, dim, comments: count }, selected: isSelected, draggable: writes && !isEditing,
           ariaLabel: labelled(note),
         };
@@ -104,29 +105,22 @@ export function App({ wall }: { wall: Wall }) {
     return found;
   }, [picture.notes, picture.contexts, picture.comments, selected, editing, matches, writes]);
 
-  const arrows = useRef(new Map<string, { of: [Note, Note, boolean]; edge: WallEdge }>());
-  const drawn = useRef<WallEdge[]>([]);
-  const edges = useMemo(() => {
-    const next = new Map<string, { of: [Note, Note, boolean]; edge: WallEdge }>();
+  const arrows = useRef(new Map<string, { of: [Note, Note, boolean]; arrow: Drawn }>());
+  const drawn = useMemo(() => {
+    const next = new Map<string, { of: [Note, Note, boolean]; arrow: Drawn }>();
     for (const e of picture.edges.values()) {
       const [a, b] = [picture.notes.get(e.source), picture.notes.get(e.target)];
       if (!a || !b || overlap(a, b)) continue;
       const of: [Note, Note, boolean] = [a, b, selected.has(e.id)];
       const was = arrows.current.get(e.id);
       next.set(e.id, was && was.of.every((part, i) => part === of[i]) ? was : {
-        of,
-        edge: {
-          id: e.id, source: e.source, target: e.target, type: "arrow", data: { path: ends(a, b) }, selected: of[2],
-          ariaLabel: `Arrow from ${labelled(a)} to ${labelled(b)}`,
-        },
+        of, arrow: { id: e.id, path: pathBetween(a, b), label: `Arrow from ${labelled(a)} to ${labelled(b)}`, selected: of[2] },
       });
     }
-    // The same array while nothing of it has changed: React Flow indexes it anew otherwise.
-    const same = next.size === arrows.current.size && [...next].every(([id, entry]) => arrows.current.get(id) === entry);
     arrows.current = next;
-    if (!same) drawn.current = [...next.values()].map((entry) => entry.edge);
-    return drawn.current;
+    return [...next.values()].map((entry) => entry.arrow);
   }, [picture.edges, picture.notes, selected]);
+  const pick = useCallback((id: string, more: boolean) => select((before) => new Set(more ? [...before, id] : [id])), []);
 
   const chosen = useMemo(
     () => [...selected].map((id) => picture.notes.get(id)).filter((n) => n !== undefined).sort((a, b) => a.x - b.x),
@@ -155,15 +149,15 @@ export function App({ wall }: { wall: Wall }) {
     moving.end();
   }, [moving, wall]);
 
-  const joined = useCallback((changes: EdgeChange<WallEdge>[]) => {
-    const toggled = changes.filter((c) => c.type === "select");
-    if (toggled.length) select((before) => {
-      const next = new Set(before);
-      for (const c of toggled) if (c.selected) next.add(c.id); else next.delete(c.id);
-      return next;
-    });
-  }, []);
   const connect = useCallback((c: Connection) => wall.link(c.source, c.target), [wall]);
+  // Let go anywhere on a sticky, not only on one of its points.
+  const connected = useCallback((event: MouseEvent | TouchEvent, state: FinalConnectionState) => {
+    if (state.isValid || !state.fromNode) return;
+    const at = "changedTouches" in event ? event.changedTouches[0]! : event;
+    const found = document.elementFromPoint(at.clientX, at.clientY)?.closest<HTMLElement>(".react-flow__node-sticky");
+    const [from, to] = [state.fromNode.id, found?.dataset.id];
+    if (to) wall.link(...(state.fromHandle?.type === "target" ? [to, from] as const : [from, to] as const));
+  }, [wall]);
 
   const put = useCallback((kind: Kind) => {
     if (!writes) return say("This link only reads.");
@@ -381,15 +375,19 @@ export function App({ wall }: { wall: Wall }) {
           }}
         />
         <main className="canvas" aria-label="The wall">
-          <ReactFlow<WallNode, WallEdge>
-            nodes={nodes} edges={edges} nodeTypes={nodeTypes} edgeTypes={edgeTypes}
+          <ReactFlow<WallNode>
+            nodes={nodes} nodeTypes={nodeTypes}
             onNodesChange={changed}
-            onEdgesChange={joined}
-            onConnect={connect}
+            onConnect={connect} onConnectEnd={connected}
             onNodeClick={(_, node) => {
               if (linking && node.type === "sticky") { wall.link(linking, node.id); setLinking(null); say("Joined."); }
             }}
-            onPaneClick={(event) => { setLinking(null); if (event.detail === 2) put("event"); }}
+            onPaneClick={(event) => {
+              setLinking(null);
+              const arrow = arrowAt(drawn, flow.screenToFlowPosition({ x: event.clientX, y: event.clientY }, { snapToGrid: false }), 9 / flow.getZoom());
+              if (arrow) pick(arrow, event.shiftKey);
+              else if (event.detail === 2) put("event");
+            }}
             connectionMode={ConnectionMode.Loose} connectionRadius={30}
             selectionOnDrag={!coarse} panOnDrag={PANS} panOnScroll panOnScrollMode={PanOnScrollMode.Free}
             selectionMode={SelectionMode.Partial} zoomOnDoubleClick={false} multiSelectionKeyCode={MORE}
@@ -397,7 +395,7 @@ export function App({ wall }: { wall: Wall }) {
             nodesConnectable={writes} elevateNodesOnSelect={false} nodeDragThreshold={2} proOptions={PLAIN} ariaLabelConfig={SPOKEN}
           >
             <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} color="#d9d3c5" />
-            <Tips />
+            <Arrows drawn={drawn} pick={pick} />
             <ViewportPortal>
               {[...picture.notes.values()].filter((n) => n.pivotal).map((n) => (
                 <div key={n.id} className="pivot" data-id={n.id} style={placed(n.x + KINDS[n.kind].width / 2, n.y - 4000)} />

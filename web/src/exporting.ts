@@ -1,5 +1,5 @@
 /** The wall as a picture, drawn from what is on it and not from the screen. */
-import { ends, pathOf } from "./canvas";
+import { pathBetween } from "./arrows";
 import { KINDS, spaced } from "./kinds";
 import type { Picture } from "./wall";
 
@@ -39,7 +39,7 @@ export function svg(picture: Picture): { text: string; width: number; height: nu
   }
   for (const e of picture.edges.values()) {
     const [a, b] = [picture.notes.get(e.source), picture.notes.get(e.target)];
-    if (a && b) out.push(`<path d="${pathOf(ends(a, b))}" fill="none" stroke="#6b655c" stroke-width="1.5" marker-end="url(#tip)"/>`);
+    if (a && b) out.push(`<path d="${pathBetween(a, b)}" fill="none" stroke="#6b655c" stroke-width="1.5" marker-end="url(#tip)"/>`);
   }
   for (const n of picture.notes.values()) {
     const look = KINDS[n.kind];

@@ -35,6 +35,7 @@ export interface Picture {
   known: boolean;
 }
 type Item = Y.Map<unknown>;
+type When = "now" | "when there is time" | "later";
 
 const COLOURS = ["#0b6e99", "#a63d6b", "#2f7d4f", "#8a5a00", "#5b4bb5", "#b0413e", "#00706b", "#6b5b2e"];
 
@@ -48,13 +49,16 @@ export class Wall {
   private readonly me = { origin: "me" };
   private readonly listeners = new Set<() => void>();
   private readonly provider: Provider;
-  private scheduled = false;
+  private waits = false;
+  private due: ReturnType<typeof setTimeout> | undefined;
+  /** Until when others' changes wait, that the page has as much time for its user as drawing took. */
+  private rests = 0;
   private kept = false;
   private held = false;
 
   constructor(readonly about: About, readonly token: string) {
     for (const name of ["notes", "edges", "contexts", "comments"] as const) {
-      this.map(name).observeDeep((events, how) => this.follow(name, events, this.held && how.origin === this.me));
+      this.map(name).observeDeep((events, how) => this.follow(name, events, !how.local ? "when there is time" : this.held && how.origin === this.me ? "later" : "now"));
     }
     this.doc.getMap("session").observe(() => this.show({ session: this.doc.getMap("session").toJSON() }));
     this.undo = new Y.UndoManager(
@@ -63,7 +67,7 @@ export class Wall {
     );
     const name = localStorage.getItem("fig-name") ?? `Guest ${(this.doc.clientID % 90) + 10}`;
     this.people.setLocalState({ name, colour: COLOURS[this.doc.clientID % COLOURS.length] });
-    this.people.on("change", (_: unknown, origin: unknown) => { if (origin !== "local") this.show({ people: this.present() }); });
+    this.people.on("change", (_: unknown, origin: unknown) => { if (origin !== "local") this.show({ people: this.present() }, "when there is time"); });
     new IndexeddbPersistence(`fig-wall-${about.board}`, this.doc).once("synced", () => {
       this.kept = this.doc.store.clients.size > 0;
       this.connected();
@@ -89,7 +93,7 @@ export class Wall {
     return this.doc.getMap<Item>(name);
   }
 
-  private follow(name: "notes" | "edges" | "contexts" | "comments", events: Y.YEvent<Y.AbstractType<unknown>>[], quietly: boolean): void {
+  private follow(name: "notes" | "edges" | "contexts" | "comments", events: Y.YEvent<Y.AbstractType<unknown>>[], when: When): void {
     const next = new Map<string, unknown>(this.picture[name]);
     const touched = new Set<string>();
     for (const event of events) {
@@ -102,7 +106,7 @@ export class Wall {
       if (value === undefined || (name === "notes" && !(String(value.kind) in KINDS))) next.delete(id);
       else next.set(id, { ...value, id });
     }
-    this.show({ [name]: next } as Partial<Picture>, quietly);
+    this.show({ [name]: next } as Partial<Picture>, when);
   }
 
   /** While it holds, what one does oneself is on the picture, but nobody is told. */
@@ -111,15 +115,27 @@ export class Wall {
     if (!on) this.show({});
   }
 
-  /** One picture a frame at the most, however many changes come. */
-  private show(part: Partial<Picture>, quietly = false): void {
+  /** One picture for all that comes together; with many others at work, one for all that came since the last was drawn. */
+  private show(part: Partial<Picture>, when: When = "now"): void {
     this.picture = { ...this.picture, ...part };
-    if (this.scheduled || quietly) return;
-    this.scheduled = true;
+    if (this.waits || when === "later") return;
+    if (when === "when there is time") {
+      this.due ??= setTimeout(() => this.tell(), Math.max(0, this.rests - performance.now()));
+      return;
+    }
+    this.waits = true;
     queueMicrotask(() => {
-      this.scheduled = false;
-      for (const listener of this.listeners) listener();
+      this.waits = false;
+      this.tell();
     });
+  }
+
+  private tell(): void {
+    clearTimeout(this.due);
+    this.due = undefined;
+    const began = performance.now();
+    for (const listener of this.listeners) listener();
+    setTimeout(() => { this.rests = 2 * performance.now() - began; });
   }
 
   private present(): Person[] {

@@ -99,19 +99,17 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await ann.press("l")
     await ann.press("Tab")
     await ann.press("Enter")
-    await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    await ben.until("document.querySelectorAll('.arrow').length === 1")
     await ann.press("z", modifiers=2)
-    await ben.until("document.querySelectorAll('.react-flow__edge').length === 0")
+    await ben.until("document.querySelectorAll('.arrow').length === 0")
 
     # All are joined, a context is drawn around them, and it is named.
     await ann.press("a", modifiers=2)
     await ann.until("document.querySelectorAll('.sticky.selected').length === 2")
     await ann.press("l")
-    await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    await ben.until("document.querySelectorAll('.arrow').length === 1")
     # A picture without a size is not painted.
-    assert (
-        await ben.ask("document.querySelector('.react-flow__edge').ownerSVGElement.getBoundingClientRect().width") > 0
-    )
+    assert await ben.ask("document.querySelector('.arrow').ownerSVGElement.getBoundingClientRect().width") > 0
     await ann.press("b")
     await ann.until("document.activeElement.matches('.area-title textarea')")
     await ann.write("Orders")
