@@ -159,6 +159,14 @@ export function App({ wall }: { wall: Wall }) {
     if (to) wall.link(...(state.fromHandle?.type === "target" ? [to, from] as const : [from, to] as const));
   }, [wall]);
 
+  // One function for all stickies, as long as nothing is joined: with a new one each of them is drawn anew.
+  const clicked = useCallback((_: unknown, node: WallNode) => {
+    if (!linking || node.type !== "sticky") return;
+    wall.link(linking, node.id);
+    setLinking(null);
+    say("Joined.");
+  }, [linking, wall]);
+
   const put = useCallback((kind: Kind) => {
     if (!writes) return say("This link only reads.");
     const look = KINDS[kind];
@@ -379,12 +387,10 @@ export function App({ wall }: { wall: Wall }) {
             nodes={nodes} nodeTypes={nodeTypes}
             onNodesChange={changed}
             onConnect={connect} onConnectEnd={connected}
-            onNodeClick={(_, node) => {
-              if (linking && node.type === "sticky") { wall.link(linking, node.id); setLinking(null); say("Joined."); }
-            }}
+            onNodeClick={clicked}
             onPaneClick={(event) => {
               setLinking(null);
-              const arrow = arrowAt(drawn, flow.screenToFlowPosition({ x: event.clientX, y: event.clientY }, { snapToGrid: false }), 9 / flow.getZoom());
+              const arrow = arrowAt(drawn, flow.screenToFlowPosition({ x: event.clientX, y: event.clientY }), 9 / flow.getZoom());
               if (arrow) pick(arrow, event.shiftKey);
               else if (event.detail === 2) put("event");
             }}
