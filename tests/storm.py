@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 from pycrdt import Doc, Map, YMessageType, create_sync_message, create_update_message, handle_sync_message
 
+from tests.browser import Browser
 from tests.conftest import passable
 
 STICKIES, COLUMNS, CONTEXTS = 2000, 50, 10
@@ -154,3 +155,22 @@ def hang_all(client: Client) -> None:
             )
             if column:
                 edges[f"n{number - 1}>n{number}"] = Map({"source": f"n{number - 1}", "target": f"n{number}"})
+
+
+WORDS = "[...document.querySelectorAll('.sticky .words')].map(e => e.innerText).sort().join('|')"
+"""What a page shows on its stickies."""
+
+
+async def opened(browser: Browser, link: str) -> None:
+    await browser.size(1440, 900)
+    await browser.open(link)
+    await browser.until("document.querySelector('.state.online')")
+
+
+async def write(browser: Browser, key: str, words: str) -> None:
+    """A sticky by keyboard alone."""
+    await browser.press(key)
+    await browser.until("document.activeElement.matches('.sticky textarea')")
+    await browser.write(words)
+    await browser.press("Enter")
+    await browser.until("document.activeElement.matches('.react-flow__node')")

@@ -7,10 +7,11 @@ import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore
 import { arrowAt, Arrows, type Drawn, overlap, pathBetween } from "./arrows";
 import { DoingContext, type Doing, HANDLES, nodeTypes, placed, type WallNode } from "./canvas";
 import { type Kind, KINDS, ORDER, PHASES, spaced } from "./kinds";
+import { Lanes, useNewLane } from "./lanes";
 import { Moving } from "./moving";
 import { Overview } from "./overview";
 import { Help, Inspector, Palette, Top } from "./panels";
-import type { Note, Picture, Wall } from "./wall";
+import { inOrder, type Lane, laneOf, type Note, type Picture, type Wall } from "./wall";
 
 const coarse = matchMedia("(pointer: coarse)").matches;
 /** The palette covers what is lowest. */
@@ -31,8 +32,9 @@ export function phaseOf(picture: Picture): number {
   return picture.contexts.size > 0 ? PHASES.length - 1 : 0;
 }
 
-function labelled(note: Note): string {
-  return `${KINDS[note.kind].label}: ${spaced(note.kind, note.text) || "empty"}${note.pivotal ? ", pivotal" : ""}`;
+function labelled(note: Note, lane?: Lane): string {
+  const more = `${note.pivotal ? ", pivotal" : ""}${lane ? `, in the lane ${lane.name}` : ""}`;
+  return `${KINDS[note.kind].label}: ${spaced(note.kind, note.text) || "empty"}${more}`;
 }
 
 function focusOn(id: string): void {
@@ -63,6 +65,7 @@ export function App({ wall }: { wall: Wall }) {
       .sort((a, b) => a.x - b.x || a.y - b.y);
   }, [search, picture.notes]);
 
+  const lanes = useMemo(() => inOrder(picture.lanes), [picture.lanes]);
   const cache = useRef(new Map<string, { of: unknown; node: WallNode }>());
   const nodes = useMemo(() => {
     const hits = matches && new Set(matches.map((n) => n.id));
@@ -92,18 +95,19 @@ export function App({ wall }: { wall: Wall }) {
       const [isSelected, isEditing] = [selected.has(note.id), editing === note.id];
       const dim = hits !== null && !hits.has(note.id);
       const count = comments.get(note.id) ?? 0;
-      found.push(keep(note.id, note, `${isSelected} ${isEditing} ${dim} ${count}`, () => {
+      const lane = laneOf(note, lanes);
+      found.push(keep(note.id, note, `${isSelected} ${isEditing} ${dim} ${count} ${lane?.name}`, () => {
         const { width, height } = KINDS[note.kind];
         return {
           id: note.id, type: "sticky", style: { ...placed(note.x, note.y), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : "auto" }, position: { x: note.x, y: note.y }, width, height, measured: { width, height }, handles: HANDLES[note.kind],
           data: { note, editing: isEditing, dim, comments: count }, selected: isSelected, draggable: writes && !isEditing,
-          ariaLabel: labelled(note),
+          ariaLabel: labelled(note, lane),
         };
       }));
     }
     cache.current = next;
     return found;
-  }, [picture.notes, picture.contexts, picture.comments, selected, editing, matches, writes]);
+  }, [picture.notes, picture.contexts, picture.comments, lanes, selected, editing, matches, writes]);
 
   const arrows = useRef(new Map<string, { of: [Note, Note, boolean]; arrow: Drawn }>());
   const drawn = useMemo(() => {
@@ -242,6 +246,14 @@ export function App({ wall }: { wall: Wall }) {
     edit(id);
   }, [chosen, phase, wall, writes]);
 
+  const newLane = useNewLane(wall, edit);
+  const divide = useRef(() => {});
+  divide.current = () => {
+    if (!writes) return;
+    if (phase < 1) return say(`Swimlanes come in the phase ${PHASES[1].name}.`);
+    newLane();
+  };
+
   const remove = useCallback(() => {
     if (!writes || selected.size === 0) return;
     wall.remove(selected);
@@ -310,6 +322,7 @@ export function App({ wall }: { wall: Wall }) {
       if (kind) once(() => put(kind));
       else if (key === "b") once(drawAround);
       else if (key === "l") once(linkChosen);
+      else if (key === "s") once(() => divide.current());
       else if (key === "v") once(() => { for (const n of chosen) if (n.kind === "event") wall.set(n.id, { pivotal: n.pivotal ? undefined : true }); });
       else if (key === "/") once(() => document.getElementById("search")?.focus());
       else if (key === "?") once(() => setHelp((open) => !open));
@@ -410,6 +423,7 @@ export function App({ wall }: { wall: Wall }) {
             <Cursors picture={picture} me={wall.doc.clientID} />
             <div className="shield" />
           </ReactFlow>
+          <Lanes wall={wall} lanes={lanes} notes={picture.notes} editing={editing} edit={edit} say={say} />
           <Overview notes={picture.notes} contexts={picture.contexts} />
           {picture.notes.size === 0 && (
             <div className="empty" aria-hidden="true">
@@ -419,7 +433,7 @@ export function App({ wall }: { wall: Wall }) {
             </div>
           )}
         </main>
-        {writes && <Palette phase={phase} put={put} draw={drawAround} />}
+        {writes && <Palette phase={phase} put={put} draw={drawAround} divide={() => divide.current()} />}
         {!editing && <Inspector wall={wall} picture={picture} selected={selected} chosen={chosen} link={linkChosen} draw={drawAround} remove={remove} fresh={fresh} />}
         {help && <Help close={() => setHelp(false)} />}
         <div className={`toast${said ? " on" : ""}`} role="status" aria-live="polite" onAnimationEnd={() => say("")} key={said}>{said}</div>

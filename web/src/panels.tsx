@@ -188,6 +188,7 @@ const KEYS: [string, string][] = [
   ["Arrows", "move what is selected; Shift for larger steps"],
   ["L", "arrow from the selected to the next; several are joined from left to right"],
   ["B", "bounded context around what is selected"],
+  ["S", "swimlane; on its name: Enter renames, Alt ↑ ↓ moves, Shift ↑ ↓ resizes, Delete removes"],
   ["V", "pivotal event, or not"],
   ["Ctrl C, X, V, D", "copy, cut, paste, double; pasted lines become events"],
   ["Ctrl Z, Ctrl Shift Z", "undo and redo what you did yourself"],
@@ -213,7 +214,7 @@ export function Help({ close }: { close: () => void }) {
   );
 }
 
-export function Palette({ phase, put, draw }: { phase: number; put: (kind: Kind) => void; draw: () => void }) {
+export function Palette({ phase, put, draw, divide }: { phase: number; put: (kind: Kind) => void; draw: () => void; divide: () => void }) {
   return (
     <div className="palette" role="toolbar" aria-label="Stickies">
       {ORDER.map((kind) => {
@@ -228,6 +229,9 @@ export function Palette({ phase, put, draw }: { phase: number; put: (kind: Kind)
       })}
       <button type="button" disabled={phase < 4} onClick={draw} aria-keyshortcuts="b" title={phase < 4 ? "From the phase Contexts on" : "Bounded context around what is selected (B)"}>
         <i className="boundary" aria-hidden="true" /><span>Context</span><kbd aria-hidden="true">B</kbd>
+      </button>
+      <button type="button" disabled={phase < 1} onClick={divide} aria-keyshortcuts="s" title={phase < 1 ? "From the phase Timeline on" : "Swimlane (S)"}>
+        <i className="band" aria-hidden="true" /><span>Swimlane</span><kbd aria-hidden="true">S</kbd>
       </button>
     </div>
   );

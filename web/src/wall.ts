@@ -18,6 +18,7 @@ export interface Note {
 }
 export interface Edge { id: string; source: string; target: string }
 export interface Context { id: string; name: string; x: number; y: number; width: number; height: number }
+export interface Lane { id: string; name: string; y: number; height: number }
 export interface Comment { id: string; note: string; by: string; words: string; order: number }
 export interface Person { id: number; name: string; colour: string; cursor?: { x: number; y: number } }
 export interface About {
@@ -28,6 +29,7 @@ export interface Picture {
   edges: ReadonlyMap<string, Edge>;
   contexts: ReadonlyMap<string, Context>;
   comments: ReadonlyMap<string, Comment>;
+  lanes: ReadonlyMap<string, Lane>;
   session: { phase?: number; ends?: number };
   people: Person[];
   state: State;
@@ -35,16 +37,27 @@ export interface Picture {
   known: boolean;
 }
 type Item = Y.Map<unknown>;
+const MAPS = ["notes", "edges", "contexts", "comments", "lanes"] as const;
 type When = "now" | "when there is time" | "later";
 
 const COLOURS = ["#0b6e99", "#a63d6b", "#2f7d4f", "#8a5a00", "#5b4bb5", "#b0413e", "#00706b", "#6b5b2e"];
+
+/** From top to bottom. */
+export const inOrder = (lanes: ReadonlyMap<string, Lane>): Lane[] =>
+  [...lanes.values()].sort((a, b) => a.y - b.y || (a.id < b.id ? -1 : 1));
+
+/** The lane that a sticky's middle is in; the upper one where two overlap. */
+export function laneOf(note: Note, lanes: readonly Lane[]): Lane | undefined {
+  const middle = note.y + KINDS[note.kind].height / 2;
+  return lanes.find((lane) => middle >= lane.y && middle < lane.y + lane.height);
+}
 
 export class Wall {
   readonly doc = new Y.Doc();
   readonly people = new Awareness(this.doc);
   readonly undo: Y.UndoManager;
   picture: Picture = {
-    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), session: {}, people: [], state: "connecting", known: false,
+    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), lanes: new Map(), session: {}, people: [], state: "connecting", known: false,
   };
   private readonly me = { origin: "me" };
   private readonly listeners = new Set<() => void>();
@@ -57,12 +70,12 @@ export class Wall {
   private held = false;
 
   constructor(readonly about: About, readonly token: string) {
-    for (const name of ["notes", "edges", "contexts", "comments"] as const) {
+    for (const name of MAPS) {
       this.map(name).observeDeep((events, how) => this.follow(name, events, !how.local ? "when there is time" : this.held && how.origin === this.me ? "later" : "now"));
     }
     this.doc.getMap("session").observe(() => this.show({ session: this.doc.getMap("session").toJSON() }));
     this.undo = new Y.UndoManager(
-      [this.map("notes"), this.map("edges"), this.map("contexts"), this.map("comments")],
+      MAPS.map((name) => this.map(name)),
       { trackedOrigins: new Set([this.me]), captureTimeout: 400 },
     );
     const name = localStorage.getItem("fig-name") ?? `Guest ${(this.doc.clientID % 90) + 10}`;
@@ -93,7 +106,7 @@ export class Wall {
     return this.doc.getMap<Item>(name);
   }
 
-  private follow(name: "notes" | "edges" | "contexts" | "comments", events: Y.YEvent<Y.AbstractType<unknown>>[], when: When): void {
+  private follow(name: (typeof MAPS)[number], events: Y.YEvent<Y.AbstractType<unknown>>[], when: When): void {
     const next = new Map<string, unknown>(this.picture[name]);
     const touched = new Set<string>();
     for (const event of events) {
@@ -278,6 +291,63 @@ export class Wall {
       }
       for (const id of this.picture.contexts.keys()) if (ids.has(id)) this.map("contexts").delete(id);
     });
+  }
+
+  /** A lane at about this height, or below those that are there. Returns its id. */
+  addLane(name: string, y: number): string {
+    this.undo.stopCapturing();
+    const lanes = inOrder(this.picture.lanes);
+    const bottom = lanes.length > 0 ? Math.max(...lanes.map((lane) => lane.y + lane.height)) : y;
+    const id = crypto.randomUUID();
+    this.change(() => this.put("lanes", id, { name, y: bottom, height: 300 }));
+    return id;
+  }
+
+  setLane(id: string, values: Partial<Lane>): void {
+    if (!this.picture.lanes.has(id)) return;
+    this.undo.stopCapturing();
+    this.change(() => this.put("lanes", id, values));
+  }
+
+  /** Make a lane this high; the lanes below it, with what is in them, make room. */
+  sizeLane(id: string, height: number): void {
+    const lanes = inOrder(this.picture.lanes);
+    const lane = this.picture.lanes.get(id);
+    if (!lane || lane.height === height) return;
+    this.undo.stopCapturing();
+    this.change(() => {
+      for (const below of lanes.slice(lanes.indexOf(lane) + 1)) this.putLane(below, below.y + height - lane.height);
+      this.put("lanes", id, { height });
+    });
+  }
+
+  /** Change places with the lane above (-1) or below (1); what is in them goes with them. */
+  shiftLane(id: string, step: -1 | 1): void {
+    const lanes = inOrder(this.picture.lanes);
+    const at = lanes.findIndex((lane) => lane.id === id);
+    const [upper, lower] = step < 0 ? [lanes[at - 1], lanes[at]] : [lanes[at], lanes[at + 1]];
+    if (at < 0 || !upper || !lower) return;
+    this.undo.stopCapturing();
+    this.change(() => {
+      // Both at once: what has gone into one must not be taken for the other's.
+      const inside = [upper, lower].map((lane) => [...this.picture.notes.values()].filter((note) => laneOf(note, lanes)?.id === lane.id));
+      this.putLane(lower, upper.y, inside[1]);
+      this.putLane(upper, lower.y + lower.height - upper.height, inside[0]);
+    });
+  }
+
+  private putLane(lane: Lane, y: number, inside?: Note[]): void {
+    const lanes = inOrder(this.picture.lanes);
+    for (const note of inside ?? [...this.picture.notes.values()].filter((each) => laneOf(each, lanes)?.id === lane.id)) {
+      const place = { x: note.x, y: note.y + y - lane.y };
+      this.put("notes", note.id, { y: place.y, context: this.contextAt({ ...note, ...place }) });
+    }
+    this.put("lanes", lane.id, { y });
+  }
+
+  removeLane(id: string): void {
+    this.undo.stopCapturing();
+    this.change(() => this.map("lanes").delete(id));
   }
 
   say(note: string, words: string): void {

@@ -5,57 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from examples.servers.fetch import Missing
 from tests.browser import Browser
-from tests.conftest import required
-from tests.storm import Storm
+from tests.storm import WORDS, Storm, opened, write
 
 pytestmark = pytest.mark.acceptance
 MODEL = Path("examples/shop/estate/contexts/inventory/model.storm")
-WORDS = "[...document.querySelectorAll('.sticky .words')].map(e => e.innerText).sort().join('|')"
-
-
-@pytest.fixture
-async def browsers(tmp_path: Path) -> AsyncIterator[list[Browser]]:
-    """Two browsers."""
-    found = [Browser(tmp_path / f"browser{number}") for number in range(2)]
-    try:
-        await asyncio.gather(*(browser.start() for browser in found))
-        yield found
-    except Missing as missing:
-        required(str(missing))
-    finally:
-        await asyncio.gather(*(browser.stop() for browser in found))
-
-
-@pytest.fixture
-async def storm(tmp_path: Path) -> AsyncIterator[Storm]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    found = Storm(folder)
-    await found.start()
-    yield found
-    await found.end()
-
-
-async def opened(browser: Browser, link: str) -> None:
-    await browser.size(1440, 900)
-    await browser.open(link)
-    await browser.until("document.querySelector('.state.online')")
-
-
-async def write(browser: Browser, key: str, words: str) -> None:
-    """A sticky by keyboard alone."""
-    await browser.press(key)
-    await browser.until("document.activeElement.matches('.sticky textarea')")
-    await browser.write(words)
-    await browser.press("Enter")
-    await browser.until("document.activeElement.matches('.react-flow__node')")
 
 
 async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm) -> None:

@@ -18,13 +18,13 @@ import pytest
 from pycrdt import Doc, Map
 
 from examples.servers.fetch import Missing
+from stranglerfig.console.shared import MAPS
 from tests.browser import Browser
 from tests.conftest import required
 from tests.storm import STICKIES, Client, Storm, hang_all
 
 pytestmark = pytest.mark.acceptance
 PEOPLE, PAGES = 47, 3
-MAPS = ("notes", "edges", "contexts", "comments")
 KEPT = """(async () => {
   const { name } = (await indexedDB.databases()).find((found) => found.name.startsWith('fig-wall-'));
   const open = indexedDB.open(name);
