@@ -13,6 +13,7 @@ import { Overview } from "./overview";
 import { Help, Inspector, Palette, Top } from "./panels";
 import { inOrder, type Lane, laneOf, type Note, type Picture, type Wall } from "./wall";
 
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 const coarse = matchMedia("(pointer: coarse)").matches;
 /** The palette covers what is lowest. */
 const ROOM = { top: "28px", bottom: "116px", left: "28px", right: "28px" } as const;
@@ -198,7 +199,7 @@ export function App({ wall }: { wall: Wall }) {
     const seen = flow.flowToScreenPosition({ x: place.x + look.width, y: place.y + look.height });
     const first = flow.flowToScreenPosition(place);
     if (seen.x > innerWidth - 20 || seen.y > innerHeight - 110 || first.x < 0 || first.y < 60) {
-      void flow.setCenter(place.x + look.width / 2, place.y + look.height / 2, { zoom: flow.getZoom(), duration: 150 });
+      void flow.setCenter(place.x + look.width / 2, place.y + look.height / 2, { zoom: flow.getZoom(), duration: still.matches ? 0 : 150 });
     }
   }, [chosen, flow, phase, wall, writes]);
 
@@ -326,9 +327,9 @@ export function App({ wall }: { wall: Wall }) {
       else if (key === "v") once(() => { for (const n of chosen) if (n.kind === "event") wall.set(n.id, { pivotal: n.pivotal ? undefined : true }); });
       else if (key === "/") once(() => document.getElementById("search")?.focus());
       else if (key === "?") once(() => setHelp((open) => !open));
-      else if (key === "0") once(() => void flow.fitView({ duration: 200, maxZoom: 1, padding: ROOM }));
-      else if (key === "+" || key === "=") once(() => void flow.zoomIn({ duration: 120 }));
-      else if (key === "-") once(() => void flow.zoomOut({ duration: 120 }));
+      else if (key === "0") once(() => void flow.fitView({ duration: still.matches ? 0 : 200, maxZoom: 1, padding: ROOM }));
+      else if (key === "+" || key === "=") once(() => void flow.zoomIn({ duration: still.matches ? 0 : 120 }));
+      else if (key === "-") once(() => void flow.zoomOut({ duration: still.matches ? 0 : 120 }));
     };
     const onCopy = (event: ClipboardEvent) => {
       if (typing(event) || chosen.length === 0) return;
@@ -342,17 +343,30 @@ export function App({ wall }: { wall: Wall }) {
       event.preventDefault();
       paste(event.clipboardData?.getData("text/plain") ?? "", event.clipboardData?.getData("application/x-fig-wall") ?? "");
     };
+    // Before React Flow, which moves what is selected by the same keys.
+    const onResize = (event: KeyboardEvent) => {
+      const [wider, higher] = ({ ArrowLeft: [-24, 0], ArrowRight: [24, 0], ArrowUp: [0, -24], ArrowDown: [0, 24] } as Record<string, [number, number]>)[event.key] ?? [0, 0];
+      const [id] = selected;
+      if (!event.altKey || !writes || (!wider && !higher) || selected.size !== 1 || !wall.picture.contexts.has(id!)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      wall.resizeContext(id!, wider, higher);
+      const { name, width, height } = wall.picture.contexts.get(id!)!;
+      say(`${name} is ${width} wide and ${height} high.`);
+    };
+    window.addEventListener("keydown", onResize, true);
     window.addEventListener("keydown", onKey);
     document.addEventListener("copy", onCopy);
     document.addEventListener("cut", onCopy);
     document.addEventListener("paste", onPaste);
     return () => {
+      window.removeEventListener("keydown", onResize, true);
       window.removeEventListener("keydown", onKey);
       document.removeEventListener("copy", onCopy);
       document.removeEventListener("cut", onCopy);
       document.removeEventListener("paste", onPaste);
     };
-  }, [chosen, doing, drawAround, flow, linkChosen, linking, packed, paste, put, remove, wall, writes]);
+  }, [chosen, doing, drawAround, flow, linkChosen, linking, packed, paste, put, remove, selected, wall, writes]);
 
   // What is gone cannot be selected.
   useEffect(() => {
@@ -360,6 +374,15 @@ export function App({ wall }: { wall: Wall }) {
       select(new Set([...selected].filter((id) => picture.notes.has(id) || picture.contexts.has(id) || picture.edges.has(id))));
     }
   }, [picture, selected]);
+
+  // Nobody writes what they cannot read: from far away, the page comes near.
+  useEffect(() => {
+    const note = wall.picture.notes.get(editing ?? "");
+    const context = wall.picture.contexts.get(editing ?? "");
+    if (flow.getZoom() > 0.6 || !(note ?? context)) return;
+    const place = note ? { x: note.x + KINDS[note.kind].width / 2, y: note.y } : { x: context!.x + 160, y: context!.y };
+    void flow.setCenter(place.x, place.y + 60, { zoom: 0.8, duration: still.matches ? 0 : 200 });
+  }, [editing, flow, wall]);
 
   const shown = useRef(false);
   useEffect(() => {
@@ -392,7 +415,7 @@ export function App({ wall }: { wall: Wall }) {
             const now = matches.findIndex((n) => selected.has(n.id));
             const note = matches[(now + step + matches.length) % matches.length]!;
             select(new Set([note.id]));
-            void flow.setCenter(note.x + KINDS[note.kind].width / 2, note.y + KINDS[note.kind].height / 2, { zoom: Math.max(flow.getZoom(), 0.8), duration: 200 });
+            void flow.setCenter(note.x + KINDS[note.kind].width / 2, note.y + KINDS[note.kind].height / 2, { zoom: Math.max(flow.getZoom(), 0.8), duration: still.matches ? 0 : 200 });
           }}
         />
         <main className="canvas" aria-label="The wall">
@@ -434,7 +457,7 @@ export function App({ wall }: { wall: Wall }) {
           )}
         </main>
         {writes && <Palette phase={phase} put={put} draw={drawAround} divide={() => divide.current()} />}
-        {!editing && <Inspector wall={wall} picture={picture} selected={selected} chosen={chosen} link={linkChosen} draw={drawAround} remove={remove} fresh={fresh} />}
+        {!editing && <Inspector wall={wall} picture={picture} selected={selected} chosen={chosen} link={linkChosen} draw={drawAround} remove={remove} edit={edit} fresh={fresh} />}
         {help && <Help close={() => setHelp(false)} />}
         <div className={`toast${said ? " on" : ""}`} role="status" aria-live="polite" onAnimationEnd={() => say("")} key={said}>{said}</div>
       </div>

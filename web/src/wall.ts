@@ -221,6 +221,14 @@ export class Wall {
     });
   }
 
+  /** Make a context larger or smaller by this much; never so small that its name has no room. */
+  resizeContext(id: string, wider: number, higher: number): void {
+    const context = this.picture.contexts.get(id);
+    if (!context) return;
+    this.undo.stopCapturing();
+    this.setContext(id, { width: Math.max(160, context.width + wider), height: Math.max(120, context.height + higher) });
+  }
+
   /** Where stickies come to when these and these contexts are moved: what is in a context goes with it. */
   places(notes: Map<string, { x: number; y: number }>, contexts: Map<string, { x: number; y: number }>): Map<string, { x: number; y: number }> {
     const places = new Map(notes);

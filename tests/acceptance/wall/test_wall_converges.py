@@ -120,6 +120,7 @@ class Crowd:
                 await page.write(text := f"Page{number}n{step}")
                 await page.press("Enter")
                 self.typed.add(text)
+                await page.press("0")
             else:
                 await page.press("Escape")
                 await page.click(x, y)
