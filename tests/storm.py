@@ -161,8 +161,8 @@ WORDS = "[...document.querySelectorAll('.sticky .words')].map(e => e.innerText).
 """What a page shows on its stickies."""
 
 
-async def opened(browser: Browser, link: str) -> None:
-    await browser.size(1440, 900)
+async def opened(browser: Browser, link: str, width: int = 1440) -> None:
+    await browser.size(width, 900, touch=width < 900)
     await browser.open(link)
     await browser.until("document.querySelector('.state.online')")
 

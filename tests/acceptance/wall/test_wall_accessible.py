@@ -108,8 +108,7 @@ async def test_nothing_that_a_program_can_find_is_wrong(
 ) -> None:
     ann, ben = browsers
     for browser, link in ((ann, model.link), (ben, model.reads_only)):
-        await opened(browser, link)
-        await browser.size(width, 900, touch=width < 900)
+        await opened(browser, link, width)
         await browser.until("document.querySelectorAll('.sticky').length > 5")
         await browser.press("0")
         await browser.ask(axe)

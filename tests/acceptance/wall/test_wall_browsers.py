@@ -161,10 +161,10 @@ async def test_phases_timer_pivotal_events_import_and_findings(browsers: list[Br
     await asyncio.gather(opened(ann, storm.link), opened(ben, storm.reads_only))
     offered = "[...document.querySelectorAll('.palette button:not(:disabled) span')].map(e => e.innerText).join()"
     phases = {
-        "Timeline": "Domain event,Hotspot",
-        "Commands": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system",
-        "Aggregates": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate",
-        "Contexts": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Context",
+        "Timeline": "Domain event,Hotspot,Swimlane",
+        "Commands": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Swimlane",
+        "Aggregates": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Swimlane",
+        "Contexts": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Context,Swimlane",
     }
     for phase, stickies in phases.items():
         await ann.ask(f"[...document.querySelectorAll('.phases button')].find(e => e.innerText === '{phase}').click()")
