@@ -1,6 +1,6 @@
 // Lets a page that was open once load again without the server. What is asked of the server's API is never kept, nor is
 // anything with a link's token: only the page's own files, under the name of this build.
-const CACHE = "fig-wall-e4f25899982d1869";
+const CACHE = "fig-wall-39453f9afa270517";
 const FILES = ["/", "/wall.js", "/wall.css"];
 /** Milliseconds after which a server that says nothing is taken for one that is not there. */
 const PATIENCE = 4000;
