@@ -61,6 +61,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("router_rate", "router_p50", "router_cpu"), messages.added),
     (("up",), up.ready),
     (("wall_drag_p95",), wall.dragged),
+    (("wall_remote_p95",), wall.seen),
     (("cutover_hold", "cutover_failed"), cutover.held),
 )
 

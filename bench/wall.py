@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import itertools
+import random
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,21 @@ from bench.context import Context
 from bench.result import Result, quantile
 from examples.servers.fetch import Missing
 from tests.browser import Browser
-from tests.storm import Client, Storm
+from tests.storm import STICKIES, Client, Storm, hang_all
 
-STICKIES, COLUMNS, CONTEXTS = 2000, 50, 10
 DRAG_TARGET = 16.0
-_KINDS = ("command", "aggregate", "event", "policy", "event", "readmodel")
+REMOTE_TARGET = 150.0
+EDITORS, SEEN = 30, "n1024"
+_NUMBERS = itertools.count(1)
+_WATCH = f"""
+window.drawn = new Map();
+new MutationObserver((changes) => {{
+  const said = changes.filter((c) => c.target.dataset.id === "{SEEN}").map((c) => c.target.ariaLabel.split(": ")[1]);
+  if (said.length) requestAnimationFrame(() => setTimeout(() => {{
+    for (const words of said) if (!drawn.has(words)) drawn.set(words, performance.timeOrigin + performance.now());
+  }}));
+}}).observe(document.body, {{subtree: true, attributes: true, attributeFilter: ["aria-label"]}});
+"""
 
 
 def dragged(context: Context) -> list[Result]:
@@ -36,13 +49,89 @@ def dragged(context: Context) -> list[Result]:
             slowest,
             "ms",
             target=DRAG_TARGET,
-            note="processor time of the page's main thread in a frame; p50, p95, most and frames: "
-            + "; ".join(
-                f"{name} {quantile(found, 0.5):.1f}, {quantile(found, 0.95):.1f}, {max(found):.1f} of {len(found)}"
-                for name, found in frames.items()
-            ),
+            note="processor time of the page's main thread in a frame; p50, p95, most and frames: " + _listed(frames),
         )
     ]
+
+
+def seen(context: Context) -> list[Result]:
+    """``wall_remote_p95``: from an edit at one client until another's page has drawn it, with thirty who edit."""
+    with context.folder("wall") as folder:
+        try:
+            found = asyncio.run(_seen(folder, edits=max(20, int(150 * context.scale))))
+        except Missing as missing:
+            return [Result("wall_remote_p95", 0.0, "ms", target=REMOTE_TARGET, failed=f"not measured: {missing}")]
+    slowest = max(quantile(took, 0.95) for took in found.values())
+    note = f"{STICKIES} stickies, {EDITORS} clients with an edit a second each; p50, p95, most and edits: "
+    return [Result("wall_remote_p95", slowest, "ms", target=REMOTE_TARGET, note=note + _listed(found))]
+
+
+def _listed(found: dict[str, list[float]]) -> str:
+    return "; ".join(
+        f"{name} {quantile(each, 0.5):.1f}, {quantile(each, 0.95):.1f}, {max(each):.1f} of {len(each)}"
+        for name, each in found.items()
+    )
+
+
+async def _seen(folder: Path, edits: int) -> dict[str, list[float]]:
+    project = folder / "project"
+    project.mkdir()
+    storm, browser = Storm(project), Browser(folder / "profile")
+    try:
+        await browser.start()
+        await storm.start()
+        async with aiohttp.ClientSession() as session:
+            clients = [Client(session, storm.link) for _ in range(EDITORS)]
+            await clients[0].join()
+            hang_all(clients[0])
+            await asyncio.gather(*(client.join() for client in clients[1:]))
+            await browser.size(1440, 900)
+            await browser.open(storm.link)
+            await browser.until(f"document.querySelectorAll('.sticky').length === {STICKIES}", seconds=60)
+            await browser.ask(_WATCH)
+            over = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                for number, client in enumerate(clients[1:], start=1):
+                    group.create_task(_edit(client, random.Random(number), over))
+                found = {"all in sight": await _sights(browser, clients[0], edits)}
+                await _close_up(browser)
+                found["forty in sight"] = await _sights(browser, clients[0], edits)
+                over.set()
+            await asyncio.gather(*(client.leave() for client in clients))
+        return found
+    finally:
+        await browser.stop()
+        await storm.end()
+
+
+async def _edit(client: Client, chance: random.Random, over: asyncio.Event) -> None:
+    notes: Map[Any] = client.doc.get("notes", type=Map)
+    while not over.is_set():
+        await asyncio.sleep(2 * chance.random())
+        if "n1999" in notes:
+            note = notes[f"n{chance.randrange(STICKIES)}"]
+            with client.doc.transaction():
+                note["x"], note["y"] = note["x"] + chance.randrange(-60, 60), note["y"] + chance.randrange(-60, 60)
+
+
+async def _sights(browser: Browser, client: Client, edits: int) -> list[float]:
+    """Milliseconds from each edit to the frame in which it is drawn; both clocks are this machine's."""
+    notes: Map[Any] = client.doc.get("notes", type=Map)
+    await browser.ask("drawn.clear()")
+    asked: dict[str, float] = {}
+    for _ in range(edits):
+        text = f"Seen{next(_NUMBERS)}"
+        asked[text] = time.time() * 1000
+        notes[SEEN]["text"] = text
+        await asyncio.sleep(0.1)
+    await browser.until(f"drawn.has('{text}')")
+    drawn = await browser.ask("Object.fromEntries(drawn)")
+    # What the next edit came before was never drawn, as that one was: it counts from its own time to the next's sight.
+    found, later = [], 0.0
+    for text, at in reversed(asked.items()):
+        later = drawn.get(text, later)
+        found.append(later - at)
+    return found
 
 
 async def _dragged(folder: Path, moves: int) -> dict[str, list[float]]:
@@ -64,12 +153,7 @@ async def _dragged(folder: Path, moves: int) -> dict[str, list[float]]:
                 "new DOMMatrix(document.querySelector('.react-flow__viewport').style.transform).a < 0.2"
             )
             found = {"all in sight": await _frames(browser, moves)}
-            await browser.press("Escape")
-            await browser.press("/")
-            await browser.write("Happened1025")
-            await browser.press("Enter")
-            await browser.until("document.querySelectorAll('.sticky').length < 200")
-            await browser.press("Escape")
+            await _close_up(browser)
             found["forty in sight"] = await _frames(browser, moves)
             await client.leave()
         return found
@@ -78,22 +162,13 @@ async def _dragged(folder: Path, moves: int) -> dict[str, list[float]]:
         await storm.end()
 
 
-def hang_all(client: Client) -> None:
-    """Fill the wall: rows of stickies that are joined from left to right, and contexts around some."""
-    doc = client.doc
-    edges, contexts = doc.get("edges", type=Map), doc.get("contexts", type=Map)
-    with doc.transaction():
-        for number in range(CONTEXTS):
-            contexts[f"c{number}"] = Map(
-                {"name": f"Context {number}", "x": number * 1000 - 20, "y": -60, "width": 960, "height": 1200}
-            )
-        for number in range(STICKIES):
-            column, row = number % COLUMNS, number // COLUMNS
-            client.hang(
-                f"n{number}", f"Happened{number}", kind=_KINDS[column % len(_KINDS)], x=column * 240, y=row * 150
-            )
-            if column:
-                edges[f"n{number - 1}>n{number}"] = Map({"source": f"n{number - 1}", "target": f"n{number}"})
+async def _close_up(browser: Browser) -> None:
+    await browser.press("Escape")
+    await browser.press("/")
+    await browser.write("Happened1025")
+    await browser.press("Enter")
+    await browser.until("document.querySelectorAll('.sticky').length < 200")
+    await browser.press("Escape")
 
 
 async def _frames(browser: Browser, moves: int) -> list[float]:

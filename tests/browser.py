@@ -27,7 +27,7 @@ _QUIET = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
-KEYS = {"Enter": 13, "Escape": 27, "Delete": 46, "Tab": 9, "ArrowRight": 39, "ArrowDown": 40}
+KEYS = {"Enter": 13, "Escape": 27, "Delete": 46, "Tab": 9, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 class Browser:
@@ -84,6 +84,8 @@ class Browser:
                 self._hear(said)
 
     def _hear(self, said: dict[str, Any]) -> None:
+        if "method" not in said:
+            return  # an answer that nobody waits for any more
         if said["method"] == "Tracing.dataCollected":
             self._traced += said["params"]["value"]
         elif said["method"] == "Runtime.exceptionThrown":
@@ -159,7 +161,7 @@ class Browser:
         assert self._socket is not None
         await self.send("Tracing.end")
         async with asyncio.timeout(20):
-            while (said := await self._socket.receive_json())["method"] != "Tracing.tracingComplete":
+            while (said := await self._socket.receive_json()).get("method") != "Tracing.tracingComplete":
                 self._hear(said)
         return self._traced
 

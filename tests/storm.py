@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,12 @@ import aiohttp
 import orjson
 from pycrdt import Doc, Map, YMessageType, create_sync_message, create_update_message, handle_sync_message
 
+from tests.browser import Browser
 from tests.conftest import passable
+
+STICKIES, COLUMNS, CONTEXTS = 2000, 50, 10
+"""The wall at its largest, by :func:`hang_all`."""
+_KINDS = ("command", "aggregate", "event", "policy", "event", "readmodel")
 
 
 class Storm:
@@ -76,14 +82,27 @@ class Client:
         self._writing.cancel()
         await self.socket.close()
         await self._reading
+        self.closed.clear()
+
+    async def rejoin(self, seconds: float = 30.0) -> None:
+        """Come back as soon as the server is there, which may have been killed."""
+        if self.socket is not None:
+            await self.leave()
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await self.join()
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(0.1)
 
     def _updated(self, event: Any) -> None:
         if not self._applying:
             self._waiting.put_nowait(create_update_message(event.update))
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        while True:
-            await socket.send_bytes(await self._waiting.get())
+        with contextlib.suppress(ConnectionError):  # what was not sent is told when both compare what they have
+            while True:
+                await socket.send_bytes(await self._waiting.get())
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
@@ -118,3 +137,40 @@ class Client:
         async with self.session.request(method, f"{self.base}api/{path}", data=body, headers=headers) as answer:
             text = await answer.text()
             return answer.status, orjson.loads(text) if answer.content_type == "application/json" else text
+
+
+def hang_all(client: Client) -> None:
+    """Fill the wall: rows of stickies that are joined from left to right, and contexts around some."""
+    doc = client.doc
+    edges, contexts = doc.get("edges", type=Map), doc.get("contexts", type=Map)
+    with doc.transaction():
+        for number in range(CONTEXTS):
+            contexts[f"c{number}"] = Map(
+                {"name": f"Context {number}", "x": number * 1000 - 20, "y": -60, "width": 960, "height": 1200}
+            )
+        for number in range(STICKIES):
+            column, row = number % COLUMNS, number // COLUMNS
+            client.hang(
+                f"n{number}", f"Happened{number}", kind=_KINDS[column % len(_KINDS)], x=column * 240, y=row * 150
+            )
+            if column:
+                edges[f"n{number - 1}>n{number}"] = Map({"source": f"n{number - 1}", "target": f"n{number}"})
+
+
+WORDS = "[...document.querySelectorAll('.sticky .words')].map(e => e.innerText).sort().join('|')"
+"""What a page shows on its stickies."""
+
+
+async def opened(browser: Browser, link: str, width: int = 1440) -> None:
+    await browser.size(width, 900, touch=width < 900)
+    await browser.open(link)
+    await browser.until("document.querySelector('.state.online')")
+
+
+async def write(browser: Browser, key: str, words: str) -> None:
+    """A sticky by keyboard alone."""
+    await browser.press(key)
+    await browser.until("document.activeElement.matches('.sticky textarea')")
+    await browser.write(words)
+    await browser.press("Enter")
+    await browser.until("document.activeElement.matches('.react-flow__node')")

@@ -1,9 +1,10 @@
-// Writes beside the built page which sources it was built from; a test compares.
+// Writes beside the built page which sources it was built from (a test compares), and the worker that keeps this build.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 
 const files = [
   "index.html",
+  "offline.js",
   "package-lock.json",
   "package.json",
   "seams.html",
@@ -17,4 +18,8 @@ const digest = createHash("sha256");
 for (const file of files) {
   digest.update(`${file}\n`).update(readFileSync(file));
 }
-writeFileSync("../src/stranglerfig/console/static/sources.sha256", `${digest.digest("hex")}\n`);
+const [build, built] = [digest.digest("hex"), "../src/stranglerfig/console/static"];
+writeFileSync(`${built}/sources.sha256`, `${build}\n`);
+const page = [...readFileSync(`${built}/index.html`, "utf8").matchAll(/(?:src|href)="(\/[^"]+)"/g)].map((found) => found[1]);
+const worker = readFileSync("offline.js", "utf8").replace("BUILD", build.slice(0, 16));
+writeFileSync(`${built}/offline.js`, worker.replace("PAGE", JSON.stringify(page)));

@@ -1,16 +1,19 @@
 /** The page: what is selected and edited, keys, and the panels around the canvas. */
 import {
-  Background, BackgroundVariant, type Connection, ConnectionMode, type EdgeChange, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
+  Background, BackgroundVariant, type Connection, ConnectionMode, type FinalConnectionState, type NodeChange, PanOnScrollMode, ReactFlow, SelectionMode,
   useReactFlow, useStore, useViewport, ViewportPortal,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { DoingContext, type Doing, edgeTypes, ends, nodeTypes, overlap, placed, Tips, type WallEdge, type WallNode } from "./canvas";
+import { arrowAt, Arrows, type Drawn, overlap, pathBetween } from "./arrows";
+import { DoingContext, type Doing, HANDLES, nodeTypes, placed, type WallNode } from "./canvas";
 import { type Kind, KINDS, ORDER, PHASES, spaced } from "./kinds";
+import { Lanes, useNewLane } from "./lanes";
 import { Moving } from "./moving";
 import { Overview } from "./overview";
 import { Help, Inspector, Palette, Top } from "./panels";
-import type { Note, Picture, Wall } from "./wall";
+import { inOrder, type Lane, laneOf, type Note, type Picture, type Wall } from "./wall";
 
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 const coarse = matchMedia("(pointer: coarse)").matches;
 /** The palette covers what is lowest. */
 const ROOM = { top: "28px", bottom: "116px", left: "28px", right: "28px" } as const;
@@ -30,8 +33,9 @@ export function phaseOf(picture: Picture): number {
   return picture.contexts.size > 0 ? PHASES.length - 1 : 0;
 }
 
-function labelled(note: Note): string {
-  return `${KINDS[note.kind].label}: ${spaced(note.kind, note.text) || "empty"}${note.pivotal ? ", pivotal" : ""}`;
+function labelled(note: Note, lane?: Lane): string {
+  const more = `${note.pivotal ? ", pivotal" : ""}${lane ? `, in the lane ${lane.name}` : ""}`;
+  return `${KINDS[note.kind].label}: ${spaced(note.kind, note.text) || "empty"}${more}`;
 }
 
 function focusOn(id: string): void {
@@ -40,7 +44,7 @@ function focusOn(id: string): void {
 
 export function App({ wall }: { wall: Wall }) {
   const picture = useSyncExternalStore(wall.subscribe, wall.read);
-  const flow = useReactFlow<WallNode, WallEdge>();
+  const flow = useReactFlow<WallNode>();
   const far = useStore((s) => s.transform[2] < 0.3);
   const [selected, select] = useState<ReadonlySet<string>>(NOTHING);
   const [editing, edit] = useState<string | null>(null);
@@ -62,6 +66,7 @@ export function App({ wall }: { wall: Wall }) {
       .sort((a, b) => a.x - b.x || a.y - b.y);
   }, [search, picture.notes]);
 
+  const lanes = useMemo(() => inOrder(picture.lanes), [picture.lanes]);
   const cache = useRef(new Map<string, { of: unknown; node: WallNode }>());
   const nodes = useMemo(() => {
     const hits = matches && new Set(matches.map((n) => n.id));
@@ -91,42 +96,36 @@ export function App({ wall }: { wall: Wall }) {
       const [isSelected, isEditing] = [selected.has(note.id), editing === note.id];
       const dim = hits !== null && !hits.has(note.id);
       const count = comments.get(note.id) ?? 0;
-      found.push(keep(note.id, note, `${isSelected} ${isEditing} ${dim} ${count}`, () => {
+      const lane = laneOf(note, lanes);
+      found.push(keep(note.id, note, `${isSelected} ${isEditing} ${dim} ${count} ${lane?.name}`, () => {
         const { width, height } = KINDS[note.kind];
         return {
-          id: note.id, type: "sticky", style: { ...placed(note.x, note.y), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : "auto" }, position: { x: note.x, y: note.y }, width, height, measured: { width, height },
+          id: note.id, type: "sticky", style: { ...placed(note.x, note.y), zIndex: isEditing ? 20 : note.kind === "hotspot" ? 5 : "auto" }, position: { x: note.x, y: note.y }, width, height, measured: { width, height }, handles: HANDLES[note.kind],
           data: { note, editing: isEditing, dim, comments: count }, selected: isSelected, draggable: writes && !isEditing,
-          ariaLabel: labelled(note),
+          ariaLabel: labelled(note, lane),
         };
       }));
     }
     cache.current = next;
     return found;
-  }, [picture.notes, picture.contexts, picture.comments, selected, editing, matches, writes]);
+  }, [picture.notes, picture.contexts, picture.comments, lanes, selected, editing, matches, writes]);
 
-  const arrows = useRef(new Map<string, { of: [Note, Note, boolean]; edge: WallEdge }>());
-  const drawn = useRef<WallEdge[]>([]);
-  const edges = useMemo(() => {
-    const next = new Map<string, { of: [Note, Note, boolean]; edge: WallEdge }>();
+  const arrows = useRef(new Map<string, { of: [Note, Note, boolean]; arrow: Drawn }>());
+  const drawn = useMemo(() => {
+    const next = new Map<string, { of: [Note, Note, boolean]; arrow: Drawn }>();
     for (const e of picture.edges.values()) {
       const [a, b] = [picture.notes.get(e.source), picture.notes.get(e.target)];
       if (!a || !b || overlap(a, b)) continue;
       const of: [Note, Note, boolean] = [a, b, selected.has(e.id)];
       const was = arrows.current.get(e.id);
       next.set(e.id, was && was.of.every((part, i) => part === of[i]) ? was : {
-        of,
-        edge: {
-          id: e.id, source: e.source, target: e.target, type: "arrow", data: { path: ends(a, b) }, selected: of[2],
-          ariaLabel: `Arrow from ${labelled(a)} to ${labelled(b)}`,
-        },
+        of, arrow: { id: e.id, path: pathBetween(a, b), label: `Arrow from ${labelled(a)} to ${labelled(b)}`, selected: of[2] },
       });
     }
-    // The same array while nothing of it has changed: React Flow indexes it anew otherwise.
-    const same = next.size === arrows.current.size && [...next].every(([id, entry]) => arrows.current.get(id) === entry);
     arrows.current = next;
-    if (!same) drawn.current = [...next.values()].map((entry) => entry.edge);
-    return drawn.current;
+    return [...next.values()].map((entry) => entry.arrow);
   }, [picture.edges, picture.notes, selected]);
+  const pick = useCallback((id: string, more: boolean) => select((before) => new Set(more ? [...before, id] : [id])), []);
 
   const chosen = useMemo(
     () => [...selected].map((id) => picture.notes.get(id)).filter((n) => n !== undefined).sort((a, b) => a.x - b.x),
@@ -155,15 +154,23 @@ export function App({ wall }: { wall: Wall }) {
     moving.end();
   }, [moving, wall]);
 
-  const joined = useCallback((changes: EdgeChange<WallEdge>[]) => {
-    const toggled = changes.filter((c) => c.type === "select");
-    if (toggled.length) select((before) => {
-      const next = new Set(before);
-      for (const c of toggled) if (c.selected) next.add(c.id); else next.delete(c.id);
-      return next;
-    });
-  }, []);
   const connect = useCallback((c: Connection) => wall.link(c.source, c.target), [wall]);
+  // Let go anywhere on a sticky, not only on one of its points.
+  const connected = useCallback((event: MouseEvent | TouchEvent, state: FinalConnectionState) => {
+    if (state.isValid || !state.fromNode) return;
+    const at = "changedTouches" in event ? event.changedTouches[0]! : event;
+    const found = document.elementFromPoint(at.clientX, at.clientY)?.closest<HTMLElement>(".react-flow__node-sticky");
+    const [from, to] = [state.fromNode.id, found?.dataset.id];
+    if (to) wall.link(...(state.fromHandle?.type === "target" ? [to, from] as const : [from, to] as const));
+  }, [wall]);
+
+  // One function for all stickies, as long as nothing is joined: with a new one each of them is drawn anew.
+  const clicked = useCallback((_: unknown, node: WallNode) => {
+    if (!linking || node.type !== "sticky") return;
+    wall.link(linking, node.id);
+    setLinking(null);
+    say("Joined.");
+  }, [linking, wall]);
 
   const put = useCallback((kind: Kind) => {
     if (!writes) return say("This link only reads.");
@@ -192,7 +199,7 @@ export function App({ wall }: { wall: Wall }) {
     const seen = flow.flowToScreenPosition({ x: place.x + look.width, y: place.y + look.height });
     const first = flow.flowToScreenPosition(place);
     if (seen.x > innerWidth - 20 || seen.y > innerHeight - 110 || first.x < 0 || first.y < 60) {
-      void flow.setCenter(place.x + look.width / 2, place.y + look.height / 2, { zoom: flow.getZoom(), duration: 150 });
+      void flow.setCenter(place.x + look.width / 2, place.y + look.height / 2, { zoom: flow.getZoom(), duration: still.matches ? 0 : 150 });
     }
   }, [chosen, flow, phase, wall, writes]);
 
@@ -239,6 +246,14 @@ export function App({ wall }: { wall: Wall }) {
     select(new Set([id]));
     edit(id);
   }, [chosen, phase, wall, writes]);
+
+  const newLane = useNewLane(wall, edit);
+  const divide = useRef(() => {});
+  divide.current = () => {
+    if (!writes) return;
+    if (phase < 1) return say(`Swimlanes come in the phase ${PHASES[1].name}.`);
+    newLane();
+  };
 
   const remove = useCallback(() => {
     if (!writes || selected.size === 0) return;
@@ -308,12 +323,13 @@ export function App({ wall }: { wall: Wall }) {
       if (kind) once(() => put(kind));
       else if (key === "b") once(drawAround);
       else if (key === "l") once(linkChosen);
+      else if (key === "s") once(() => divide.current());
       else if (key === "v") once(() => { for (const n of chosen) if (n.kind === "event") wall.set(n.id, { pivotal: n.pivotal ? undefined : true }); });
       else if (key === "/") once(() => document.getElementById("search")?.focus());
       else if (key === "?") once(() => setHelp((open) => !open));
-      else if (key === "0") once(() => void flow.fitView({ duration: 200, maxZoom: 1, padding: ROOM }));
-      else if (key === "+" || key === "=") once(() => void flow.zoomIn({ duration: 120 }));
-      else if (key === "-") once(() => void flow.zoomOut({ duration: 120 }));
+      else if (key === "0") once(() => void flow.fitView({ duration: still.matches ? 0 : 200, maxZoom: 1, padding: ROOM }));
+      else if (key === "+" || key === "=") once(() => void flow.zoomIn({ duration: still.matches ? 0 : 120 }));
+      else if (key === "-") once(() => void flow.zoomOut({ duration: still.matches ? 0 : 120 }));
     };
     const onCopy = (event: ClipboardEvent) => {
       if (typing(event) || chosen.length === 0) return;
@@ -327,17 +343,30 @@ export function App({ wall }: { wall: Wall }) {
       event.preventDefault();
       paste(event.clipboardData?.getData("text/plain") ?? "", event.clipboardData?.getData("application/x-fig-wall") ?? "");
     };
+    // Before React Flow, which moves what is selected by the same keys.
+    const onResize = (event: KeyboardEvent) => {
+      const [wider, higher] = ({ ArrowLeft: [-24, 0], ArrowRight: [24, 0], ArrowUp: [0, -24], ArrowDown: [0, 24] } as Record<string, [number, number]>)[event.key] ?? [0, 0];
+      const [id] = selected;
+      if (!event.altKey || !writes || (!wider && !higher) || selected.size !== 1 || !wall.picture.contexts.has(id!)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      wall.resizeContext(id!, wider, higher);
+      const { name, width, height } = wall.picture.contexts.get(id!)!;
+      say(`${name} is ${width} wide and ${height} high.`);
+    };
+    window.addEventListener("keydown", onResize, true);
     window.addEventListener("keydown", onKey);
     document.addEventListener("copy", onCopy);
     document.addEventListener("cut", onCopy);
     document.addEventListener("paste", onPaste);
     return () => {
+      window.removeEventListener("keydown", onResize, true);
       window.removeEventListener("keydown", onKey);
       document.removeEventListener("copy", onCopy);
       document.removeEventListener("cut", onCopy);
       document.removeEventListener("paste", onPaste);
     };
-  }, [chosen, doing, drawAround, flow, linkChosen, linking, packed, paste, put, remove, wall, writes]);
+  }, [chosen, doing, drawAround, flow, linkChosen, linking, packed, paste, put, remove, selected, wall, writes]);
 
   // What is gone cannot be selected.
   useEffect(() => {
@@ -345,6 +374,15 @@ export function App({ wall }: { wall: Wall }) {
       select(new Set([...selected].filter((id) => picture.notes.has(id) || picture.contexts.has(id) || picture.edges.has(id))));
     }
   }, [picture, selected]);
+
+  // Nobody writes what they cannot read: from far away, the page comes near.
+  useEffect(() => {
+    const note = wall.picture.notes.get(editing ?? "");
+    const context = wall.picture.contexts.get(editing ?? "");
+    if (flow.getZoom() > 0.6 || !(note ?? context)) return;
+    const place = note ? { x: note.x + KINDS[note.kind].width / 2, y: note.y } : { x: context!.x + 160, y: context!.y };
+    void flow.setCenter(place.x, place.y + 60, { zoom: 0.8, duration: still.matches ? 0 : 200 });
+  }, [editing, flow, wall]);
 
   const shown = useRef(false);
   useEffect(() => {
@@ -377,19 +415,21 @@ export function App({ wall }: { wall: Wall }) {
             const now = matches.findIndex((n) => selected.has(n.id));
             const note = matches[(now + step + matches.length) % matches.length]!;
             select(new Set([note.id]));
-            void flow.setCenter(note.x + KINDS[note.kind].width / 2, note.y + KINDS[note.kind].height / 2, { zoom: Math.max(flow.getZoom(), 0.8), duration: 200 });
+            void flow.setCenter(note.x + KINDS[note.kind].width / 2, note.y + KINDS[note.kind].height / 2, { zoom: Math.max(flow.getZoom(), 0.8), duration: still.matches ? 0 : 200 });
           }}
         />
         <main className="canvas" aria-label="The wall">
-          <ReactFlow<WallNode, WallEdge>
-            nodes={nodes} edges={edges} nodeTypes={nodeTypes} edgeTypes={edgeTypes}
+          <ReactFlow<WallNode>
+            nodes={nodes} nodeTypes={nodeTypes}
             onNodesChange={changed}
-            onEdgesChange={joined}
-            onConnect={connect}
-            onNodeClick={(_, node) => {
-              if (linking && node.type === "sticky") { wall.link(linking, node.id); setLinking(null); say("Joined."); }
+            onConnect={connect} onConnectEnd={connected}
+            onNodeClick={clicked}
+            onPaneClick={(event) => {
+              setLinking(null);
+              const arrow = arrowAt(drawn, flow.screenToFlowPosition({ x: event.clientX, y: event.clientY }), 9 / flow.getZoom());
+              if (arrow) pick(arrow, event.shiftKey);
+              else if (event.detail === 2) put("event");
             }}
-            onPaneClick={(event) => { setLinking(null); if (event.detail === 2) put("event"); }}
             connectionMode={ConnectionMode.Loose} connectionRadius={30}
             selectionOnDrag={!coarse} panOnDrag={PANS} panOnScroll panOnScrollMode={PanOnScrollMode.Free}
             selectionMode={SelectionMode.Partial} zoomOnDoubleClick={false} multiSelectionKeyCode={MORE}
@@ -397,7 +437,7 @@ export function App({ wall }: { wall: Wall }) {
             nodesConnectable={writes} elevateNodesOnSelect={false} nodeDragThreshold={2} proOptions={PLAIN} ariaLabelConfig={SPOKEN}
           >
             <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} color="#d9d3c5" />
-            <Tips />
+            <Arrows drawn={drawn} pick={pick} />
             <ViewportPortal>
               {[...picture.notes.values()].filter((n) => n.pivotal).map((n) => (
                 <div key={n.id} className="pivot" data-id={n.id} style={placed(n.x + KINDS[n.kind].width / 2, n.y - 4000)} />
@@ -406,6 +446,7 @@ export function App({ wall }: { wall: Wall }) {
             <Cursors picture={picture} me={wall.doc.clientID} />
             <div className="shield" />
           </ReactFlow>
+          <Lanes wall={wall} lanes={lanes} notes={picture.notes} editing={editing} edit={edit} say={say} />
           <Overview notes={picture.notes} contexts={picture.contexts} />
           {picture.notes.size === 0 && (
             <div className="empty" aria-hidden="true">
@@ -415,8 +456,8 @@ export function App({ wall }: { wall: Wall }) {
             </div>
           )}
         </main>
-        {writes && <Palette phase={phase} put={put} draw={drawAround} />}
-        {!editing && <Inspector wall={wall} picture={picture} selected={selected} chosen={chosen} link={linkChosen} draw={drawAround} remove={remove} fresh={fresh} />}
+        {writes && <Palette phase={phase} put={put} draw={drawAround} divide={() => divide.current()} />}
+        {!editing && <Inspector wall={wall} picture={picture} selected={selected} chosen={chosen} link={linkChosen} draw={drawAround} remove={remove} edit={edit} fresh={fresh} />}
         {help && <Help close={() => setHelp(false)} />}
         <div className={`toast${said ? " on" : ""}`} role="status" aria-live="polite" onAnimationEnd={() => say("")} key={said}>{said}</div>
       </div>

@@ -1,7 +1,7 @@
 /** The wall as a picture, drawn from what is on it and not from the screen. */
-import { ends, pathOf } from "./canvas";
+import { pathBetween } from "./arrows";
 import { KINDS, spaced } from "./kinds";
-import type { Picture } from "./wall";
+import { inOrder, type Picture } from "./wall";
 
 const safe = (text: string): string =>
   text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]!);
@@ -21,6 +21,7 @@ export function svg(picture: Picture): { text: string; width: number; height: nu
   const boxes = [
     ...[...picture.notes.values()].map((n) => ({ x: n.x, y: n.y, width: KINDS[n.kind].width, height: KINDS[n.kind].height })),
     ...picture.contexts.values(),
+    ...inOrder(picture.lanes).map((lane) => ({ ...lane, x: 0, width: 0 })),
   ];
   const left = Math.min(...boxes.map((b) => b.x), 0) - 40;
   const top = Math.min(...boxes.map((b) => b.y), 0) - 40;
@@ -31,6 +32,12 @@ export function svg(picture: Picture): { text: string; width: number; height: nu
     '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 1 L9 5 L0 9 z" fill="#6b655c"/></marker></defs>',
     `<rect x="${left}" y="${top}" width="${width}" height="${height}" fill="#f6f3ec"/>`,
   ];
+  inOrder(picture.lanes).forEach((lane, i) => {
+    out.push(
+      `<rect x="${left}" y="${lane.y}" width="${width}" height="${lane.height}" fill="${i % 2 ? "#efe9dc" : "#f1f0ea"}" stroke="#8b8374"/>`,
+      `<text x="${left + 14}" y="${lane.y + 26}" font-size="16" font-weight="600" fill="#4a443a">${safe(lane.name)}</text>`,
+    );
+  });
   for (const c of picture.contexts.values()) {
     out.push(
       `<rect x="${c.x}" y="${c.y}" width="${c.width}" height="${c.height}" rx="18" fill="#fff" fill-opacity=".6" stroke="#5c6b73" stroke-width="2" stroke-dasharray="8 6"/>`,
@@ -39,7 +46,7 @@ export function svg(picture: Picture): { text: string; width: number; height: nu
   }
   for (const e of picture.edges.values()) {
     const [a, b] = [picture.notes.get(e.source), picture.notes.get(e.target)];
-    if (a && b) out.push(`<path d="${pathOf(ends(a, b))}" fill="none" stroke="#6b655c" stroke-width="1.5" marker-end="url(#tip)"/>`);
+    if (a && b) out.push(`<path d="${pathBetween(a, b)}" fill="none" stroke="#6b655c" stroke-width="1.5" marker-end="url(#tip)"/>`);
   }
   for (const n of picture.notes.values()) {
     const look = KINDS[n.kind];

@@ -39,5 +39,7 @@ async function begin(): Promise<void> {
   );
 }
 
+// Only where browsers have it: on this machine, or with TLS.
+navigator.serviceWorker?.register("/offline.js").catch((error: unknown) => console.warn("not loadable offline:", error));
 window.addEventListener("hashchange", () => location.reload());
 void begin();

@@ -1,7 +1,8 @@
 /** What is dragged is moved in the page itself, and drawn by React when it is let go: among two thousand stickies, to
  * draw anew takes longer than a frame. The document hears of it a few times a second. */
 import type { InternalNode } from "@xyflow/react";
-import { ends, overlap, pathOf, type WallNode } from "./canvas";
+import { overlap, pathBetween } from "./arrows";
+import type { WallNode } from "./canvas";
 import type { Edge, Note, Wall } from "./wall";
 
 type Places = Map<string, { x: number; y: number }>;
@@ -13,7 +14,8 @@ export class Moving {
   /** What is on its way now. */
   readonly elements = new Map<string, HTMLElement[]>();
   private readonly from: Places = new Map();
-  private readonly arrows: { edge: Edge; paths: SVGPathElement[] }[] = [];
+  /** Arrows from and to it: the one that React draws is hidden meanwhile, and a copy in a layer of its own is moved. */
+  private readonly arrows: { edge: Edge; drawn: SVGPathElement; copy: SVGPathElement }[] = [];
   private last: [Places, Places] | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -32,11 +34,9 @@ export class Moving {
       const node = this.internal(id);
       if (node) node.internals.positionAbsolute = { x, y };
     }
-    for (const { edge, paths } of this.arrows) {
+    for (const { edge, copy } of this.arrows) {
       const [a, b] = [this.at(edge.source, places), this.at(edge.target, places)];
-      if (!a || !b) continue;
-      const path = overlap(a, b) ? "" : pathOf(ends(a, b));
-      for (const element of paths) element.setAttribute("d", path);
+      if (a && b) copy.setAttribute("d", overlap(a, b) ? "" : pathBetween(a, b));
     }
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
@@ -62,7 +62,10 @@ export class Moving {
         element.style.willChange = "";
       }
     }
-    for (const { paths } of this.arrows) paths[0]?.ownerSVGElement?.style.removeProperty("will-change");
+    for (const { drawn, copy } of this.arrows) {
+      drawn.style.visibility = "";
+      copy.remove();
+    }
     this.elements.clear();
     this.from.clear();
     this.arrows.length = 0;
@@ -81,17 +84,18 @@ export class Moving {
     for (const element of document.querySelectorAll<HTMLElement>(".react-flow__node, .pivot")) {
       this.elements.get(element.dataset.id ?? "")?.push(element);
     }
-    const drawn = new Map<string, SVGPathElement[]>();
-    for (const element of document.querySelectorAll<SVGElement>(".react-flow__edge")) {
-      drawn.set(element.dataset.id ?? "", [...element.querySelectorAll("path")]);
+    const over = document.querySelector(".arrows.moving");
+    for (const drawn of document.querySelectorAll<SVGPathElement>(".arrow")) {
+      const edge = this.wall.picture.edges.get(drawn.dataset.id ?? "");
+      if (!edge || !(this.elements.has(edge.source) || this.elements.has(edge.target))) continue;
+      const copy = drawn.cloneNode() as SVGPathElement;
+      copy.removeAttribute("tabindex");
+      over?.append(copy);
+      drawn.style.visibility = "hidden";
+      this.arrows.push({ edge, drawn, copy });
     }
-    for (const edge of this.wall.picture.edges.values()) {
-      const paths = drawn.get(edge.id);
-      if (paths && (this.elements.has(edge.source) || this.elements.has(edge.target))) this.arrows.push({ edge, paths });
-    }
-    if (ids.length + this.arrows.length > LAYERS) return;
+    if (ids.length > LAYERS) return;
     for (const found of this.elements.values()) for (const element of found) element.style.willChange = "transform";
-    for (const { paths } of this.arrows) paths[0]?.ownerSVGElement?.style.setProperty("will-change", "transform");
   }
 
   private at(id: string, places: Places): Note | undefined {

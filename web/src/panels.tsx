@@ -2,7 +2,7 @@
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { png, save, svg } from "./exporting";
 import { type Kind, KINDS, ORDER, PHASES, spaced } from "./kinds";
-import type { Comment, Note, Picture, Wall } from "./wall";
+import type { Comment, Context, Note, Picture, Wall } from "./wall";
 
 const STATES = { connecting: "Connecting …", online: "Shared", offline: "Offline: it is kept here and merged later", refused: "Refused by the server" };
 
@@ -188,6 +188,8 @@ const KEYS: [string, string][] = [
   ["Arrows", "move what is selected; Shift for larger steps"],
   ["L", "arrow from the selected to the next; several are joined from left to right"],
   ["B", "bounded context around what is selected"],
+  ["Alt Arrows", "resize the selected context"],
+  ["S", "swimlane; on its name: Enter renames, Alt ↑ ↓ moves, Shift ↑ ↓ resizes, Delete removes"],
   ["V", "pivotal event, or not"],
   ["Ctrl C, X, V, D", "copy, cut, paste, double; pasted lines become events"],
   ["Ctrl Z, Ctrl Shift Z", "undo and redo what you did yourself"],
@@ -213,9 +215,9 @@ export function Help({ close }: { close: () => void }) {
   );
 }
 
-export function Palette({ phase, put, draw }: { phase: number; put: (kind: Kind) => void; draw: () => void }) {
+export function Palette({ phase, put, draw, divide }: { phase: number; put: (kind: Kind) => void; draw: () => void; divide: () => void }) {
   return (
-    <div className="palette" role="toolbar" aria-label="Stickies">
+    <aside className="palette" aria-label="What can be put up"><div role="toolbar" aria-label="Stickies">
       {ORDER.map((kind) => {
         const look = KINDS[kind];
         return (
@@ -229,16 +231,19 @@ export function Palette({ phase, put, draw }: { phase: number; put: (kind: Kind)
       <button type="button" disabled={phase < 4} onClick={draw} aria-keyshortcuts="b" title={phase < 4 ? "From the phase Contexts on" : "Bounded context around what is selected (B)"}>
         <i className="boundary" aria-hidden="true" /><span>Context</span><kbd aria-hidden="true">B</kbd>
       </button>
-    </div>
+      <button type="button" disabled={phase < 1} onClick={divide} aria-keyshortcuts="s" title={phase < 1 ? "From the phase Timeline on" : "Swimlane (S)"}>
+        <i className="band" aria-hidden="true" /><span>Swimlane</span><kbd aria-hidden="true">S</kbd>
+      </button>
+    </div></aside>
   );
 }
 
 interface InspectorProps {
   wall: Wall; picture: Picture; selected: ReadonlySet<string>; chosen: Note[]; fresh: string | null;
-  link: () => void; draw: () => void; remove: () => void;
+  link: () => void; draw: () => void; remove: () => void; edit: (id: string) => void;
 }
 
-export function Inspector({ wall, picture, selected, chosen, link, draw, remove }: InspectorProps) {
+export function Inspector({ wall, picture, selected, chosen, link, draw, remove, edit }: InspectorProps) {
   const { writes } = wall.about;
   if (selected.size === 0) return null;
   if (selected.size > 1) {
@@ -252,9 +257,26 @@ export function Inspector({ wall, picture, selected, chosen, link, draw, remove 
       </aside>
     );
   }
+  const context = picture.contexts.get([...selected][0]!);
+  if (context && writes) return <Area wall={wall} context={context} edit={edit} remove={remove} />;
   const note = chosen[0];
   if (!note) return null;
   return <One key={note.id} wall={wall} picture={picture} note={note} link={link} remove={remove} />;
+}
+
+function Area({ wall, context, edit, remove }: { wall: Wall; context: Context; edit: (id: string) => void; remove: () => void }) {
+  const by = (wider: number, higher: number) => () => wall.resizeContext(context.id, wider, higher);
+  return (
+    <aside className="inspector" aria-label={`Bounded context ${context.name}`}>
+      <p className="what">Bounded context</p>
+      <h2>{context.name}</h2>
+      <div className="acts">
+        <button type="button" onClick={by(48, 0)}>Wider</button><button type="button" onClick={by(-48, 0)}>Narrower</button>
+        <button type="button" onClick={by(0, 48)}>Higher</button><button type="button" onClick={by(0, -48)}>Lower</button>
+        <button type="button" onClick={() => edit(context.id)}>Rename</button><button type="button" onClick={remove}>Remove</button>
+      </div>
+    </aside>
+  );
 }
 
 const SPECS: Partial<Record<Kind, string>> = {

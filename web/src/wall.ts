@@ -18,6 +18,7 @@ export interface Note {
 }
 export interface Edge { id: string; source: string; target: string }
 export interface Context { id: string; name: string; x: number; y: number; width: number; height: number }
+export interface Lane { id: string; name: string; y: number; height: number }
 export interface Comment { id: string; note: string; by: string; words: string; order: number }
 export interface Person { id: number; name: string; colour: string; cursor?: { x: number; y: number } }
 export interface About {
@@ -28,6 +29,7 @@ export interface Picture {
   edges: ReadonlyMap<string, Edge>;
   contexts: ReadonlyMap<string, Context>;
   comments: ReadonlyMap<string, Comment>;
+  lanes: ReadonlyMap<string, Lane>;
   session: { phase?: number; ends?: number };
   people: Person[];
   state: State;
@@ -35,35 +37,50 @@ export interface Picture {
   known: boolean;
 }
 type Item = Y.Map<unknown>;
+const MAPS = ["notes", "edges", "contexts", "comments", "lanes"] as const;
+type When = "now" | "when there is time" | "later";
 
 const COLOURS = ["#0b6e99", "#a63d6b", "#2f7d4f", "#8a5a00", "#5b4bb5", "#b0413e", "#00706b", "#6b5b2e"];
+
+/** From top to bottom. */
+export const inOrder = (lanes: ReadonlyMap<string, Lane>): Lane[] =>
+  [...lanes.values()].sort((a, b) => a.y - b.y || (a.id < b.id ? -1 : 1));
+
+/** The lane that a sticky's middle is in; the upper one where two overlap. */
+export function laneOf(note: Note, lanes: readonly Lane[]): Lane | undefined {
+  const middle = note.y + KINDS[note.kind].height / 2;
+  return lanes.find((lane) => middle >= lane.y && middle < lane.y + lane.height);
+}
 
 export class Wall {
   readonly doc = new Y.Doc();
   readonly people = new Awareness(this.doc);
   readonly undo: Y.UndoManager;
   picture: Picture = {
-    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), session: {}, people: [], state: "connecting", known: false,
+    notes: new Map(), edges: new Map(), contexts: new Map(), comments: new Map(), lanes: new Map(), session: {}, people: [], state: "connecting", known: false,
   };
   private readonly me = { origin: "me" };
   private readonly listeners = new Set<() => void>();
   private readonly provider: Provider;
-  private scheduled = false;
+  private waits = false;
+  private due: ReturnType<typeof setTimeout> | undefined;
+  /** Until when others' changes wait, that the page has as much time for its user as drawing took. */
+  private rests = 0;
   private kept = false;
   private held = false;
 
   constructor(readonly about: About, readonly token: string) {
-    for (const name of ["notes", "edges", "contexts", "comments"] as const) {
-      this.map(name).observeDeep((events, how) => this.follow(name, events, this.held && how.origin === this.me));
+    for (const name of MAPS) {
+      this.map(name).observeDeep((events, how) => this.follow(name, events, !how.local ? "when there is time" : this.held && how.origin === this.me ? "later" : "now"));
     }
     this.doc.getMap("session").observe(() => this.show({ session: this.doc.getMap("session").toJSON() }));
     this.undo = new Y.UndoManager(
-      [this.map("notes"), this.map("edges"), this.map("contexts"), this.map("comments")],
+      MAPS.map((name) => this.map(name)),
       { trackedOrigins: new Set([this.me]), captureTimeout: 400 },
     );
     const name = localStorage.getItem("fig-name") ?? `Guest ${(this.doc.clientID % 90) + 10}`;
     this.people.setLocalState({ name, colour: COLOURS[this.doc.clientID % COLOURS.length] });
-    this.people.on("change", (_: unknown, origin: unknown) => { if (origin !== "local") this.show({ people: this.present() }); });
+    this.people.on("change", (_: unknown, origin: unknown) => { if (origin !== "local") this.show({ people: this.present() }, "when there is time"); });
     new IndexeddbPersistence(`fig-wall-${about.board}`, this.doc).once("synced", () => {
       this.kept = this.doc.store.clients.size > 0;
       this.connected();
@@ -89,7 +106,7 @@ export class Wall {
     return this.doc.getMap<Item>(name);
   }
 
-  private follow(name: "notes" | "edges" | "contexts" | "comments", events: Y.YEvent<Y.AbstractType<unknown>>[], quietly: boolean): void {
+  private follow(name: (typeof MAPS)[number], events: Y.YEvent<Y.AbstractType<unknown>>[], when: When): void {
     const next = new Map<string, unknown>(this.picture[name]);
     const touched = new Set<string>();
     for (const event of events) {
@@ -102,7 +119,7 @@ export class Wall {
       if (value === undefined || (name === "notes" && !(String(value.kind) in KINDS))) next.delete(id);
       else next.set(id, { ...value, id });
     }
-    this.show({ [name]: next } as Partial<Picture>, quietly);
+    this.show({ [name]: next } as Partial<Picture>, when);
   }
 
   /** While it holds, what one does oneself is on the picture, but nobody is told. */
@@ -111,15 +128,27 @@ export class Wall {
     if (!on) this.show({});
   }
 
-  /** One picture a frame at the most, however many changes come. */
-  private show(part: Partial<Picture>, quietly = false): void {
+  /** One picture for all that comes together; with many others at work, one for all that came since the last was drawn. */
+  private show(part: Partial<Picture>, when: When = "now"): void {
     this.picture = { ...this.picture, ...part };
-    if (this.scheduled || quietly) return;
-    this.scheduled = true;
+    if (this.waits || when === "later") return;
+    if (when === "when there is time") {
+      this.due ??= setTimeout(() => this.tell(), Math.max(0, this.rests - performance.now()));
+      return;
+    }
+    this.waits = true;
     queueMicrotask(() => {
-      this.scheduled = false;
-      for (const listener of this.listeners) listener();
+      this.waits = false;
+      this.tell();
     });
+  }
+
+  private tell(): void {
+    clearTimeout(this.due);
+    this.due = undefined;
+    const began = performance.now();
+    for (const listener of this.listeners) listener();
+    setTimeout(() => { this.rests = 2 * performance.now() - began; });
   }
 
   private present(): Person[] {
@@ -192,6 +221,14 @@ export class Wall {
     });
   }
 
+  /** Make a context larger or smaller by this much; never so small that its name has no room. */
+  resizeContext(id: string, wider: number, higher: number): void {
+    const context = this.picture.contexts.get(id);
+    if (!context) return;
+    this.undo.stopCapturing();
+    this.setContext(id, { width: Math.max(160, context.width + wider), height: Math.max(120, context.height + higher) });
+  }
+
   /** Where stickies come to when these and these contexts are moved: what is in a context goes with it. */
   places(notes: Map<string, { x: number; y: number }>, contexts: Map<string, { x: number; y: number }>): Map<string, { x: number; y: number }> {
     const places = new Map(notes);
@@ -262,6 +299,63 @@ export class Wall {
       }
       for (const id of this.picture.contexts.keys()) if (ids.has(id)) this.map("contexts").delete(id);
     });
+  }
+
+  /** A lane at about this height, or below those that are there. Returns its id. */
+  addLane(name: string, y: number): string {
+    this.undo.stopCapturing();
+    const lanes = inOrder(this.picture.lanes);
+    const bottom = lanes.length > 0 ? Math.max(...lanes.map((lane) => lane.y + lane.height)) : y;
+    const id = crypto.randomUUID();
+    this.change(() => this.put("lanes", id, { name, y: bottom, height: 300 }));
+    return id;
+  }
+
+  setLane(id: string, values: Partial<Lane>): void {
+    if (!this.picture.lanes.has(id)) return;
+    this.undo.stopCapturing();
+    this.change(() => this.put("lanes", id, values));
+  }
+
+  /** Make a lane this high; the lanes below it, with what is in them, make room. */
+  sizeLane(id: string, height: number): void {
+    const lanes = inOrder(this.picture.lanes);
+    const lane = this.picture.lanes.get(id);
+    if (!lane || lane.height === height) return;
+    this.undo.stopCapturing();
+    this.change(() => {
+      for (const below of lanes.slice(lanes.indexOf(lane) + 1)) this.putLane(below, below.y + height - lane.height);
+      this.put("lanes", id, { height });
+    });
+  }
+
+  /** Change places with the lane above (-1) or below (1); what is in them goes with them. */
+  shiftLane(id: string, step: -1 | 1): void {
+    const lanes = inOrder(this.picture.lanes);
+    const at = lanes.findIndex((lane) => lane.id === id);
+    const [upper, lower] = step < 0 ? [lanes[at - 1], lanes[at]] : [lanes[at], lanes[at + 1]];
+    if (at < 0 || !upper || !lower) return;
+    this.undo.stopCapturing();
+    this.change(() => {
+      // Both at once: what has gone into one must not be taken for the other's.
+      const inside = [upper, lower].map((lane) => [...this.picture.notes.values()].filter((note) => laneOf(note, lanes)?.id === lane.id));
+      this.putLane(lower, upper.y, inside[1]);
+      this.putLane(upper, lower.y + lower.height - upper.height, inside[0]);
+    });
+  }
+
+  private putLane(lane: Lane, y: number, inside?: Note[]): void {
+    const lanes = inOrder(this.picture.lanes);
+    for (const note of inside ?? [...this.picture.notes.values()].filter((each) => laneOf(each, lanes)?.id === lane.id)) {
+      const place = { x: note.x, y: note.y + y - lane.y };
+      this.put("notes", note.id, { y: place.y, context: this.contextAt({ ...note, ...place }) });
+    }
+    this.put("lanes", lane.id, { y });
+  }
+
+  removeLane(id: string): void {
+    this.undo.stopCapturing();
+    this.change(() => this.map("lanes").delete(id));
   }
 
   say(note: string, words: string): void {

@@ -8,20 +8,21 @@ from typing import Any
 
 from pycrdt import Doc, Map
 
-from stranglerfig.storming.board import SIZES, Board, Boundary, Edge, Note, Said
+from stranglerfig.storming.board import SIZES, Band, Board, Boundary, Edge, Note, Said
 
-MAPS = ("notes", "edges", "contexts", "comments")
+MAPS = ("notes", "edges", "contexts", "comments", "lanes")
 _FARTHEST = 1_000_000
 
 
 def read(doc: Doc[Any]) -> Board:
     """The board of a document. What is not as it should be (anybody may write anything) is left out."""
-    notes, edges, contexts, comments = ({k: v for k, v in _items(doc, name)} for name in MAPS)
+    notes, edges, contexts, comments, lanes = ({k: v for k, v in _items(doc, name)} for name in MAPS)
     return Board(
         {id_: _note(id_, said) for id_, said in notes.items() if said.get("kind") in SIZES},
         {e.id: e for said in edges.values() if (e := _edge(said)) is not None},
         {id_: _boundary(id_, said) for id_, said in contexts.items()},
         {id_: _said(id_, said) for id_, said in comments.items()},
+        {id_: _band(id_, said) for id_, said in lanes.items()},
     )
 
 
@@ -87,7 +88,8 @@ def _values(board: Board) -> tuple[dict[str, dict[str, Any]], ...]:
         for c in board.contexts.values()
     }
     comments = {c.id: {"note": c.note, "by": c.by, "words": c.words, "order": c.order} for c in board.comments.values()}
-    return notes, edges, contexts, comments
+    lanes = {b.id: {"name": b.name, "y": b.y, "height": b.height} for b in board.lanes.values()}
+    return notes, edges, contexts, comments, lanes
 
 
 def _items(doc: Doc[Any], name: str) -> list[tuple[str, dict[str, Any]]]:
@@ -137,6 +139,10 @@ def _edge(said: Mapping[str, Any]) -> Edge | None:
 def _boundary(id_: str, said: Mapping[str, Any]) -> Boundary:
     x, y, width, height = (_int(said, key) for key in ("x", "y", "width", "height"))
     return Boundary(id_, _text(said, "name"), x, y, width, height, _lines(said, "remarks"), _lines(said, "kept"))
+
+
+def _band(id_: str, said: Mapping[str, Any]) -> Band:
+    return Band(id_, _text(said, "name"), _int(said, "y"), _int(said, "height"))
 
 
 def _said(id_: str, said: Mapping[str, Any]) -> Said:

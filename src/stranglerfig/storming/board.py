@@ -23,6 +23,7 @@ from stranglerfig.storming.model import (
     Event,
     Field,
     Hotspot,
+    Lane,
     Link,
     Model,
     Place,
@@ -101,6 +102,16 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """A swimlane: all of the wall between ``y`` and ``y + height``."""
+
+    id: str
+    name: str
+    y: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """A comment on a hotspot; ``order`` is when."""
 
@@ -119,6 +130,7 @@ class Board:
     edges: Mapping[str, Edge] = field(default_factory=dict)
     contexts: Mapping[str, Boundary] = field(default_factory=dict)
     comments: Mapping[str, Said] = field(default_factory=dict)
+    lanes: Mapping[str, Band] = field(default_factory=dict)
 
 
 def cleaned(words: str) -> str:
@@ -192,7 +204,7 @@ class _Writer:
             if home is None or not _NAME.fullmatch(self.names.get(home, "")):
                 return False
             plain = note.text if note.kind == "policy" else _NAME.fullmatch(note.text)
-            if not plain or (home, note.kind, note.text) in taken or spec_of(note) is None:
+            if not plain or (home, note.kind, note.text) in taken or not _fits(note):
                 return False
             taken.add((home, note.kind, note.text))
             self.home[note.id] = home
@@ -306,6 +318,7 @@ class _Writer:
             tuple(links),
             tuple(self.keys[n.id] for n in self.notes.values() if n.pivotal),
             tuple(Comment(self.keys[c.note], cleaned(c.by), cleaned(c.words)) for c in comments if c.note in self.keys),
+            tuple(Lane(cleaned(b.name), b.y, b.height) for b in self.board.lanes.values()),
         )
 
 
@@ -328,6 +341,14 @@ def spec_of(note: Note) -> tuple[str, int, str | None] | None:
     if match is None or read_fields(match["fields"] or "") is None:
         return None
     return match["fields"] or "", int(match["version"] or 1), match["key"]
+
+
+def _fits(note: Note) -> bool:
+    """Whether the text has words for a note's spec: only events have versions and keys."""
+    if note.kind in ("policy", "readmodel"):
+        return not note.spec
+    spec = spec_of(note)
+    return spec is not None and (note.kind == "event" or spec[1:] == (1, None))
 
 
 def _fields(note: Note) -> tuple[Field, ...]:
@@ -440,7 +461,23 @@ class _Hanger:
         drawn = {b.id: b if b.width else self._around(b) for b in boundaries.values()}
         for id_, _ in hot:  # the text says what a question is on, not where it is: it is where it hangs, as on the page
             self.notes[id_] = replace(self.notes[id_], context=_context_at(self.notes[id_], drawn.values()))
-        return Board(self.notes, {e.id: e for e in self.edges.values()}, drawn, self._comments(named))
+        edges = {e.id: e for e in self.edges.values()}
+        return Board(self.notes, edges, drawn, self._comments(named), self._lanes())
+
+    def _lanes(self) -> dict[str, Band]:
+        """The swimlanes; one of a name that is on the wall keeps its id."""
+        free = sorted(self.old.lanes.values(), key=lambda band: (band.y, band.id))
+        found: dict[str, Band] = {}
+        for lane in self.model.wall.lanes:
+            same = next((band for band in free if cleaned(band.name) == lane.name), None)
+            if same is not None:
+                free.remove(same)
+            number, id_ = 0, same.id if same is not None else ""
+            while not id_ or (same is None and (id_ in found or id_ in self.old.lanes)):
+                id_ = _digest("lane", lane.name, str(number))
+                number += 1
+            found[id_] = Band(id_, lane.name, lane.y, lane.height)
+        return found
 
     def _put(self) -> dict[str, str]:
         """Put what the contexts hold where the layout, or the board before, says; returns the notes by key."""

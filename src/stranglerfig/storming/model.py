@@ -191,6 +191,15 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """A swimlane: a horizontal band across the whole timeline."""
+
+    name: str
+    y: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """An arrow that the contexts do not say."""
 
@@ -216,8 +225,10 @@ class Wall:
     links: tuple[Link, ...] = ()
     pivotal: tuple[str, ...] = ()
     comments: tuple[Comment, ...] = ()
+    lanes: tuple[Lane, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lanes", tuple(sorted(self.lanes, key=lambda lane: (lane.y, lane.height, lane.name))))
         for name in ("areas", "stickies", "links", "pivotal"):
             object.__setattr__(self, name, tuple(sorted(getattr(self, name), key=repr)))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from stranglerfig.storming.model import Area, Comment, Link, Sticky, Wall
+from stranglerfig.storming.model import Area, Comment, Lane, Link, Sticky, Wall
 
 KINDS = ("event", "command", "aggregate", "policy", "readmodel", "external", "actor", "hotspot")
 _TEXT = r'"[^"]*"'
@@ -17,6 +17,7 @@ _STICKY = re.compile(
     rf" (?P<x>{_INT}) (?P<y>{_INT})(?: in (?P<inside>{_TEXT}))?"
 )
 _AREA = re.compile(rf"context (?P<name>{_TEXT}) (?P<x>{_INT}) (?P<y>{_INT}) (?P<width>{_INT}) (?P<height>{_INT})")
+_LANE = re.compile(rf"lane (?P<name>{_TEXT}) (?P<y>{_INT}) (?P<height>{_INT})")
 _LINK = re.compile(rf"link (?P<source>{_TEXT}) -> (?P<target>{_TEXT})")
 _PIVOTAL = re.compile(rf"pivotal (?P<name>{_TEXT})")
 _COMMENT = re.compile(rf"comment on (?P<on>{_TEXT}) by (?P<by>{_TEXT}): (?P<words>{_TEXT})")
@@ -31,6 +32,7 @@ class Draft:
         self._links: list[Link] = []
         self._pivotal: list[str] = []
         self._comments: list[Comment] = []
+        self._lanes: list[Lane] = []
 
     def take(self, line: str) -> bool:
         """Take an understood line; False for any other."""
@@ -41,6 +43,8 @@ class Draft:
         elif m := _AREA.fullmatch(line):
             x, y, width, height = (int(m[name]) for name in ("x", "y", "width", "height"))
             self._areas.append(Area(m["name"][1:-1], x, y, width, height))
+        elif m := _LANE.fullmatch(line):
+            self._lanes.append(Lane(m["name"][1:-1], int(m["y"]), int(m["height"])))
         elif m := _LINK.fullmatch(line):
             self._links.append(Link(m["source"][1:-1], m["target"][1:-1]))
         elif m := _PIVOTAL.fullmatch(line):
@@ -59,12 +63,14 @@ class Draft:
             tuple(self._links),
             tuple(self._pivotal),
             tuple(self._comments),
+            tuple(self._lanes),
         )
 
 
 def show(wall: Wall) -> list[str]:
     """The section's lines."""
-    lines = [f'context "{a.name}" {a.x} {a.y} {a.width} {a.height}' for a in wall.areas]
+    lines = [f'lane "{lane.name}" {lane.y} {lane.height}' for lane in wall.lanes]
+    lines += [f'context "{a.name}" {a.x} {a.y} {a.width} {a.height}' for a in wall.areas]
     for s in wall.stickies:
         spec = f' says "{s.spec}"' if s.spec else ""
         inside = f' in "{s.inside}"' if s.inside is not None else ""

@@ -5,57 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from examples.servers.fetch import Missing
 from tests.browser import Browser
-from tests.conftest import required
-from tests.storm import Storm
+from tests.storm import WORDS, Storm, opened, write
 
 pytestmark = pytest.mark.acceptance
 MODEL = Path("examples/shop/estate/contexts/inventory/model.storm")
-WORDS = "[...document.querySelectorAll('.sticky .words')].map(e => e.innerText).sort().join('|')"
-
-
-@pytest.fixture
-async def browsers(tmp_path: Path) -> AsyncIterator[list[Browser]]:
-    """Two browsers."""
-    found = [Browser(tmp_path / f"browser{number}") for number in range(2)]
-    try:
-        await asyncio.gather(*(browser.start() for browser in found))
-        yield found
-    except Missing as missing:
-        required(str(missing))
-    finally:
-        await asyncio.gather(*(browser.stop() for browser in found))
-
-
-@pytest.fixture
-async def storm(tmp_path: Path) -> AsyncIterator[Storm]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    found = Storm(folder)
-    await found.start()
-    yield found
-    await found.end()
-
-
-async def opened(browser: Browser, link: str) -> None:
-    await browser.size(1440, 900)
-    await browser.open(link)
-    await browser.until("document.querySelector('.state.online')")
-
-
-async def write(browser: Browser, key: str, words: str) -> None:
-    """A sticky by keyboard alone."""
-    await browser.press(key)
-    await browser.until("document.activeElement.matches('.sticky textarea')")
-    await browser.write(words)
-    await browser.press("Enter")
-    await browser.until("document.activeElement.matches('.react-flow__node')")
 
 
 async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm) -> None:
@@ -99,19 +57,17 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     await ann.press("l")
     await ann.press("Tab")
     await ann.press("Enter")
-    await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    await ben.until("document.querySelectorAll('.arrow').length === 1")
     await ann.press("z", modifiers=2)
-    await ben.until("document.querySelectorAll('.react-flow__edge').length === 0")
+    await ben.until("document.querySelectorAll('.arrow').length === 0")
 
     # All are joined, a context is drawn around them, and it is named.
     await ann.press("a", modifiers=2)
     await ann.until("document.querySelectorAll('.sticky.selected').length === 2")
     await ann.press("l")
-    await ben.until("document.querySelectorAll('.react-flow__edge').length === 1")
+    await ben.until("document.querySelectorAll('.arrow').length === 1")
     # A picture without a size is not painted.
-    assert (
-        await ben.ask("document.querySelector('.react-flow__edge').ownerSVGElement.getBoundingClientRect().width") > 0
-    )
+    assert await ben.ask("document.querySelector('.arrow').ownerSVGElement.getBoundingClientRect().width") > 0
     await ann.press("b")
     await ann.until("document.activeElement.matches('.area-title textarea')")
     await ann.write("Orders")
@@ -205,10 +161,10 @@ async def test_phases_timer_pivotal_events_import_and_findings(browsers: list[Br
     await asyncio.gather(opened(ann, storm.link), opened(ben, storm.reads_only))
     offered = "[...document.querySelectorAll('.palette button:not(:disabled) span')].map(e => e.innerText).join()"
     phases = {
-        "Timeline": "Domain event,Hotspot",
-        "Commands": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system",
-        "Aggregates": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate",
-        "Contexts": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Context",
+        "Timeline": "Domain event,Hotspot,Swimlane",
+        "Commands": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Swimlane",
+        "Aggregates": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Swimlane",
+        "Contexts": "Domain event,Hotspot,Actor,Command,Policy,Read model,External system,Aggregate,Context,Swimlane",
     }
     for phase, stickies in phases.items():
         await ann.ask(f"[...document.querySelectorAll('.phases button')].find(e => e.innerText === '{phase}').click()")

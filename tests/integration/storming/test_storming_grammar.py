@@ -19,6 +19,7 @@ STORM = ROOT / "examples/shop/estate/contexts/inventory/model.storm"
 ENGINE = ["vscode-textmate@9.3.2", "vscode-oniguruma@2.0.1"]
 WALL = """
 wall
+  lane "Back office" -340 260
   context "Inventory" 50 50 700 300
   sticky actor "Clerk" 0 100
   sticky event "Parcel sent" says "(id: int) v2" 10 -20 in "Shipping"

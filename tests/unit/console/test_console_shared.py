@@ -61,10 +61,11 @@ def test_what_is_no_sticky_is_left_out() -> None:
 
 
 def test_the_built_page_is_that_of_the_sources() -> None:
-    names = ["index.html", "package-lock.json", "package.json", "seams.html", "tsconfig.json", "vite.config.ts"]
-    names += [str(file.relative_to(WEB)) for file in (WEB / "src").rglob("*") if file.is_file()]
+    names = ["index.html", "offline.js", "package-lock.json", "package.json", "seams.html", "tsconfig.json"]
+    names += ["vite.config.ts", *(str(file.relative_to(WEB)) for file in (WEB / "src").rglob("*") if file.is_file())]
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\n".encode())
         digest.update((WEB / name).read_bytes())
     assert (STATIC / "sources.sha256").read_text().strip() == digest.hexdigest(), "run: make web"
+    assert f'"fig-wall-{digest.hexdigest()[:16]}"' in (STATIC / "offline.js").read_text()

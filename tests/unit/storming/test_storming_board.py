@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stranglerfig.storming.board import SIZES, Board, Boundary, Edge, Note, Said, to_board, to_model
+from stranglerfig.storming.board import SIZES, Band, Board, Boundary, Edge, Note, Said, to_board, to_model
 from stranglerfig.storming.model import Model, semantic_hash
 from stranglerfig.storming.text import parse, show
 
@@ -36,7 +36,7 @@ def boards(draw: st.DrawFn) -> Board:
     """Anything that people may hang, joined in any way."""
     found = {}
     for number, note in enumerate(draw(st.lists(notes, max_size=9))):
-        spec = draw(specs) if note.kind in ("event", "command") else ""
+        spec = draw(specs) if note.kind in ("event", "command", "aggregate", "policy") else ""
         answer = draw(st.sampled_from([None, "nobody"])) if note.kind == "hotspot" else None
         # No two hang at one place: those could not be told apart, in a text or by people.
         found[f"n{number}"] = replace(note, id=f"n{number}", y=10 * note.y + number, spec=spec, answer=answer)
@@ -52,7 +52,9 @@ def boards(draw: st.DrawFn) -> Board:
                 edges[edge.id] = edge
         for number, note_id in enumerate(draw(st.lists(ends, max_size=2))):
             comments[f"s{number}"] = Said(f"s{number}", note_id, "Ann", f"words {number}", number)
-    return Board(found, edges, contexts, comments)
+    bands = draw(st.lists(st.tuples(texts, places, st.integers(80, 900)), max_size=3))
+    lanes = {f"l{number}": Band(f"l{number}", *band) for number, band in enumerate(bands)}
+    return Board(found, edges, contexts, comments, lanes)
 
 
 def seen(board: Board) -> tuple[list[object], ...]:
@@ -70,6 +72,7 @@ def seen(board: Board) -> tuple[list[object], ...]:
         sorted(((sticky(e.source), sticky(e.target)) for e in board.edges.values()), key=repr),
         sorted(((c.x, c.y, c.width, c.height) for c in board.contexts.values()), key=repr),
         sorted(((sticky(c.note), c.by, c.words) for c in board.comments.values()), key=repr),
+        sorted(((b.name, b.y, b.height) for b in board.lanes.values()), key=repr),
     )
 
 
@@ -157,3 +160,12 @@ def test_nothing_of_a_new_text_hangs_on_something_else() -> None:
                 apart_x = max(one.x - other.x - SIZES[other.kind][0], other.x - one.x - SIZES[one.kind][0])
                 apart_y = max(one.y - other.y - SIZES[other.kind][1], other.y - one.y - SIZES[one.kind][1])
                 assert max(apart_x, apart_y) >= 0, (one.text, other.text)
+
+
+def test_swimlanes_are_lines_of_the_text_and_keep_their_ids() -> None:
+    board = Board(lanes={"a": Band("a", "Warehouse", 340, 260), "b": Band("b", 'The "shop"', 0, 300)})
+    text = show(to_model(board, Model()))
+    assert text == 'wall\n  lane "The \'shop\'" 0 300\n  lane "Warehouse" 340 260\n'
+    moved = to_board(parse(text.replace("340", "500")), board)
+    assert moved.lanes == {"a": Band("a", "Warehouse", 500, 260), "b": Band("b", "The 'shop'", 0, 300)}
+    assert semantic_hash(parse(text)) == semantic_hash(Model())
