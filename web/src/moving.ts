@@ -77,9 +77,10 @@ export class Moving {
     document.body.classList.add("moving");
     this.wall.hold(true);
     for (const id of ids) {
+      const place = this.wall.picture.notes.get(id) ?? this.wall.picture.contexts.get(id);
+      if (!place) continue; // somebody has just removed it, and the page has not drawn that yet
       this.elements.set(id, []);
-      const { x, y } = (this.wall.picture.notes.get(id) ?? this.wall.picture.contexts.get(id))!;
-      this.from.set(id, { x, y });
+      this.from.set(id, { x: place.x, y: place.y });
     }
     for (const element of document.querySelectorAll<HTMLElement>(".react-flow__node, .pivot")) {
       this.elements.get(element.dataset.id ?? "")?.push(element);

@@ -38,6 +38,10 @@ export interface Picture {
 }
 type Item = Y.Map<unknown>;
 const MAPS = ["notes", "edges", "contexts", "comments", "lanes"] as const;
+/** What of each is a number. */
+const PLACED: Record<(typeof MAPS)[number], readonly string[]> = {
+  notes: ["x", "y"], edges: [], contexts: ["x", "y", "width", "height"], comments: [], lanes: ["y", "height"],
+};
 type When = "now" | "when there is time" | "later";
 
 const COLOURS = ["#0b6e99", "#a63d6b", "#2f7d4f", "#8a5a00", "#5b4bb5", "#b0413e", "#00706b", "#6b5b2e"];
@@ -50,6 +54,12 @@ export const inOrder = (lanes: ReadonlyMap<string, Lane>): Lane[] =>
 export function laneOf(note: Note, lanes: readonly Lane[]): Lane | undefined {
   const middle = note.y + KINDS[note.kind].height / 2;
   return lanes.find((lane) => middle >= lane.y && middle < lane.y + lane.height);
+}
+
+/** Whether it can be drawn. Anybody may write anything; and who writes on what another has just removed writes a part. */
+function isWhole(name: (typeof MAPS)[number], value: Record<string, unknown>): boolean {
+  if (name === "notes" && !(String(value.kind) in KINDS)) return false;
+  return PLACED[name].every((key) => Number.isFinite(value[key]));
 }
 
 export class Wall {
@@ -116,7 +126,7 @@ export class Wall {
     for (const id of touched) {
       const item = this.map(name).get(id);
       const value = item instanceof Y.Map ? item.toJSON() : undefined;
-      if (value === undefined || (name === "notes" && !(String(value.kind) in KINDS))) next.delete(id);
+      if (value === undefined || !isWhole(name, value)) next.delete(id);
       else next.set(id, { ...value, id });
     }
     this.show({ [name]: next } as Partial<Picture>, when);

@@ -40,7 +40,7 @@ PLACE = """(() => {
   const all = [...document.querySelectorAll('.react-flow__node-sticky')].map((e) => e.getBoundingClientRect())
     .filter((r) => r.left > 20 && r.right < 1400 && r.top > 80 && r.bottom < 700);
   const r = all[Math.floor(Math.random() * all.length)];
-  return [r.x + r.width / 2, r.y + r.height / 2];
+  return r ? [r.x + r.width / 2, r.y + r.height / 2] : null;
 })()"""
 
 
@@ -109,7 +109,11 @@ class Crowd:
         """One page, as people use it: by mouse and keyboard."""
         page = self.browsers[number]
         for step in range(10_000):
-            x, y = await page.ask(PLACE)
+            while (place := await page.ask(PLACE)) is None:  # who drags what has just gone moves the view
+                await page.press("Escape")
+                await page.press("0")
+                await asyncio.sleep(0.2)
+            x, y = place
             if step % 3 == 0:
                 await page.drag((x, y), (x + 60, y + 30))
             elif step % 3 == 1:
