@@ -186,3 +186,30 @@ async def test_a_context_is_drawn_resized_and_moved_by_keyboard_alone(browsers: 
     await ann.press("ArrowRight")
     await ben.until(f"{hung} > {before} && {area}.startsWith('{left:g},') === false")
     assert (ann.said, ben.said) == ([], [])
+
+
+async def test_the_focus_stays_with_a_sticky_that_comes_to_another_place(browsers: list[Browser], storm: Storm) -> None:
+    """In the page stickies stand as on the timeline; by one's own keys, and by others, they change places."""
+    ann, ben = browsers
+    await asyncio.gather(opened(ann, storm.link), opened(ben, storm.link))
+    for words in ("first done", "second done"):
+        await write(ann, "e", words)
+    await ann.press("Escape")
+    order = "[...document.querySelectorAll('.sticky .words')].map(e => e.innerText).join('|')"
+    await ben.until(f"{order} === 'First Done|Second Done'")
+    here = "document.activeElement.ariaLabel"
+    await ann.ask("document.querySelector('.react-flow__node-sticky').focus()")
+    await ann.press(" ")
+    await ann.until("document.querySelectorAll('.selected.react-flow__node').length === 1")
+    for _ in range(60):
+        await ann.press("ArrowRight")
+    await ben.until(f"{order} === 'Second Done|First Done'")
+    assert await ann.ask(here) == "Domain event: First Done"
+
+    # Ben moves it back past the other one, while Ann reads it.
+    await ben.ask("[...document.querySelectorAll('.react-flow__node-sticky')].at(-1).focus()")
+    await ben.press(" ")
+    for _ in range(60):
+        await ben.press("ArrowLeft")
+    await ann.until(f"{order} === 'First Done|Second Done'")
+    assert await ann.ask(here) == "Domain event: First Done"
