@@ -15,6 +15,8 @@ from tests.storm import WORDS, Storm, opened, write
 pytestmark = pytest.mark.acceptance
 MODEL = Path("examples/shop/estate/contexts/inventory/model.storm")
 
+UNSELECTED = "!document.querySelector('.selected.react-flow__node')"
+
 
 async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm) -> None:
     ann, ben = browsers
@@ -51,6 +53,7 @@ async def test_two_browsers_share_one_wall(browsers: list[Browser], storm: Storm
     # An arrow by keyboard alone: from the selected to the one that Enter is pressed on; undone again.
     node = "document.querySelectorAll('.react-flow__node-sticky')"
     await ann.press("Escape")
+    await ann.until(UNSELECTED)
     await ann.ask(f"{node}[0].focus()")
     await ann.press(" ")
     await ann.until("document.querySelectorAll('.sticky.selected').length === 1")
@@ -143,6 +146,7 @@ async def test_a_hotspot_is_talked_about_and_what_hangs_is_found_copied_and_remo
     await ann.drag((340, 200), (1080, 740))
     await ann.until("document.querySelectorAll('.sticky.selected').length === 2")
     await ann.press("Escape")
+    await ann.until(UNSELECTED)
     nodes = "document.querySelectorAll('.react-flow__node')"
     await ann.ask(f"{nodes}[0].focus()")
     await ann.press(" ")
