@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
-from math import log
+from math import fsum, log
 
 Partition = Sequence[Set[str]]
 Calls = Mapping[tuple[str, str], float]
@@ -69,8 +69,8 @@ def sm(partition: Partition, calls: Calls) -> float:
     k = len(partition)
     pairs = {frozenset(pair): frozenset(parts) for pair, parts in _crossing(partition, calls).items()}
     counts = Counter(pairs.values())
-    inside = sum(counts[frozenset({i})] / len(part) ** 2 for i, part in enumerate(partition) if part)
-    across = sum(
+    inside = fsum(counts[frozenset({i})] / len(part) ** 2 for i, part in enumerate(partition) if part)
+    across = fsum(
         counts[frozenset({i, j})] / (len(partition[i]) * len(partition[j]))
         for i in range(k)
         for j in range(i)
@@ -98,7 +98,7 @@ def bcp(partition: Partition, uses: Mapping[str, Collection[str]]) -> float:
     The mean of ln(number of different uses) over the parts; a unit in no use is in one that is not known.
     """
     served = [{use for unit in part for use in (uses.get(unit) or ("unknown",))} for part in partition]
-    return sum(log(len(each)) for each in served if each) / len(partition) if partition else 0.0
+    return fsum(log(len(each)) for each in served if each) / len(partition) if partition else 0.0
 
 
 def ned(partition: Partition, sizes: range = range(5, 21)) -> float:
@@ -117,9 +117,9 @@ def mq(partition: Partition, calls: Calls) -> float:
     number of parts.
     """
     parts = Counter(_crossing(partition, calls).values())
-    total = 0.0
+    shares = []
     for index in range(len(partition)):
         inside = parts[index, index]
         out = sum(count for (a, b), count in parts.items() if a == index != b)
-        total += 2 * inside / (2 * inside + out) if inside else 0.0
-    return total
+        shares.append(2 * inside / (2 * inside + out) if inside else 0.0)
+    return fsum(shares)

@@ -60,6 +60,8 @@ def test_figures_stay_in_their_bounds(of: list[int], calls: set[tuple[int, int]]
     found = figures(parts, counted, {}, range(5, 21))
     assert -1 <= found.sm <= 1 and 0 <= found.icp <= 1 and 0 <= found.ned <= 1 and 0 <= found.mq <= len(parts)
     assert ifn(parts, counted) * len(parts) <= len(calls)
+    # To the last bit: the same division, found in another order, differs in nothing.
+    assert figures(parts[::-1], counted, {}, range(5, 21)) == found
     if len(parts) == 1:
         assert found.icp == 0 and ned(parts) == (0 if len(of) in range(5, 21) else 1)
 
