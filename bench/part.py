@@ -18,10 +18,10 @@ import uvloop
 
 from stranglerfig.eventlog import open_log
 from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.foundation import tasks
 from stranglerfig.runtime.flowing import Report
 from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
-from stranglerfig.runtime.supervise import until_signal
 from stranglerfig.sync.target import SyncJob
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     part, file = sys.argv[1], Path(sys.argv[2])
     collect_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_signal(_work(part, file)))
+        runner.run(tasks.until_signal(_work(part, file)))
 
 
 if __name__ == "__main__":

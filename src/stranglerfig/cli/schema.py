@@ -15,6 +15,7 @@ import click
 
 from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig, dumps
+from stranglerfig.foundation import tasks
 from stranglerfig.foundation.errors import FigError
 
 if TYPE_CHECKING:
@@ -141,7 +142,6 @@ def serve(fig: Fig, listen: str | None) -> None:
     """
     from stranglerfig.runtime import logs
     from stranglerfig.runtime.settings import host_and_port
-    from stranglerfig.runtime.supervise import until_signal
     from stranglerfig.schemas.server import serve_registry
 
     try:
@@ -154,7 +154,7 @@ def serve(fig: Fig, listen: str | None) -> None:
         fig.print({"url": f"http://{host}:{at}"}, f"The schema registry answers on http://{host}:{at}.")
         sys.stdout.flush()
 
-    fig.run(until_signal(serve_registry(host, port, fig.control, ready=ready)))
+    fig.run(tasks.until_signal(serve_registry(host, port, fig.control, ready=ready)))
 
 
 @schema.command()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -207,6 +205,7 @@ def _arguments(fig: Fig) -> list[str]:
 
 
 def _open(fig: Fig, session: Session, kept: EditsFile, moves: dict[str, str], host: str, port: int) -> None:
+    from stranglerfig.console import site
     from stranglerfig.console.seams import Door, SeamsServer
     from stranglerfig.seams import edits
 
@@ -216,21 +215,14 @@ def _open(fig: Fig, session: Session, kept: EditsFile, moves: dict[str, str], ho
     if changed != before:
         kept.write(changed)
     door = Door.of(fig.project.data_directory / "seams" / "page.json")
-    fig.run(_serve(fig, SeamsServer(session, kept, door, fig.directory, _arguments(fig)), host, port))
+    server = SeamsServer(session, kept, door, fig.directory, _arguments(fig))
+    fig.run(site.serve(server, host, port, lambda: _tell(fig, server)))
 
 
-async def _serve(fig: Fig, server: SeamsServer, host: str, port: int) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    await server.start(host, port)
+def _tell(fig: Fig, server: SeamsServer) -> None:
     lines = [
         f"The candidates of {server.folder.name}, and what if they were otherwise",
         f"  to work on them: {server.link()}",
         f"Edits are kept in {server.file.path}. End with Ctrl+C; the page then shows what it has, and edits nothing.",
     ]
     fig.print({"link": server.link(), "edits": str(server.file.path)}, "\n".join(lines))
-    try:
-        await ended.wait()
-    finally:
-        await server.stop()

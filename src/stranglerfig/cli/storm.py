@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +34,7 @@ def storm(fig: Fig, file: Path | None, host: str, port: int, write: bool) -> Non
 
     Example: fig storm contexts/inventory/model.storm
     """
+    from stranglerfig.console import site
     from stranglerfig.console.room import Storage
     from stranglerfig.console.server import WallServer
     from stranglerfig.console.wall import SharedWall
@@ -48,7 +47,8 @@ def storm(fig: Fig, file: Path | None, host: str, port: int, write: bool) -> Non
         if write:
             _write(fig, wall)
         else:
-            fig.run(_serve(fig, WallServer(wall), host, port))
+            server = WallServer(wall)
+            fig.run(site.serve(server, host, port, lambda: _tell(fig, server)))
     finally:
         storage.close()
 
@@ -59,11 +59,7 @@ def _write(fig: Fig, wall: SharedWall) -> None:
     fig.print({"file": str(wall.file), "written": written}, said)
 
 
-async def _serve(fig: Fig, server: WallServer, host: str, port: int) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    await server.start(host, port)
+def _tell(fig: Fig, server: WallServer) -> None:
     lines = [
         f"The wall of {server.wall.file}",
         f"  to work on it: {server.link()}",
@@ -74,7 +70,3 @@ async def _serve(fig: Fig, server: WallServer, host: str, port: int) -> None:
     lines.append("End with Ctrl+C; what is on the wall stays.")
     links = {"link": server.link(), "reads_only": server.link(reads_only=True), "file": str(server.wall.file)}
     fig.print(links, "\n".join(lines))
-    try:
-        await ended.wait()
-    finally:
-        await server.stop()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stranglerfig.cli.main import Fig
-from stranglerfig.foundation import clock
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
 
 
@@ -32,7 +32,7 @@ def up(fig: Fig, detach: bool, no_check: bool) -> None:
     """
     from stranglerfig.runtime import logs
     from stranglerfig.runtime.datadir import DataDirectory
-    from stranglerfig.runtime.supervise import Supervisor, on_signals
+    from stranglerfig.runtime.supervise import Supervisor
 
     project = fig.project
     _ = project.extractions  # a mistake in an extraction.yaml is better told now than by six processes
@@ -44,7 +44,7 @@ def up(fig: Fig, detach: bool, no_check: bool) -> None:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        on_signals(stop.set)
+        tasks.on_signals(stop.set)
         await Supervisor(project, data).run(
             stop=stop, ready=lambda seconds: _ready(fig, data.state(), seconds), check=not no_check
         )

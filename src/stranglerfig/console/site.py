@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
+from stranglerfig.foundation import tasks
 from stranglerfig.foundation.errors import FigError
 
 STATIC = Path(__file__).parent / "static"
@@ -71,6 +74,34 @@ async def listen(app: web.Application, host: str, port: int, before: int) -> tup
                     "Choose another --port.",
                 ) from error
     return runner, int(runner.addresses[0][1])
+
+
+class Server(Protocol):
+    """One of the console's web servers."""
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        ...
+
+
+async def serve(server: Server, host: str, port: int, ready: Callable[[], None]) -> None:
+    """Serve until the process is asked to end; ``ready`` is called once it listens.
+
+    Raises:
+        FigError: what its ``start`` raises.
+    """
+    ended = asyncio.Event()
+    tasks.on_signals(ended.set)
+    await server.start(host, port)
+    try:
+        ready()
+        await ended.wait()
+    finally:
+        await server.stop()
 
 
 def link(host: str, port: int, token: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -63,3 +64,23 @@ async def supervise(
             pause = first
         await asyncio.sleep(pause)
         pause = min(pause * 2, most)
+
+
+def on_signals(stop: Callable[[], Any]) -> None:
+    """Call ``stop`` at Ctrl-C and SIGTERM; for the running loop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+async def until_signal(work: Awaitable[None]) -> None:
+    """Do ``work`` until it ends or the process is asked to end; its failure is raised."""
+    task = spawn(_as_coroutine(work), name="role")
+    on_signals(task.cancel)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work

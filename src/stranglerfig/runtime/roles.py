@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stranglerfig.changes.flows import Flow, Flows
-from stranglerfig.foundation import clock
+from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Kept
@@ -25,7 +25,7 @@ from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
-from stranglerfig.runtime.supervise import MEASURED, control_dsn, until_signal
+from stranglerfig.runtime.supervise import MEASURED, control_dsn
 from stranglerfig.runtime.wiring import (
     broker,
     capture_job,
@@ -183,7 +183,7 @@ def _loop(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:
         factory = uvloop.new_event_loop
         collect_rarely()
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(until_signal(work))
+        runner.run(tasks.until_signal(work))
 
 
 def postgres(role: Role) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,23 +320,3 @@ def registry_url(project: Project, ports: dict[str, int]) -> str | None:
     if named.listen is not None:
         return f"http://{named.listen}"
     return f"http://127.0.0.1:{ports['registry']}" if "registry" in ports else None
-
-
-def on_signals(stop: Callable[[], Any]) -> None:
-    """Call ``stop`` at Ctrl-C and SIGTERM; for the running loop."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-
-
-async def until_signal(work: Awaitable[None]) -> None:
-    """Do ``work`` until it ends or the process is asked to end; its failure is raised."""
-    task = tasks.spawn(_as_coroutine(work), name="role")
-    on_signals(task.cancel)
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
-
-
-async def _as_coroutine(work: Awaitable[None]) -> None:
-    await work

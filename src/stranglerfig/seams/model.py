@@ -94,6 +94,26 @@ class Use:
     module: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of_route(
+        cls, methods: frozenset[str], path: str, where: str, module: str, reads: frozenset[str],
+        writes: frozenset[str], counts: Mapping[str, int], places: Mapping[str, str] | None = None,
+    ) -> Use:  # fmt: skip
+        """What a route touches; one that says no ``methods`` is taken to be a POST where it writes, else a GET."""
+        methods = methods or (frozenset({"POST"}) if writes else frozenset({"GET"}))
+        name = f"{','.join(sorted(methods))} {path}"
+        return cls(
+            ROUTE,
+            name,
+            where,
+            reads - writes,
+            writes,
+            dict(counts),
+            methods=methods,
+            module=module,
+            places=places or {},
+        )
+
     @property
     def tables(self) -> frozenset[str]:
         """All tables it touches."""

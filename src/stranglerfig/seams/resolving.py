@@ -388,17 +388,8 @@ def _route(module: Module, route: Route, toucher: Toucher, resolver: Resolver) -
             counts.update(found.tables)
     if not counts:
         return None
-    methods = route.methods or (frozenset({"POST"}) if whole.writes else frozenset({"GET"}))
-    return Use(
-        ROUTE,
-        f"{','.join(sorted(methods))} {route.path}",
-        f"{module.path}:{route.line}",
-        whole.reads - whole.writes,
-        whole.writes,
-        dict(counts),
-        methods=methods,
-        module=where.path,
-    )
+    begins = f"{module.path}:{route.line}"
+    return Use.of_route(route.methods, route.path, begins, where.path, whole.reads, whole.writes, counts)
 
 
 def _statements(read: Read, toucher: Toucher) -> Iterator[Use]:

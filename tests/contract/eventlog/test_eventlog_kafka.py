@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from examples.servers.fetch import Missing
 from examples.servers.kafka import Kafka
 from stranglerfig.eventlog.kafka import KafkaLog
 from stranglerfig.eventlog.model import Event
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
-from tests.conftest import required
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+def broker(tmp_path_factory: pytest.TempPathFactory, begin: Callable[[Callable[[], None]], None]) -> Iterator[Kafka]:
     """One that nobody has configured for us."""
     kafka = Kafka(tmp_path_factory.mktemp("kafka"), memory="384m")
-    try:
-        kafka.start()
-    except Missing as missing:
-        required(str(missing))
+    begin(kafka.start)
     yield kafka
     kafka.stop()
 

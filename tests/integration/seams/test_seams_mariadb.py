@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pymysql
 import pytest
 
-from examples.servers.fetch import Missing
 from examples.servers.mariadb import MariaDB
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.seams import mariadb as catalogue
 from stranglerfig.seams.collect import collect
 from stranglerfig.seams.model import Evidence, Use
 from stranglerfig.seams.transactions import Bounds
-from tests.conftest import MonolithOnMariaDB, required
+from tests.conftest import MonolithOnMariaDB
 
 SCHEMA = """
 CREATE TABLE customers (id bigint PRIMARY KEY, name varchar(80) NOT NULL, born date);
@@ -123,13 +122,10 @@ async def test_an_empty_database_is_refused_and_one_that_is_away_said(mariadb: M
 
 
 @pytest.fixture
-def counting(tmp_path: Path) -> Iterator[MariaDB]:
+def counting(tmp_path: Path, begin: Callable[[Callable[[], None]], None]) -> Iterator[MariaDB]:
     """A server that counts its statements."""
     server = MariaDB(tmp_path / "counting", performance_schema="ON")
-    try:
-        server.start()
-    except Missing as missing:
-        required(str(missing))
+    begin(server.start)
     yield server
     server.stop()
 

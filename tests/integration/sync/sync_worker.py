@@ -16,10 +16,9 @@ import uvloop
 from stranglerfig.changes.flows import Flows
 from stranglerfig.eventlog import open_log
 from stranglerfig.eventlog.leases import Leases
-from stranglerfig.foundation import postgres
+from stranglerfig.foundation import postgres, tasks
 from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
-from stranglerfig.runtime.supervise import until_signal
 from stranglerfig.sync.workers import Share
 
 
@@ -48,4 +47,4 @@ async def work(file: Path) -> None:
 if __name__ == "__main__":
     collect_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_signal(work(Path(sys.argv[1]))))
+        runner.run(tasks.until_signal(work(Path(sys.argv[1]))))

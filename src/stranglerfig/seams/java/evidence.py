@@ -13,7 +13,7 @@ from stranglerfig.seams.java.reading import Read
 from stranglerfig.seams.java.routes import Route, routes
 from stranglerfig.seams.java.syntax import File
 from stranglerfig.seams.java.touching import Found, Toucher
-from stranglerfig.seams.model import MODULE, ROUTE, Coverage, Evidence, Import, Table, Use
+from stranglerfig.seams.model import MODULE, Coverage, Evidence, Import, Table, Use
 from stranglerfig.seams.statements import Touched
 
 SOURCE = "java"
@@ -79,18 +79,8 @@ def _route(route: Route, toucher: Toucher) -> Use | None:
     if not counts:
         return None
     path = route.declaration.file.path
-    methods = route.methods or (frozenset({"POST"}) if whole.writes else frozenset({"GET"}))
-    return Use(
-        ROUTE,
-        f"{','.join(sorted(methods))} {route.path}",
-        f"{path}:{route.line}",
-        whole.reads - whole.writes,
-        whole.writes,
-        dict(counts),
-        methods=methods,
-        module=path,
-        places=places,
-    )
+    where = f"{path}:{route.line}"
+    return Use.of_route(route.methods, route.path, where, path, whole.reads, whole.writes, counts, places)
 
 
 def _queries(index: Index, toucher: Toucher, queries: Queries) -> Iterator[Use]:
