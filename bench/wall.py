@@ -7,7 +7,8 @@ import bisect
 import itertools
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def _listed(found: dict[str, list[float]]) -> str:
     )
 
 
-async def _seen(folder: Path, edits: int) -> dict[str, list[float]]:
+@asynccontextmanager
+async def _full(folder: Path, people: int) -> AsyncIterator[tuple[Browser, list[Client]]]:
+    """A page that shows a wall at its largest, and so many clients beside it."""
     project = folder / "project"
     project.mkdir()
     storm, browser = Storm(project), Browser(folder / "profile")
@@ -81,27 +84,33 @@ async def _seen(folder: Path, edits: int) -> dict[str, list[float]]:
         await browser.start()
         await storm.start()
         async with aiohttp.ClientSession() as session:
-            clients = [Client(session, storm.link) for _ in range(EDITORS)]
+            clients = [Client(session, storm.link) for _ in range(people)]
             await clients[0].join()
             hang_all(clients[0])
             await asyncio.gather(*(client.join() for client in clients[1:]))
             await browser.size(1440, 900)
             await browser.open(storm.link)
+            # The canvas draws what is in sight only: all of it, once it is seen whole.
             await browser.until(f"document.querySelectorAll('.sticky').length === {STICKIES}", seconds=60)
-            await browser.ask(_WATCH)
-            over = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                for number, client in enumerate(clients[1:], start=1):
-                    group.create_task(_edit(client, random.Random(number), over))
-                found = {"all in sight": await _sights(browser, clients[0], edits)}
-                await _close_up(browser)
-                found["forty in sight"] = await _sights(browser, clients[0], edits)
-                over.set()
+            yield browser, clients
             await asyncio.gather(*(client.leave() for client in clients))
-        return found
     finally:
         await browser.stop()
         await storm.end()
+
+
+async def _seen(folder: Path, edits: int) -> dict[str, list[float]]:
+    async with _full(folder, EDITORS) as (browser, clients):
+        await browser.ask(_WATCH)
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for number, client in enumerate(clients[1:], start=1):
+                group.create_task(_edit(client, random.Random(number), over))
+            found = {"all in sight": await _sights(browser, clients[0], edits)}
+            await _close_up(browser)
+            found["forty in sight"] = await _sights(browser, clients[0], edits)
+            over.set()
+    return found
 
 
 async def _edit(client: Client, chance: random.Random, over: asyncio.Event) -> None:
@@ -135,31 +144,12 @@ async def _sights(browser: Browser, client: Client, edits: int) -> list[float]:
 
 
 async def _dragged(folder: Path, moves: int) -> dict[str, list[float]]:
-    project = folder / "project"
-    project.mkdir()
-    storm, browser = Storm(project), Browser(folder / "profile")
-    try:
-        await browser.start()
-        await storm.start()
-        async with aiohttp.ClientSession() as session:
-            client = Client(session, storm.link)
-            await client.join()
-            hang_all(client)
-            await browser.size(1440, 900)
-            await browser.open(storm.link)
-            # The canvas draws what is in sight only: all of it, once it is seen whole.
-            await browser.until(f"document.querySelectorAll('.sticky').length === {STICKIES}", seconds=60)
-            await browser.until(
-                "new DOMMatrix(document.querySelector('.react-flow__viewport').style.transform).a < 0.2"
-            )
-            found = {"all in sight": await _frames(browser, moves)}
-            await _close_up(browser)
-            found["forty in sight"] = await _frames(browser, moves)
-            await client.leave()
-        return found
-    finally:
-        await browser.stop()
-        await storm.end()
+    async with _full(folder, people=1) as (browser, _):
+        await browser.until("new DOMMatrix(document.querySelector('.react-flow__viewport').style.transform).a < 0.2")
+        found = {"all in sight": await _frames(browser, moves)}
+        await _close_up(browser)
+        found["forty in sight"] = await _frames(browser, moves)
+    return found
 
 
 async def _close_up(browser: Browser) -> None:
