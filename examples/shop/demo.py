@@ -524,10 +524,12 @@ class Demo:
         estate.steer(mix=LEAVING, rate=0.5 * self.options.rate)
         until(self.checked_out, 60, "the last checkouts to end", stage)
         counts = self.fig("saga", "list", "--service", "checkout", quiet=True)["counts"]["checkout.Checkout"]
-        flows = self.fig("flow", "list", "--service", "checkout", "--last", "100", quiet=True)["list"]
+        flows = self.fig("flow", "list", "--service", "checkout", "--last", str(self.options.checkouts), quiet=True)[
+            "list"
+        ]
         stage.say(
             "  sagas: " + ", ".join(f"{counts[state]:,} {state}" for state in ("completed", "compensated"))
-            + f"; of the last {len(flows)} flows {sum(flow['state'] == 'done' for flow in flows)} done"
+            + f"; of {len(flows):,} flows {sum(flow['state'] == 'done' for flow in flows):,} done"
         )  # fmt: skip
         if any(flow["state"] != "done" for flow in flows):
             raise Failed("flows did not end as they are drawn; see fig flow list")

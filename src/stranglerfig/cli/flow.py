@@ -40,7 +40,13 @@ def _told(id: str, flow: str, course: Course) -> dict[str, Any]:
 
 
 async def _courses(
-    fig: Fig, service: str | None, *, name: str | None = None, id: str | None = None, last: int = 50
+    fig: Fig,
+    service: str | None,
+    *,
+    name: str | None = None,
+    id: str | None = None,
+    state: str | None = None,
+    last: int = 50,
 ) -> list[dict[str, Any]]:
     from stranglerfig.runtime.services import each
     from stranglerfig.sagas import operating
@@ -49,7 +55,7 @@ async def _courses(
     async for _, conn in each(fig.project, service, operating.has_sagas):
         for drawing in (await operating.flow_drawings(conn)).values():
             if name in (None, drawing.name):
-                found = await operating.courses(conn, drawing, correlation=id, last=last)
+                found = await operating.courses(conn, drawing, correlation=id, state=state, last=last)
                 rows += [_told(of, drawing.name, course) for of, course in found.items()]
     return rows
 
@@ -59,7 +65,7 @@ async def _courses(
 @click.option("--name", help="Of this flow alone.")
 @click.option("--state", type=click.Choice(STATES), help="Only those that are so.")
 @click.option(
-    "--last", type=click.IntRange(1), default=50, show_default=True, help="How many of the newest to look at."
+    "--last", type=click.IntRange(1), default=50, show_default=True, help="How many of each, the newest first."
 )
 @click.pass_obj
 def list_(fig: Fig, service: str | None, name: str | None, state: str | None, last: int) -> None:
@@ -67,7 +73,7 @@ def list_(fig: Fig, service: str | None, name: str | None, state: str | None, la
 
     Example: fig flow list --name refund --state stopped
     """
-    rows = [row for row in fig.run(_courses(fig, service, name=name, last=last)) if state in (None, row["state"])]
+    rows = fig.run(_courses(fig, service, name=name, state=state, last=last))
     fig.print(rows, "\n".join(line for row in rows for line in _lines(row)) or "There are no flows.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Literal, cast
 
 import psycopg
@@ -16,6 +17,8 @@ from stranglerfig.sagas import flows
 from stranglerfig.sagas.drawing import Counts, Drawing
 
 queries = sql.load(__package__ or "")
+_PAGE = 1000
+"""How many flows are looked at together, for those in a state."""
 
 _COLUMNS = ("id", "name", "version", "tenant", "key", "status", "blocked", "begun_at", "ended_at", "due_at", "asked")
 _WHOLE = (
@@ -124,15 +127,35 @@ async def flow_drawings(conn: Connection) -> dict[str, flows.Drawing]:
 
 
 async def courses(
-    conn: Connection, drawing: flows.Drawing, *, correlation: str | None = None, last: int = 50
+    conn: Connection,
+    drawing: flows.Drawing,
+    *,
+    correlation: str | None = None,
+    state: str | None = None,
+    last: int = 50,
 ) -> dict[str, flows.Course]:
-    """What became of the flows that began last, or of one, by its correlation id."""
+    """What became of the flows that began last, the newest first; or of one, by its correlation id.
+
+    Args:
+        state: only those that are so, however long ago they began.
+        last: how many at most.
+    """
     now = float(await postgres.value(conn, "SELECT extract(epoch FROM clock_timestamp())::float8"))
-    params = {"flow": drawing.name, "correlation": correlation, "starts": [*drawing.starts], "last": last}
-    seen: dict[str, list[flows.Happened]] = {}
-    for of, *event in await postgres.fetch(conn, queries.flow_events, params):
-        seen.setdefault(of, []).append(flows.Happened(*event))
-    return {of: flows.course(drawing, events, now=now) for of, events in seen.items()}
+    params = {"flow": drawing.name, "correlation": correlation, "starts": [*drawing.starts]}
+    found: dict[str, flows.Course] = {}
+    before = at = None
+    while len(found) < last:
+        seen: dict[str, list[flows.Happened]] = {}
+        params |= {"before": before, "before_at": at, "last": _PAGE if state else last}
+        for before, at, *event in await postgres.fetch(conn, queries.flow_events, params):
+            seen.setdefault(before, []).append(flows.Happened(*event))
+        for of, events in seen.items():
+            course = flows.course(drawing, events, now=now)
+            if state in (None, course.state):
+                found[of] = course
+        if state is None or len(seen) < _PAGE:
+            break
+    return dict(islice(found.items(), last))
 
 
 async def ways(conn: Connection, name: str) -> dict[tuple[str, str], int]:

@@ -75,14 +75,18 @@ ON CONFLICT DO NOTHING
 SELECT drawing FROM fig.flow_kind ORDER BY name
 
 -- name: flow_events
--- Those of one flow's correlation, or of the ones that began last. Events of the same types may be no part of any.
-SELECT correlation, id, type, source, cause, extract(epoch FROM at)::float8 FROM fig.flow_event
-WHERE flow = %(flow)s AND correlation IN (
-    SELECT correlation FROM fig.flow_event
+-- Those of one flow's correlation, or of the ones that began last (before another). Events of the same types may be no
+-- part of any.
+WITH begun AS (
+    SELECT correlation, max(at) AS begun_at FROM fig.flow_event
     WHERE flow = %(flow)s AND correlation = coalesce(%(correlation)s::text, correlation) AND type = ANY (%(starts)s)
-    GROUP BY correlation ORDER BY max(at) DESC LIMIT %(last)s
+    GROUP BY correlation
+    HAVING %(before)s::text IS NULL OR (max(at), correlation) < (%(before_at)s::timestamptz, %(before)s::text)
+    ORDER BY begun_at DESC, correlation DESC LIMIT %(last)s
 )
-ORDER BY at, id
+SELECT correlation, begun_at, id, type, source, cause, extract(epoch FROM at)::float8
+FROM begun JOIN fig.flow_event USING (correlation) WHERE flow = %(flow)s
+ORDER BY begun_at DESC, correlation DESC, at, id
 
 -- name: flow_ways
 -- How often each type followed from each.

@@ -55,7 +55,7 @@ def test_checkouts_of_both_kinds_end_whoever_dies(shop: Shop) -> None:
         return shop.fig("flow", "list", "--service", "checkout", "--state", "running").get("list", [])  # type: ignore[no-any-return]
 
     until(lambda: not running(), "each flow to be seen to end", 90)
-    flows = shop.fig("flow", "list", "--service", "checkout", "--last", "1000")["list"]
+    flows = shop.fig("flow", "list", "--service", "checkout", "--last", "10000")["list"]
     assert not [flow for flow in flows if flow["state"] != "done"]
     assert "checkout.Checkout" in shop.text("saga", "graph", "checkout.Checkout", "--service", "checkout")
     assert {end for flow in flows for end in flow["ends"]} == {"shop.OrderConfirmed", "shop.OrderRejected"}

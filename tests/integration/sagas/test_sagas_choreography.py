@@ -125,6 +125,25 @@ async def test_who_did_not_react_is_named_until_he_does(refunds: Choreography) -
     await refunds.until(done=3)
 
 
+async def test_one_that_stopped_is_found_however_many_ended_since(
+    refunds: Choreography, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operating, "_PAGE", 2)
+    await refunds.begin(refunds.orders, refunds.stock)
+    missed, later = await refunds.asked(1, 2)
+    await refunds.until(stopped=2)
+    await refunds.begin(refunds.money)
+    await refunds.until(done=2)
+    newer = await refunds.asked(*range(3, 8))
+    await refunds.until(done=7)
+    async with postgres.session(refunds.dsn, what="test") as conn:
+        await conn.execute("DELETE FROM fig.flow_event WHERE correlation = %s AND source = '/money'", (missed,))
+        drawing = refunds.flow.drawing
+        assert [*await operating.courses(conn, drawing, state="stopped")] == [missed]
+        assert {*await operating.courses(conn, drawing, state="done")} == {later, *newer}
+        assert {*await operating.courses(conn, drawing, state="done", last=5)} == {*newer}
+
+
 async def test_what_is_not_declared_cannot_be_said(refunds: Choreography) -> None:
     await refunds.begin(refunds.orders, refunds.stock, refunds.money)
     await refunds.asked(13)
