@@ -143,12 +143,12 @@ async def courses(
     now = float(await postgres.value(conn, "SELECT extract(epoch FROM clock_timestamp())::float8"))
     params = {"flow": drawing.name, "correlation": correlation, "starts": [*drawing.starts]}
     found: dict[str, flows.Course] = {}
-    before = at = None
+    before = at = None  # the last of the page before
     while len(found) < last:
         seen: dict[str, list[flows.Happened]] = {}
         params |= {"before": before, "before_at": at, "last": _PAGE if state else last}
-        for before, at, *event in await postgres.fetch(conn, queries.flow_events, params):
-            seen.setdefault(before, []).append(flows.Happened(*event))
+        for of, at, *event in await postgres.fetch(conn, queries.flow_events, params):
+            seen.setdefault(of, []).append(flows.Happened(*event))
         for of, events in seen.items():
             course = flows.course(drawing, events, now=now)
             if state in (None, course.state):
