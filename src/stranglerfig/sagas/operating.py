@@ -143,11 +143,12 @@ async def courses(
     now = float(await postgres.value(conn, "SELECT extract(epoch FROM clock_timestamp())::float8"))
     params = {"flow": drawing.name, "correlation": correlation, "starts": [*drawing.starts]}
     found: dict[str, flows.Course] = {}
-    before = at = None  # the last of the page before
+    before = at = None
     while len(found) < last:
         seen: dict[str, list[flows.Happened]] = {}
-        params |= {"before": before, "before_at": at, "last": _PAGE if state else last}
-        for of, at, *event in await postgres.fetch(conn, queries.flow_events, params):
+        page = params | {"before": before, "before_at": at, "last": _PAGE if state else last}
+        rows = await postgres.fetch(conn, queries.flow_events, page)
+        for of, _, *event in rows:
             seen.setdefault(of, []).append(flows.Happened(*event))
         for of, events in seen.items():
             course = flows.course(drawing, events, now=now)
@@ -155,6 +156,7 @@ async def courses(
                 found[of] = course
         if state is None or len(seen) < _PAGE:
             break
+        before, at = rows[-1][:2]
     return dict(islice(found.items(), last))
 
 
