@@ -31,10 +31,12 @@ demo-kafka: setup  ## The same on Apache Kafka, with Kafka Connect and Debezium,
 # What kills processes again and again takes half an hour, and is not part of `make test`.
 FAULTS := tests/acceptance/faults tests/contract/capture/test_faults.py tests/contract/capture/test_mariadb_faults.py
 
+# What needs the machine to itself runs alone; the rest with two processes, a file of tests in one of them.
 test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
 	@scratch=$$(mktemp -d -t fig-tests-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
-	$(BIN)/coverage run -m pytest --basetemp="$$scratch" $(FAULTS:%=--ignore=%) $(ARGS)
+	$(BIN)/coverage run -m pytest --basetemp="$$scratch/some" -n 2 --dist loadfile tests/unit tests/contract tests/integration $(FAULTS:%=--ignore=%) $(ARGS) && \
+	$(BIN)/coverage run -m pytest --basetemp="$$scratch/acceptance" tests/acceptance $(FAULTS:%=--ignore=%) $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
 faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)
