@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from examples.shop.catalogue.app import Catalogue
 from examples.shop.checkout.app import made
 from examples.shop.service.service import Inventory
 from stranglerfig.foundation.sql import load
@@ -56,14 +57,26 @@ def seed_shop(dsn: str, *, items: int, seed: int, progress: Progress | None = No
 
 def create_inventory(server: EmbeddedPostgres) -> str:
     """The service's database ``inventory``, empty; returns the administrator's DSN."""
-    _once(server, "inventory_owner", HERE / "service" / "roles.sql")
-    server.create_database("inventory", owner="inventory_owner")
-    with psycopg.connect(server.dsn("inventory"), autocommit=True) as conn:
-        if conn.execute("SELECT to_regclass('public.stock_level')").fetchone() == (None,):
-            conn.execute("SET ROLE inventory_owner")
-            conn.execute((HERE / "service" / "schema.sql").read_bytes())
+    _create(server, "inventory", HERE / "service", "stock_level")
     asyncio.run(Inventory(server.dsn("inventory")).migrate())
     return server.dsn("inventory")
+
+
+def create_catalogue(server: EmbeddedPostgres) -> str:
+    """CatalogueService's database ``catalogue``, empty; returns the administrator's DSN."""
+    _create(server, "catalogue", HERE / "catalogue", "product")
+    asyncio.run(Catalogue(server.dsn("catalogue")).migrate())
+    return server.dsn("catalogue")
+
+
+def _create(server: EmbeddedPostgres, name: str, folder: Path, table: str) -> None:
+    """A service's database by its scripts, once."""
+    _once(server, f"{name}_owner", folder / "roles.sql")
+    server.create_database(name, owner=f"{name}_owner")
+    with psycopg.connect(server.dsn(name), autocommit=True) as conn:
+        if conn.execute("SELECT to_regclass(%s)", (f"public.{table}",)).fetchone() == (None,):
+            conn.execute(f"SET ROLE {name}_owner".encode())
+            conn.execute((folder / "schema.sql").read_bytes())
 
 
 def create_checkout(server: EmbeddedPostgres) -> str:
@@ -82,8 +95,7 @@ def grant(server: EmbeddedPostgres, database: str) -> str:
         if not conn.execute("SELECT 1 FROM pg_roles WHERE rolname = 'fig'").fetchone():
             conn.execute("CREATE ROLE fig LOGIN REPLICATION")
         text = (HERE / "estate" / "grants.sql").read_text()
-        owner = "shop_owner" if database == "shop" else "inventory_owner"
-        conn.execute(text.replace(":database", database).replace(":owner", owner).encode())
+        conn.execute(text.replace(":database", database).replace(":owner", f"{database}_owner").encode())
     return server.dsn(database, "fig")
 
 

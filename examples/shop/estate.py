@@ -116,6 +116,7 @@ class Estate:
         settings: ``postgresql.conf`` entries for both servers; durable as they come.
         messages: whether the shop takes commands by queue as well, from a RabbitMQ of its own.
         both: whether the monolith's orders go on writing the inventory's tables once the service owns them.
+        catalogue: whether the catalogue is to leave the monolith as well, and CatalogueService is there.
     """
 
     root: Path
@@ -126,6 +127,7 @@ class Estate:
     settings: dict[str, str] = field(default_factory=dict)
     messages: bool = False
     both: bool = False
+    catalogue: bool = False
     facade_port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
 
@@ -140,9 +142,11 @@ class Estate:
             self.root / "rabbitmq", plugins=("rabbitmq_prometheus",), collect_statistics_interval="100"
         )
         self._monolith_socket, self._service_socket, self._checkout_socket = listening(), listening(), listening()
+        self._catalogue_socket = listening()
         self.monolith_port: int = self._monolith_socket.getsockname()[1]
         self.service_port: int = self._service_socket.getsockname()[1]
         self.checkout_url = f"http://127.0.0.1:{self._checkout_socket.getsockname()[1]}"
+        self.catalogue_url = f"http://127.0.0.1:{self._catalogue_socket.getsockname()[1]}"
         self.monolith_code = HERE / "monolith"
         self.reserve = "table"
         # The control database, once checkouts run: what they say to each other goes by the log.
@@ -176,6 +180,11 @@ class Estate:
         return self.inventory_server.dsn("inventory")
 
     @property
+    def catalogue_dsn(self) -> str:
+        """CatalogueService's database, as its administrator."""
+        return self.inventory_server.dsn("catalogue")
+
+    @property
     def checkout_dsn(self) -> str:
         """The database of the service that runs checkouts, as its own role."""
         return self.inventory_server.dsn("checkout", "checkout")
@@ -201,6 +210,7 @@ class Estate:
             "SHOP_FIG_DSN": self.shop_server.dsn("shop", "fig"),
             "INVENTORY_FIG_DSN": self.inventory_server.dsn("inventory", "fig"),
             "CHECKOUT_FIG_DSN": self.checkout_dsn,
+            "CATALOGUE_FIG_DSN": self.inventory_server.dsn("catalogue", "fig"),
             "SHOP_AMQP_URL": self.broker.amqp,
             "SHOP_TEST_DSN": self.shop_server.dsn("shop", "shop_app"),
             "PYTHONPATH": CODE,
@@ -220,6 +230,9 @@ class Estate:
         database.create_checkout(self.inventory_server)
         database.grant(self.shop_server, "shop")
         database.grant(self.inventory_server, "inventory")
+        if self.catalogue:
+            database.create_catalogue(self.inventory_server)
+            database.grant(self.inventory_server, "catalogue")
         if self.both:
             database.send_old_rows(self.shop_server, "shop", database.SHOP_TABLES)
             database.send_old_rows(self.inventory_server, "inventory", database.INVENTORY_TABLES)
@@ -317,6 +330,16 @@ class Estate:
         }
         program = self._run("service", ["-m", "examples.shop.service"], environment, pass_fds=(fd,))
         return self._deploy("service", program, self.service_url)
+
+    def deploy_catalogue(self) -> Program:
+        """Run CatalogueService, replacing the one that runs."""
+        fd = self._catalogue_socket.fileno()
+        environment = {
+            "CATALOGUE_DSN": self.inventory_server.dsn("catalogue", "catalogue_app"),
+            "CATALOGUE_FD": str(fd),
+        }
+        program = self._run("catalogue", ["-m", "examples.shop.catalogue"], environment, pass_fds=(fd,))
+        return self._deploy("catalogue", program, self.catalogue_url)
 
     def _hears(self, prefix: str) -> dict[str, str]:
         """Where an application finds the log: the control database, unless another is named, and keeps groups there."""
@@ -420,6 +443,7 @@ class Estate:
             **evidence,
             "monolith_url": self.monolith_url,
             "service_url": self.service_url,
+            "catalogue_url": self.catalogue_url,
             "facade": f"127.0.0.1:{self.facade_port}",
             "log": self.log,
             "capture": "native" if self.connect is None else "debezium",
@@ -434,15 +458,23 @@ class Estate:
             "remaining_writers": "bidirectional" if self.both else "refuse",
             **(CONFLICTS if self.both else dict.fromkeys(CONFLICTS, "")),
         }
-        for source in sorted((HERE / "estate").rglob("*")):
+        self._fill(HERE / "estate", self.project, values)
+        shutil.copy(HERE / "service" / "openapi.yaml", self.project / "contexts" / "inventory" / "openapi.yaml")
+        if self.catalogue:
+            folder = self.project / "contexts" / "catalogue"
+            self._fill(HERE / "catalogue" / "context", folder, values)
+            shutil.copy(HERE / "catalogue" / "openapi.yaml", folder / "openapi.yaml")
+        return self.project
+
+    @staticmethod
+    def _fill(templates: Path, folder: Path, values: Mapping[str, Any]) -> None:
+        for source in sorted(templates.rglob("*")):
             if source.is_dir():
                 continue
-            target = self.project / source.relative_to(HERE / "estate")
+            target = folder / source.relative_to(templates)
             target.parent.mkdir(parents=True, exist_ok=True)
             text = source.read_text()
             target.write_text(Template(text).safe_substitute(values) if source.suffix == ".yaml" else text)
-        shutil.copy(HERE / "service" / "openapi.yaml", self.project / "contexts" / "inventory" / "openapi.yaml")
-        return self.project
 
     def reduced_monolith(self) -> Path:
         """A copy of the monolith's code without its inventory; returns the package's folder."""
@@ -465,5 +497,5 @@ class Estate:
                 program.stop()
         for server in (self.shop_server, self.inventory_server, self.broker):
             server.stop()
-        for sock in (self._monolith_socket, self._service_socket, self._checkout_socket):
+        for sock in (self._monolith_socket, self._service_socket, self._checkout_socket, self._catalogue_socket):
             sock.close()

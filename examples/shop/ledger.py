@@ -57,6 +57,7 @@ class Lines:
     """The ledger file."""
 
     writes: list[dict[str, Any]] = field(default_factory=list)
+    prices: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     repeated: list[dict[str, Any]] = field(default_factory=list)
     stale: int = 0
@@ -73,7 +74,7 @@ def read(ledger: Path) -> Lines:
                 break  # a load is at work, and at this line
             line = orjson.loads(text)
             if "key" in line:
-                found.writes.append(line)
+                (found.prices if line["kind"] == "price" else found.writes).append(line)
             elif "failed" in line:
                 found.failures.append(line)
             elif "repeated" in line:

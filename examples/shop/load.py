@@ -36,7 +36,7 @@ from stranglerfig.foundation.tasks import spawn
 
 SUCCESS = (200, 201, 202, 204)
 REFUSED = (404, 409, 422)
-KINDS = ("reads", "writes", "orders", "checkouts")
+KINDS = ("reads", "writes", "orders", "checkouts", "prices")
 REACTED = 0.1
 """Share of the checkouts that nobody conducts."""
 COMMANDS = {"adjust": "AdjustStock", "reserve": "ReserveItem"}
@@ -210,6 +210,11 @@ class Load:
         content["conducted"] = self.random.random() >= REACTED
         await self.remembered("checkout", item, qty, "/api/checkouts", content)
 
+    async def price(self) -> None:
+        """A buyer sets what a product costs."""
+        product, cents = self.item(), self.random.randint(1, 10_000)
+        await self.remembered("price", product, cents, f"/api/products/{product}/price", {"price_cents": cents})
+
     async def remembered(self, kind: str, item: int, delta: int, path: str, content: dict[str, Any]) -> None:
         """Send one write and remember it with its answer."""
         self.number += 1
@@ -221,7 +226,7 @@ class Load:
         session = self.random.choice(self.sessions) if kind == "adjust" else None
         if session and session["until"] > time.monotonic():
             headers["cookie"] = session["cookie"]
-        figure = {"order": "orders", "checkout": "checkouts"}.get(kind, "writes")
+        figure = {"order": "orders", "checkout": "checkouts", "price": "prices"}.get(kind, "writes")
         if self.requester is not None and kind in COMMANDS and self.random.random() < BY_QUEUE:
             # Numbered where it is published: the order that must be kept is the one on the wire.
             self.commands += 1
@@ -251,7 +256,9 @@ class Load:
         """Keep what of an answer matters later."""
         if entry["kind"] == "order":
             entry["order_id"] = content["id"]
-        if entry["kind"] in ("order", "checkout"):
+        if entry["kind"] == "price":
+            entry["revision"] = content["revision"]
+        if entry["kind"] in ("order", "checkout", "price"):
             return
         entry["on_hand"], entry["reserved"] = content["on_hand"], content["reserved"]
         if "command" in entry:
@@ -277,7 +284,10 @@ class Load:
         """Poisson arrivals at the present rate; a process that fell behind catches up, as the customers would have."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        actions = {"reads": self.read, "writes": self.write, "orders": self.order, "checkouts": self.checkout}
+        actions = {
+            "reads": self.read, "writes": self.write, "orders": self.order, "checkouts": self.checkout,
+            "prices": self.price,
+        }  # fmt: skip
         while not self.stopping.is_set():
             if self.rate <= 0:
                 await asyncio.sleep(0.05)

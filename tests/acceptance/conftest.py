@@ -23,12 +23,13 @@ def _serve(
     *,
     messages: bool = False,
     both: bool = False,
+    catalogue: bool = False,
     begin: Callable[[Callable[[], None]], None] = lambda start: start(),
 ) -> Iterator[Shop]:
     # Not below pytest's own folder, which every other session of pytest closes to the account that runs PostgreSQL.
     root = Path(tempfile.mkdtemp(prefix="fig-acceptance-"))
     root.chmod(0o755)
-    found = Shop(root, reserve=reserve, messages=messages, both=both)
+    found = Shop(root, reserve=reserve, messages=messages, both=both, catalogue=catalogue)
     try:
         begin(found.start)
         yield found
@@ -60,6 +61,12 @@ def messages_shop(begin: Callable[[Callable[[], None]], None]) -> Iterator[Shop]
 def both_shop() -> Iterator[Shop]:
     """The shop whose orders never stop writing the inventory's tables."""
     yield from _serve("table", both=True)
+
+
+@pytest.fixture(scope="module")
+def shop_with_two() -> Iterator[Shop]:
+    """The shop that has two contexts to move: the inventory, and the catalogue."""
+    yield from _serve("api", catalogue=True)
 
 
 @pytest.fixture(scope="module")

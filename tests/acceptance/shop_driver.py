@@ -7,6 +7,7 @@ started once per module; a test asks with :meth:`Shop.go` for the place where it
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -179,9 +180,12 @@ class Shop:
         reserve: str = "api",
         messages: bool = False,
         both: bool = False,
+        catalogue: bool = False,
         estate: Estate | None = None,
     ) -> None:
-        self.estate = estate or Estate(root, items=items, settings={"fsync": "off"}, messages=messages, both=both)
+        made = {"messages": messages, "both": both, "catalogue": catalogue}
+        self.estate = estate or Estate(root, items=items, settings={"fsync": "off"}, **made)
+        self.context = CONTEXT
         self.rate = rate
         self.mix = MIX
         self.reserve = reserve
@@ -189,6 +193,12 @@ class Shop:
         self._number = 0
         self._asked: list[Asked] = []
         self._forgiven = 0
+
+    def of(self, context: str) -> Shop:
+        """The same shop, for who asks of another context."""
+        other = copy.copy(self)
+        other.context = context
+        return other
 
     # ---- life
 
@@ -200,6 +210,9 @@ class Shop:
         estate.deploy_service()
         estate.write_project(VALUES)
         self.configure(change)
+        if estate.catalogue:
+            estate.deploy_catalogue()
+            self.of("catalogue").configure()
         self.up()
         if load:
             self.load()
@@ -218,7 +231,7 @@ class Shop:
     @property
     def file(self) -> Path:
         """``extraction.yaml``."""
-        return self.estate.project / "contexts" / CONTEXT / "extraction.yaml"
+        return self.estate.project / "contexts" / self.context / "extraction.yaml"
 
     def up(self) -> dict[str, Any]:
         """``fig up --detach``."""
@@ -289,15 +302,15 @@ class Shop:
 
     def advance(self, *more: str, timeout: float = 120) -> dict[str, Any]:
         """``fig advance``, waiting for evidence."""
-        return self._patiently("advance", CONTEXT, "--wait", "60", *more, timeout=timeout)
+        return self._patiently("advance", self.context, "--wait", "60", *more, timeout=timeout)
 
     def rollback(self, *more: str) -> dict[str, Any]:
         """``fig rollback``."""
-        return self._patiently("rollback", CONTEXT, *more)
+        return self._patiently("rollback", self.context, *more)
 
     def decommission(self, step: str) -> dict[str, Any]:
         """``fig decommission``, which waits for no evidence by itself."""
-        return self._patiently("decommission", step, CONTEXT)
+        return self._patiently("decommission", step, self.context)
 
     def _patiently(self, *arguments: str, timeout: float = 120) -> dict[str, Any]:
         """Ask again what a busy machine alone refuses: a stream that is behind, a proof that takes too long."""
@@ -313,7 +326,7 @@ class Shop:
 
     def status(self) -> dict[str, Any]:
         """``fig status --json``."""
-        return dict(self.fig("status", CONTEXT)["extractions"][0])
+        return dict(self.fig("status", self.context)["extractions"][0])
 
     def go(self, place: tuple[str, str]) -> None:
         """Advance or roll back until the extraction is at ``place``."""
@@ -338,15 +351,18 @@ class Shop:
     def place(self) -> tuple[str, str]:
         """Stage and step, from the control database."""
         with psycopg.connect(self.control, connect_timeout=5) as conn:
-            row = conn.execute("SELECT stage, step FROM fig.extraction WHERE context = %s", (CONTEXT,)).fetchone()
+            row = conn.execute("SELECT stage, step FROM fig.extraction WHERE context = %s", (self.context,)).fetchone()
         return (row[0], row[1]) if row else PLACES[0]
 
     def ownership(self) -> dict[str, tuple[str, int]]:
         """State and epoch of both ownership rows."""
         found = {}
-        for side, dsn in (("monolith", self.estate.monolith_dsn), ("service", self.estate.service_dsn)):
+        service = self.estate.service_dsn if self.context == CONTEXT else self.estate.catalogue_dsn
+        for side, dsn in (("monolith", self.estate.monolith_dsn), ("service", service)):
             with psycopg.connect(dsn, connect_timeout=5) as conn:
-                row = conn.execute("SELECT state, epoch FROM fig.ownership WHERE context = %s", (CONTEXT,)).fetchone()
+                row = conn.execute(
+                    "SELECT state, epoch FROM fig.ownership WHERE context = %s", (self.context,)
+                ).fetchone()
                 found[side] = (row[0], row[1]) if row else ("", 0)
         return found
 
@@ -359,7 +375,7 @@ class Shop:
         found = self.value(
             self.control,
             f"SELECT {part} FROM fig.flow WHERE context = %s AND direction = %s",
-            CONTEXT,
+            self.context,
             direction,
         )
         return dict(found or {})

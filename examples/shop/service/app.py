@@ -10,53 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import psycopg
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from examples.shop.service.service import TOPICS, Answer, Asked, Inventory
+from examples.shop.answers import TROUBLES, command, integer, refusal, rendered
+from examples.shop.service.service import TOPICS, Answer, Inventory
 from stranglerfig.eventlog import open_log
 from stranglerfig.foundation import postgres, tasks
-from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit import Refused
 
 CONTRACT = Path(__file__).with_name("openapi.yaml")
-
-
-class BadRequest(Exception):
-    """The request cannot be understood."""
-
-
-def rendered(text: str | bytes, status: int = 200) -> Response:
-    """JSON text."""
-    return Response(text, status, media_type="application/json")
-
-
-def refusal(code: str, status: int, **facts: Any) -> Response:
-    """A refusal."""
-    return rendered(orjson.dumps({"error": code, **facts}), status)
-
-
-def integer(content: dict[str, Any], name: str, *, least: int | None = None) -> int:
-    """A whole number out of the body."""
-    value = content.get(name)
-    if type(value) is not int or (least is not None and value < least) or abs(value) >= 2**31:
-        raise BadRequest(f"{name} is missing or not a whole number in range")
-    return value
-
-
-async def command(request: Request) -> tuple[dict[str, Any], Asked]:
-    """Body of a write, and who asks."""
-    try:
-        content = orjson.loads(await request.body())
-    except orjson.JSONDecodeError as error:
-        raise BadRequest("the body is not JSON") from error
-    key = request.headers.get("idempotency-key", "")
-    if not isinstance(content, dict) or not key or len(key) > 200:
-        raise BadRequest("a JSON object and the header Idempotency-Key are wanted")
-    return content, Asked(key, request.headers.get("traceparent"))
 
 
 class Api:
@@ -133,15 +98,6 @@ class Api:
         return rendered(orjson.dumps({"status": "ok", "release": "bad" if self._bad else "good", "pid": os.getpid()}))
 
 
-async def _unavailable(_: Request, error: Exception) -> Response:
-    """What the database refused or could not do; the client may ask again with the same key."""
-    return refusal("database", 503, reason=str(error).strip().split("\n", 1)[0])
-
-
-async def _bad_request(_: Request, error: Exception) -> Response:
-    return refusal("bad_request", 400, reason=str(error))
-
-
 def create_app(dsn: str | None = None, *, release: str | None = None) -> Starlette:
     """The application; settings from the environment: ``INVENTORY_DSN``, ``INVENTORY_RELEASE`` (good, bad), and for
     what it does on command ``INVENTORY_LOG``, with ``INVENTORY_GROUPS`` where that log keeps no groups.
@@ -170,6 +126,6 @@ def create_app(dsn: str | None = None, *, release: str | None = None) -> Starlet
 
     return Starlette(
         routes=api.routes,
-        exception_handlers={psycopg.Error: _unavailable, FigError: _unavailable, BadRequest: _bad_request},
+        exception_handlers=TROUBLES,
         lifespan=lifespan,
     )

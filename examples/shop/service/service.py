@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from examples.shop.answers import Asked
 from examples.shop.service.domain import (
     Hold,
     InventoryItem,
@@ -36,14 +37,6 @@ NEXT = "SELECT nextval('reservation_reservation_id_seq')"
 TOPICS = ("commands.inventory", "events.shop")
 """Where what it reacts to comes from."""
 Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asks: the idempotency key, and the trace that it is part of."""
-
-    key: str
-    trace: str | None
 
 
 @dataclass(frozen=True, slots=True)

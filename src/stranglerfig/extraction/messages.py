@@ -20,12 +20,12 @@ def table(settings: ExtractionSettings, standing: Standing, *, fenced: bool = Fa
     return ContextTable(settings.context, found.writes, found.reads)
 
 
-async def apply_tables(parts: Parts, store: Store, *, fenced: str | None = None, timeout: float = 5.0) -> None:
-    """Make the router's table what the standings say; ``fenced`` is a context whose commands wait."""
+async def apply_tables(parts: Parts, store: Store, *, timeout: float = 5.0) -> None:
+    """Make the router's table what the standings say; the commands of a context that is being cut over wait."""
     if parts.router is None:
         return
     wanted = [
-        table(context.settings, await store.standing(name), fenced=name == fenced)
+        table(context.settings, await store.standing(name), fenced=name == parts.turns.fenced)
         for name, context in parts.contexts.items()
         if context.settings.queues
     ]
@@ -33,7 +33,7 @@ async def apply_tables(parts: Parts, store: Store, *, fenced: str | None = None,
 
 
 async def hold_commands(parts: Parts, store: Store, context: str, epoch: int, *, timeout: float) -> None:
-    """Let the commands of ``context`` wait in their queues; returns when none is in flight.
+    """Let the commands of ``context``, whose turn it is, wait in their queues; returns when none is in flight.
 
     Raises:
         FigError: ``commands_in_flight``, ``in_flight_unknown``, ``router_unreachable``, ``broker_lost``.
@@ -41,7 +41,7 @@ async def hold_commands(parts: Parts, store: Store, context: str, epoch: int, *,
     if parts.router is None or not parts.contexts[context].settings.queues:
         return
     deadline = clock.monotonic() + timeout
-    await apply_tables(parts, store, fenced=context, timeout=timeout)
+    await apply_tables(parts, store, timeout=timeout)
     await parts.router.close_fence(context, epoch, timeout=max(0.1, deadline - clock.monotonic()))
 
 

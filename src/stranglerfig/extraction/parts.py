@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,38 @@ class ContextParts:
         return tuple(held(name, self.settings.context) if retired else name for name in self.settings.sources)
 
 
+class Turns:
+    """What the contexts of an estate take turns at: they share a façade, and the monolith's database.
+
+    Attributes:
+        fenced: the context whose writes are held now: whoever sets routes meanwhile sets them so.
+    """
+
+    def __init__(self) -> None:
+        self.fenced: str | None = None
+        self._cutting = asyncio.Lock()
+        self._context = ""
+
+    @asynccontextmanager
+    async def cut_over(self, context: str, progress: Progress) -> AsyncIterator[None]:
+        """One at a time; says for whom it waits."""
+        if self._cutting.locked():
+            await progress(f"waiting for the cut-over of {self._context}", {})
+        async with self._cutting:
+            self._context = context
+            try:
+                yield
+            finally:
+                self.fenced = None
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The estate as the controller sees it.
 
     Attributes:
         router: what leads messages; None where no context takes commands from a queue.
+        turns: what the contexts take turns at.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
@@ -72,4 +100,5 @@ class Parts:
     envoy: EnvoyControl
     fence: FenceClient
     router: RouterClient | None = None
+    turns: Turns = field(default_factory=Turns)
     kill_point: Callable[[str], None] = lambda name: None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Settings, TableMapping
 from stranglerfig.facade.queues import QueueSettings
-from stranglerfig.facade.settings import ContextFacade, Routes
+from stranglerfig.facade.settings import ContextFacade, Route, Routes
 from stranglerfig.gates.settings import GateSettings
 from stranglerfig.verification.settings import ShadowSettings
+
+_VARIABLE = re.compile(r"\{[^{}=]*")
 
 
 class Checks(Settings):
@@ -156,3 +159,30 @@ class ExtractionSettings(Settings):
     def targets(self) -> tuple[str, ...]:
         """The service's tables, each once, in the order of the file."""
         return tuple(dict.fromkeys(table.target for table in self.tables))
+
+
+def shared(one: ExtractionSettings, other: ExtractionSettings) -> tuple[str, str, tuple[str | int, ...]] | None:
+    """What two contexts both claim and only one can have: its kind, its name, and where ``one`` says so; or None."""
+    for number, table in enumerate(one.tables):
+        if table.source in other.sources:
+            return "table", table.source, ("tables", number, "from")
+        if one.service.database == other.service.database and table.target in other.targets:
+            return "table", table.target, ("tables", number, "to")
+    theirs = set(_claimed(other))
+    for claim, location in _claimed(one).items():
+        if claim in theirs:
+            return "route", " ".join(claim), location
+    return None
+
+
+def _claimed(settings: ExtractionSettings) -> dict[tuple[str, ...], tuple[str | int, ...]]:
+    """Method and path (its variables without their names), queue and type → where it is written."""
+    found: dict[tuple[str, ...], tuple[str | int, ...]] = {}
+    for kind in ("reads", "writes"):
+        for number, route in enumerate(getattr(settings.routes, kind)):
+            location = ("routes", kind, number)
+            if isinstance(route, Route):
+                found |= {(method, _VARIABLE.sub("{", route.path)): location for method in route.methods}
+            else:
+                found |= {(route.queue, one): location for one in route.types}
+    return found

@@ -40,14 +40,14 @@ REPORTED = 10.0
 """Seconds within which a flow reports, with room for clocks that differ."""
 
 
-async def apply_routes(parts: Parts, store: Store, *, fenced: str | None = None, timeout: float = 5.0) -> None:
-    """Make the routes of all contexts what their standings say; ``fenced`` is a context whose writes are held."""
+async def apply_routes(parts: Parts, store: Store, *, timeout: float = 5.0) -> None:
+    """Make the routes of all contexts what their standings say, with the writes of one held that is being cut over."""
     wanted = []
     for name, context in parts.contexts.items():
         standing = await store.standing(name)
-        wanted.append(routing(context.settings, standing, fenced=name == fenced))
+        wanted.append(routing(context.settings, standing, fenced=name == parts.turns.fenced))
     await parts.envoy.apply(wanted, timeout=timeout)
-    await messages.apply_tables(parts, store, fenced=fenced, timeout=timeout)
+    await messages.apply_tables(parts, store, timeout=timeout)
 
 
 async def lead(parts: Parts, store: Store) -> None:
@@ -115,6 +115,10 @@ class Switch:
         return reached
 
     async def _cut(self, direction: CutoverDirection, standing: Standing) -> None:
+        async with self._parts.turns.cut_over(self._name, self._progress):
+            await self._cut_now(direction, standing)
+
+    async def _cut_now(self, direction: CutoverDirection, standing: Standing) -> None:
         plan = await self._plan(direction, standing)
         proof = quick_proof(self._parts, self._context, standing, self._progress)
         journal = Journal(self._parts.control_dsn)
@@ -142,6 +146,13 @@ class Switch:
 
     async def recover(self, standing: Standing) -> Standing:
         """Finish or undo what the ownership rows say is under way; then the stage follows the rows, not the reverse."""
+        async with self._parts.turns.cut_over(self._name, self._progress):
+            if not await self._recovered(standing):
+                return standing
+        return await self._settled(standing, by="fig", gate=None)
+
+    async def _recovered(self, standing: Standing) -> bool:
+        """Whether there was anything to finish or undo in: the context is installed in both databases."""
         plan = await self._plan("forward", standing)
         proof = quick_proof(self._parts, self._context, standing, self._progress)
         journal = Journal(self._parts.control_dsn)
@@ -157,11 +168,11 @@ class Switch:
         except FigError as error:
             if error.code != "not_installed":
                 raise
-            return standing
+            return False
         finally:
             await proof.close()
             await journal.close()
-        return await self._settled(standing, by="fig", gate=None)
+        return True
 
     async def _settled(self, standing: Standing, *, by: str, gate: Any) -> Standing:
         """Bring the stage's row to what the ownership rows say."""
@@ -236,10 +247,11 @@ class _Facade:
         deadline = clock.monotonic() + timeout
         owner = (await self._store.standing(context)).owner
         side: Side = "service" if owner == "service" else "monolith"
+        self._parts.turns.fenced = context
         # Commands first: they wait without harm, and what was passed on may take its time; requests wait shorter so.
         await messages.hold_commands(self._parts, self._store, context, epoch, timeout=timeout)
         await self._parts.fence.close_fence(context, epoch, timeout=max(0.1, deadline - clock.monotonic()))
-        await apply_routes(self._parts, self._store, fenced=context, timeout=max(0.1, deadline - clock.monotonic()))
+        await apply_routes(self._parts, self._store, timeout=max(0.1, deadline - clock.monotonic()))
         await asyncio.sleep(OVERLAP)
         while (active := await self._parts.envoy.writes_in_flight(context, side)) > 0:
             if clock.monotonic() >= deadline:
@@ -253,6 +265,7 @@ class _Facade:
 
     async def steady(self, context: str, owner: Side) -> None:
         """See ``FacadePort``."""
+        self._parts.turns.fenced = None
         standing = await self._store.standing(context)
         await self._store.owns(context, owner, standing.epoch)
         await lead(self._parts, self._store)

@@ -328,6 +328,8 @@ class Project:
                     "Give each extraction.yaml a context of its own.",
                     file=str(file),
                 )
+            for other in found.values():
+                _apart(file, settings, other)
             found[settings.context] = settings
         return found
 
@@ -394,6 +396,23 @@ class Project:
             f"no extraction.yaml below {self.directory}/contexts has the context '{context}'",
             "Check the name, or write contexts/NAME/extraction.yaml.",
             context=context,
+        )
+
+
+def _apart(file: Path, settings: ExtractionSettings, other: ExtractionSettings) -> None:
+    """Refuse what two contexts cannot share: a table, a route (``bad_configuration``)."""
+    from stranglerfig.extraction.settings import shared
+
+    if (found := shared(settings, other)) is not None:
+        kind, what, location = found
+        line = yamlfile.read(file).line(location)
+        raise FigError(
+            "bad_configuration",
+            f"{file}:{line}: {location[0]}: found the {kind} {what}, which belongs to the context '{other.context}'",
+            f"A {kind} moves with one context: leave it in one of the two extraction.yaml.",
+            file=str(file),
+            line=line,
+            key=str(location[0]),
         )
 
 

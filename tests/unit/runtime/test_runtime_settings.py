@@ -146,6 +146,45 @@ def test_two_extractions_of_one_context_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "bad_configuration"
 
 
+OTHER = EXTRACTION.replace("context: inventory", "context: stock").replace("file: secret", "file: other")
+OWN_TABLE = OTHER.replace("public.inventory", "public.stock")
+OWN_ROUTE = OTHER.replace("/api/inventory", "/api/stock")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "kind", "what"),
+    [
+        (OWN_ROUTE, 6, "table", "public.inventory"),
+        (OWN_TABLE.replace("{itemId}", "{id}"), 4, "route", "GET /api/inventory"),
+        (
+            OWN_TABLE.replace("/api/inventory", "/api/stock").replace("file: other", "file: secret"),
+            7,
+            "table",
+            "public.item",
+        ),
+    ],
+)
+def test_what_can_move_with_one_context_is_not_claimed_by_two(
+    tmp_path: Path, text: str, line: int, kind: str, what: str
+) -> None:
+    for name, content in (("inventory", EXTRACTION), ("stock", text)):
+        (tmp_path / "contexts" / name).mkdir(parents=True)
+        (tmp_path / "contexts" / name / "extraction.yaml").write_text(content)
+    found = load_project(project(tmp_path), {})
+    with pytest.raises(FigError, match="belongs to the context 'inventory'") as caught:
+        _ = found.extractions
+    assert caught.value.code == "bad_configuration" and caught.value.context["line"] == line
+    assert f"the {kind} {what}" in caught.value.message
+
+
+def test_two_extractions_side_by_side(tmp_path: Path) -> None:
+    apart = OWN_TABLE.replace("/api/inventory", "/api/stock")
+    for name, content in (("inventory", EXTRACTION), ("stock", apart)):
+        (tmp_path / "contexts" / name).mkdir(parents=True)
+        (tmp_path / "contexts" / name / "extraction.yaml").write_text(content)
+    assert list(load_project(project(tmp_path), {}).extractions) == ["inventory", "stock"]
+
+
 def test_a_mistake_deep_in_a_list_has_its_line(tmp_path: Path) -> None:
     folder = project(tmp_path) / "contexts" / "inventory"
     folder.mkdir(parents=True)
