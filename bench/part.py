@@ -51,7 +51,7 @@ async def _work(part: str, file: Path) -> None:
         temporary.replace(reported)
         file.with_suffix(".peak").write_text(f"{peak_megabytes():.1f}")
 
-    if part == "capture":
+    if part.startswith("capture"):
         from stranglerfig.capture.capture import run
     elif part.startswith("worker"):
         run = partial(_several, part)

@@ -24,6 +24,7 @@ from rich.table import Table
 from bench import (
     cutover,
     engines,
+    extractions,
     facade,
     kit,
     logs,
@@ -51,6 +52,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("memory",), memory.peaks),
     (("sync_kafka", "sync_kafka_workers"), scale.kafka),
     (("capture_p50", "capture_p99", "capture_rate", "capture_cpu", "capture_memory"), engines.compared),
+    (("extraction_cpu", "extraction_memory"), extractions.added),
     (("log_append", "log_read"), logs.postgres),
     (("kafka_append", "kafka_read"), logs.kafka),
     (("schema_lookup", "schema_check"), schemas.governed),
