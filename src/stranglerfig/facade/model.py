@@ -498,6 +498,7 @@ def render_bootstrap(
     if traces is not None:
         collector = _cluster(tracing.CLUSTER, traces.url, Estate("", "", ""), bounds=(8, 1024, 1024))
         bootstrap["static_resources"]["clusters"] = [collector]
+        bootstrap["layered_runtime"] = {"layers": [{"name": "traces", "static_layer": tracing.PACE}]}
     return bootstrap
 
 

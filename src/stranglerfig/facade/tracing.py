@@ -13,6 +13,12 @@ from stranglerfig.telemetry.model import Destination
 Json = dict[str, Any]
 CLUSTER: Final = "traces"
 WITHHELD: Final = "-"
+PACE: Final = {
+    f"tracing.{tracer}.{name}": value
+    for tracer in ("opentelemetry", "zipkin")
+    for name, value in (("flush_interval_ms", 1000), ("min_flush_spans", 200))
+}
+"""How spans are let gather: by default every five of them are a request to the collector."""
 # What Envoy would say of its own accord that may be personal or secret: an address, a program, a query's values.
 _SILENCED: Final = ("http.url", "peer.address", "user_agent")
 

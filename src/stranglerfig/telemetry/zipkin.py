@@ -19,9 +19,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 
+from stranglerfig.telemetry.model import LINK
+
 log = logging.getLogger(__name__)
 
-LINK: Final = "link."
 _KINDS: Final = {kind: kind.name for kind in SpanKind if kind is not SpanKind.INTERNAL}
 
 
