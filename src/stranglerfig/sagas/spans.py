@@ -27,5 +27,5 @@ def spans_of(row: Instance, before: Saga, after: Saga) -> Iterator[traces.Opened
             facts["error.type"] = str(now.phase)
         what = "undo" if was.phase is Phase.UNDOING else "step"
         began = datetime.fromisoformat(asked[0]).timestamp()
-        if (opened := traces.since(f"{what} {row.name}.{name}", row.trace, began, **facts)) is not None:
+        if (opened := traces.since(f"{what} {row.name}.{name}", row.trace, began, "internal", **facts)) is not None:
             yield opened

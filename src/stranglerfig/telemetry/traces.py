@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from stranglerfig.foundation import clock
 from stranglerfig.telemetry.model import Destination, TraceContext, new, parse
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import SpanContext
 
@@ -32,15 +30,6 @@ DELAY: Final = 1.0
 """Seconds for which spans are let gather."""
 
 _current: ContextVar[str | None] = ContextVar("traceparent", default=None)
-
-
-class _Sink(NamedTuple):
-    processor: SpanProcessor
-    resource: Resource
-    scope: Any
-
-
-_sink: _Sink | None = None
 
 
 class Opened(NamedTuple):
@@ -67,20 +56,11 @@ def install(service: str, to: Destination | None, *, exporter: SpanExporter | No
     """
     global _sink
     close()
-    if exporter is None and to is None:
-        return
-    # Imported here: the SDK costs 100 ms and 15 MB that a process without traces need not spend.
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    processor = BatchSpanProcessor(
-        _exporter(to) if exporter is None and to is not None else exporter,
-        max_queue_size=QUEUE,
-        max_export_batch_size=QUEUE // 8,
-        schedule_delay_millis=DELAY * 1000,
-    )
-    _sink = _Sink(processor, Resource.create({"service.name": service}), InstrumentationScope("stranglerfig"))
+    if exporter is None:
+        if to is None:
+            return
+        exporter = _exporter(to)
+    _sink = _Sink(service, exporter)
 
 
 def _exporter(to: Destination) -> SpanExporter:
@@ -214,35 +194,69 @@ def _write(
     links: Sequence[TraceContext] = (),
     error: str | None = None,
 ) -> None:
-    # Made by hand: an SDK's tracer draws the id of a span itself, and ours was handed on before the span is known to
-    # be worth recording (a transaction that is done again was none).
-    if _sink is None:
-        return
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+    if _sink is not None:
+        _sink(name, own, parent, int(began * 1e9), int(max(began, ended) * 1e9), kind, attributes, links, error)
 
-    if error is not None:
-        attributes = {**attributes, "error.type": error}
-    _sink.processor.on_end(
-        ReadableSpan(
-            name,
-            context=_context(own, is_remote=False),
-            parent=None if parent is None else _context(parent),
-            resource=_sink.resource,
-            attributes=attributes,
-            links=tuple(Link(_context(each)) for each in links),
-            kind=SpanKind[kind.upper()],
-            instrumentation_scope=_sink.scope,
-            status=Status(StatusCode.UNSET if error is None else StatusCode.ERROR),
-            start_time=int(began * 1e9),
-            end_time=int(max(began, ended) * 1e9),
+
+class _Sink:
+    """Makes spans of OpenTelemetry's and gives them to a processor.
+
+    They are made by hand: an SDK's tracer draws the id of a span itself, and ours was handed on before the span is
+    known to be worth recording (a transaction that is done again was none).
+    """
+
+    def __init__(self, service: str, exporter: SpanExporter) -> None:
+        # Imported here, once: the SDK costs 100 ms and 15 MB that a process without traces need not spend.
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+        from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+        self.processor = BatchSpanProcessor(
+            exporter,
+            max_queue_size=QUEUE,
+            max_export_batch_size=QUEUE // 8,
+            schedule_delay_millis=DELAY * 1000,
         )
-    )
+        self._span, self._link, self._context = ReadableSpan, Link, SpanContext
+        self._resource = Resource.create({"service.name": service})
+        self._scope = InstrumentationScope("stranglerfig")
+        self._kinds = {kind.name.lower(): kind for kind in SpanKind}
+        self._right, self._wrong = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
+        self._flags = TraceFlags(TraceFlags.SAMPLED)
+
+    def _at(self, of: TraceContext, *, is_remote: bool = True) -> SpanContext:
+        return self._context(int(of.trace, 16), int(of.span, 16), is_remote, self._flags)
+
+    def __call__(
+        self,
+        name: str,
+        own: TraceContext,
+        parent: TraceContext | None,
+        began: int,
+        ended: int,
+        kind: Kind,
+        attributes: Mapping[str, Attribute],
+        links: Sequence[TraceContext],
+        error: str | None,
+    ) -> None:
+        """Record a span; times are nanoseconds since 1970."""
+        self.processor.on_end(
+            self._span(
+                name,
+                context=self._at(own, is_remote=False),
+                parent=None if parent is None else self._at(parent),
+                resource=self._resource,
+                attributes=attributes if error is None else {**attributes, "error.type": error},
+                links=tuple([self._link(self._at(each)) for each in links]),
+                kind=self._kinds[kind],
+                instrumentation_scope=self._scope,
+                status=self._right if error is None else self._wrong,
+                start_time=began,
+                end_time=ended,
+            )
+        )
 
 
-def _context(of: TraceContext, *, is_remote: bool = True) -> SpanContext:
-    from opentelemetry import trace
-
-    return trace.SpanContext(
-        int(of.trace, 16), int(of.span, 16), is_remote, trace.TraceFlags(trace.TraceFlags.SAMPLED if of.sampled else 0)
-    )
+_sink: _Sink | None = None

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 from shop_driver import VALUES, WRITES, Refused, Shop, until
 
@@ -152,6 +153,18 @@ def test_a_request_its_change_and_when_it_was_applied_are_one_trace(traced: Trac
     assert int(batch[0]["attributes"]["batch.size"]) > 1
     text = traced.shop.text("trace", ids[-1])
     assert "  POST /api/inventory/adjust" in text and f"linked with {link['trace']}" in text
+
+
+def test_a_statement_that_names_its_trace_in_a_comment_is_in_it(traced: Traced) -> None:
+    """A monolith that says nothing itself, whose driver is instrumented."""
+    traced.to(otlp=traced.jaeger.otlp, query=traced.jaeger.query)
+    traced.shop.go(("reads", "shadow"))
+    begun = new()
+    with psycopg.connect(traced.shop.estate.shop_server.dsn("shop", "shop_app"), autocommit=True) as conn:
+        statement = "UPDATE inventory SET quantity = quantity + 1 WHERE item_id = 9"
+        conn.execute(f"{statement} /*traceparent='{begun}'*/".encode())
+    spans = traced.trace(begun.trace, "capture inventory forward", "apply inventory forward")
+    assert {span["parent"] for span in spans} == {begun.span}
 
 
 def test_an_event_a_saga_and_the_way_back_are_in_it_as_well(traced: Traced) -> None:
