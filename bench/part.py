@@ -7,6 +7,7 @@ works until SIGTERM. Its reports go to JOB.report, the most memory that it held 
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import sys
 from functools import partial
@@ -23,6 +24,7 @@ from stranglerfig.runtime.flowing import Report
 from stranglerfig.runtime.partitions import Partitions
 from stranglerfig.runtime.roles import collect_rarely
 from stranglerfig.sync.target import SyncJob
+from stranglerfig.telemetry import traces
 
 
 def peak_megabytes(pid: int | str = "self") -> float:
@@ -69,9 +71,11 @@ async def _work(part: str, file: Path) -> None:
 
 def main() -> None:
     part, file = sys.argv[1], Path(sys.argv[2])
+    traces.install_from(os.environ, part)
     collect_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(tasks.until_signal(_work(part, file)))
+    traces.close()
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from bench import (
     schemas,
     snapshot,
     stream,
+    tracing,
     up,
     wall,
 )
@@ -60,6 +61,8 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("kit_memory",), kit.memory),
     (("sagas_rate", "sagas_step"), sagas.orchestrated),
     (("facade_p50", "facade_p99"), facade.added),
+    (("tracing_facade_p99", "tracing_facade_rate"), tracing.answered),
+    (("tracing_sync_p99", "tracing_sync_rate"), tracing.applied),
     (("router_rate", "router_p50", "router_cpu"), messages.added),
     (("up",), up.ready),
     (("wall_drag_p95",), wall.dragged),

@@ -58,6 +58,18 @@ def maven(name: str, coordinates: Sequence[str]) -> Path:
     return _folder(name, coordinates, fetch)
 
 
+def artifact(name: str, coordinates: str) -> Path:
+    """A folder with one file of Maven Central, ``group:artifact:version:type:classifier``, without what it needs."""
+
+    def fetch(making: Path) -> None:
+        command = _installed("mvn", "maven")
+        print(f"fetching {name} from Maven Central", flush=True)
+        wanted = [f"-Dartifact={coordinates}", f"-DoutputDirectory={making}"]
+        _run([command, "-q", "-B", "dependency:copy", *wanted], folder=making)
+
+    return _folder(name, [coordinates], fetch)
+
+
 def _folder(name: str, wanted: Sequence[str], fetch: Callable[[Path], None]) -> Path:
     """A folder that holds what is ``wanted``: fetched once, whole or not at all."""
     folder = ROOT / f"{name}-{_digest(sorted(wanted))}"
@@ -159,8 +171,11 @@ def _installed(program: str, package: str) -> str:
     return shutil.which(program) or debian(program, package)
 
 
-def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] = ()) -> Path:
-    """The program that ``source`` (a ``main.go``'s text) makes with the modules ``requires`` (``path@version``)."""
+def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] = (), *, package: str = ".") -> Path:
+    """The program that ``source`` (a ``main.go``'s text) makes with the modules ``requires`` (``path@version``).
+
+    Where one of them has it ready, ``package`` is the program's, and ``source`` names it alone.
+    """
     program = ROOT / f"{name}-{_digest([source, *sorted(requires), *replaces])}"
     with _alone("fetched"):
         if program.exists():
@@ -176,7 +191,7 @@ def go(name: str, source: str, requires: Sequence[str], replaces: Sequence[str] 
             + "".join(f"replace {one}\n" for one in replaces)
         )  # fmt: skip
         _run([command, "mod", "tidy"], {"GOFLAGS": "-mod=mod"}, folder)
-        _run([command, "build", "-o", str(folder / "program"), "."], {"GOFLAGS": "-mod=mod"}, folder)
+        _run([command, "build", "-o", str(folder / "program"), package], {"GOFLAGS": "-mod=mod"}, folder)
         (folder / "program").rename(program)
         shutil.rmtree(folder)
     return program

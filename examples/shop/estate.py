@@ -117,6 +117,7 @@ class Estate:
         messages: whether the shop takes commands by queue as well, from a RabbitMQ of its own.
         both: whether the monolith's orders go on writing the inventory's tables once the service owns them.
         catalogue: whether the catalogue is to leave the monolith as well, and CatalogueService is there.
+        telemetry: where traces go, as ``fig.yaml`` names it; the programs are told by OpenTelemetry's variables.
     """
 
     root: Path
@@ -128,6 +129,7 @@ class Estate:
     messages: bool = False
     both: bool = False
     catalogue: bool = False
+    telemetry: dict[str, Any] = field(default_factory=dict)
     facade_port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
 
@@ -255,7 +257,7 @@ class Estate:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=cwd,
-                env=ambient | {"PYTHONPATH": CODE, "PYTHONUNBUFFERED": "1"} | dict(environment),
+                env=ambient | {"PYTHONPATH": CODE, "PYTHONUNBUFFERED": "1"} | self._traces(name) | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -263,6 +265,15 @@ class Estate:
                 start_new_session=True,
             )
         return Program(name, log, process)
+
+    def _traces(self, program: str) -> dict[str, str]:
+        """Where a program sends its spans."""
+        endpoints = {
+            f"OTEL_EXPORTER_{form.upper()}_ENDPOINT": str(self.telemetry[form])
+            for form in ("otlp", "zipkin")
+            if form in self.telemetry
+        }
+        return endpoints and {**endpoints, "OTEL_SERVICE_NAME": program}
 
     def _deploy(self, name: str, program: Program, url: str, *, timeout: float = 30) -> Program:
         """Wait until the new release answers, then let the old one drain and go."""
@@ -447,6 +458,7 @@ class Estate:
             "facade": f"127.0.0.1:{self.facade_port}",
             "log": self.log,
             "capture": "native" if self.connect is None else "debezium",
+            "telemetry": f"telemetry: {json.dumps(self.telemetry)}" if self.telemetry else "",
             "connect": "" if self.connect is None else f"connect: {json.dumps(self.connect._asdict())}",
             "python": sys.executable,
             # Globs of the code that is counted are relative to the project.

@@ -18,6 +18,9 @@ from typing import Any
 
 import uvicorn
 
+from stranglerfig.telemetry import traces
+from stranglerfig.telemetry.asgi import Traced
+
 
 class _Draining(uvicorn.Server):
     """A uvicorn server that says goodbye before it closes."""
@@ -93,11 +96,16 @@ def serve(app: Any, *, port: int, fd: int | None = None, drain: float = 2.0) -> 
 
 
 def serve_from_environment(app: Any, *, prefix: str) -> None:
-    """:func:`serve` with ``<prefix>_PORT``, ``<prefix>_FD`` and ``<prefix>_DRAIN`` (seconds)."""
+    """:func:`serve` with ``<prefix>_PORT``, ``<prefix>_FD`` and ``<prefix>_DRAIN`` (seconds).
+
+    Its spans go where OpenTelemetry's variables say (``OTEL_EXPORTER_OTLP_ENDPOINT``); nowhere without them.
+    """
     fd = os.environ.get(f"{prefix}_FD")
+    traces.install_from(os.environ, prefix.lower())
     serve(
-        app,
+        Traced(app),
         port=int(os.environ.get(f"{prefix}_PORT", "0")),
         fd=int(fd) if fd else None,
         drain=float(os.environ.get(f"{prefix}_DRAIN", "2.0")),
     )
+    traces.close()

@@ -9,6 +9,7 @@ import orjson
 
 from examples.shop.client import Client
 from stranglerfig.kit import Refused
+from stranglerfig.telemetry import traces
 
 
 class Wanted(Protocol):
@@ -40,6 +41,8 @@ class Shop:
         if self._client is None:
             self._client = Client(os.environ["SHOP_URL"], timeout=4)
         headers = {"idempotency-key": key} if key else {}
+        if (traceparent := traces.current()) is not None:
+            headers["traceparent"] = traceparent
         answer = await self._client.request("POST", path, orjson.dumps(content), headers)
         if answer.status in (402, 404, 409, 422):
             reason = orjson.loads(answer.body)["error"]

@@ -14,6 +14,7 @@ from stranglerfig.capture.model import State
 from stranglerfig.capture.parting import Parting, Writer
 from stranglerfig.changes.model import ACTIVATED, MARKER, REFUSED, VERSION, SourcePosition, lsn_text
 from stranglerfig.changes.spread import Spread
+from stranglerfig.eventlog.model import Event
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.telemetry import traces
@@ -26,6 +27,13 @@ def ours(context: str) -> Callable[[str, str], bool]:
         return prefix in (MARKER, ACTIVATED, VERSION) and pack.context_of(content) in (context, None)
 
     return keep
+
+
+def _published(topic: str, event: Event) -> traces.Opened | None:
+    return traces.since(
+        f"publish {event.type}", event.traceparent, event.time.timestamp(), "producer",
+        **{"messaging.destination.name": topic, "messaging.message.id": event.id},
+    )  # fmt: skip
 
 
 class Life(NamedTuple):
@@ -71,6 +79,8 @@ class Writing:
         if events:
             await outbox.publish(memory.log, events)
             self._published += [event.id for _, event in events]
+            said = [_published(topic, event) for topic, event in events]
+            traces.end_together("publish", [each for each in said if each is not None], size=len(said))
         refusals = [
             event
             for o in outcomes
@@ -88,10 +98,15 @@ class Writing:
                 await memory.append(pack.pack(parts, source=memory.source, generation=self._generation))
             facts.transactions += sum(part.transaction.end for part in parts)
             facts.changes += sum(len(part.transaction.items) for part in parts)
-            now = clock.epoch()
-            for made in (part.transaction for part in parts):
-                if made.trace is not None and made.end:
-                    traces.record(self._life.job.what, made.trace, made.committed_at / 1e6, now, lsn=lsn_text(made.lsn))
+            ended = [part.transaction for part in parts if part.transaction.end]
+            spans = [
+                traces.since(self._life.job.what, made.trace, made.committed_at / 1e6, lsn=lsn_text(made.lsn))
+                for made in ended
+                if made.trace is not None
+            ]
+            traces.end_together(
+                f"{self._life.job.what}: append", [each for each in spans if each is not None], size=len(ended)
+            )
 
     async def clean(self, conn: postgres.Connection) -> None:
         """Delete outbox rows whose events the log has."""

@@ -41,6 +41,7 @@ COMMANDS = {
     "saga": "saga:saga",
     "flow": "flow:flow",
     "projection": "projection:projection",
+    "trace": "trace:trace",
     "personal": "personal:personal",
     "schema": "schema:schema",
     "seams": "seams:seams",

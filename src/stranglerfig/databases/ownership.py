@@ -27,6 +27,7 @@ REFUSED_DDL = "FIG02"
 """SQLSTATE of DDL that was refused while a cut-over's fence stood."""
 
 _sql = load(__package__ or "", "transitions.sql")
+_VERSIONS = ["ownership.sql", "ownership_shared.sql", "ownership_traced.sql"]
 
 
 def trigger_name(context: str) -> str:
@@ -36,7 +37,7 @@ def trigger_name(context: str) -> str:
 
 async def migrate(conn: Connection) -> None:
     """Create or bring forward schema ``fig``'s part for ownership in the database of ``conn``."""
-    await postgres.migrate(conn, "ownership", __package__ or "", ["ownership.sql", "ownership_shared.sql"])
+    await postgres.migrate(conn, "ownership", __package__ or "", _VERSIONS)
 
 
 async def install(

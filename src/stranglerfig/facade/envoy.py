@@ -22,6 +22,7 @@ from stranglerfig.facade import model
 from stranglerfig.facade.model import ContextRouting, Estate, Files, Side
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.telemetry.model import Destination
 
 FLUSH_MS = 100
 _RDS = f"http.{model.STAT_PREFIX}.rds.{model.ROUTE_TABLE}"
@@ -83,7 +84,8 @@ class EnvoyControl:
         *,
         listen: str,
         max_header_kb: int = 96,
-        otlp: str | None = None,
+        traces: Destination | None = None,
+        service: str = "facade",
         keep: bool = True,
     ) -> None:
         """Write what an Envoy needs to start: the bootstrap, and tables for ``contexts`` where there are none yet.
@@ -92,7 +94,7 @@ class EnvoyControl:
         """
         files = Files(str(self.clusters_file), str(self.routes_file), str(self.access_log))
         bootstrap = model.render_bootstrap(
-            listen=listen, admin=self.admin, files=files, max_header_kb=max_header_kb, otlp=otlp
+            listen=listen, admin=self.admin, files=files, max_header_kb=max_header_kb, traces=traces, service=service
         )
         _replace(self.bootstrap_file, bootstrap)
         if not keep or _read(self.routes_file) is None or _read(self.clusters_file) is None:

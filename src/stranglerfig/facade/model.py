@@ -12,7 +12,9 @@ from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from stranglerfig.facade import tracing
 from stranglerfig.facade.settings import ContextFacade, Route, Routes
+from stranglerfig.telemetry.model import Destination
 
 Side = Literal["monolith", "service"]
 Writes = Literal["monolith", "service", "fenced"]
@@ -175,7 +177,8 @@ def render_routes(contexts: Sequence[ContextRouting], version: str) -> Json:
     table: list[Json] = []
     for named in named_routes([(routing.context, routing.routes) for routing in contexts]):
         table += _entries(by_name[named.context], named)
-    table.append({"name": PASS, "match": {"prefix": "/"}, "route": _to(MONOLITH)})
+    rest = {"operation": "pass", "propagate": False}
+    table.append({"name": PASS, "match": {"prefix": "/"}, "route": _to(MONOLITH), "decorator": rest})
     # CONNECT and OPTIONS * have no path: the monolith's business as well.
     configuration = {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
@@ -307,7 +310,10 @@ def _entry(
         "safe_regex": {"regex": pattern(named.route.path)},
         "headers": [{"name": ":method", "string_match": {"safe_regex": {"regex": methods}}}, *headers],
     }
+    # What a span of this route is called: its template, since a path may hold whom it is about.
+    operation = f"{'|'.join(named.route.methods)} {named.route.path}"
     entry: Json = {"name": named.name + suffix, "match": match}
+    entry["decorator"] = {"operation": operation, "propagate": False}
     if action is not None:
         entry["route"] = action
     if answer is not None:
@@ -456,7 +462,13 @@ class Files:
 
 
 def render_bootstrap(
-    *, listen: str, admin: str, files: Files, max_header_kb: int = 96, otlp: str | None = None
+    *,
+    listen: str,
+    admin: str,
+    files: Files,
+    max_header_kb: int = 96,
+    traces: Destination | None = None,
+    service: str = "facade",
 ) -> Json:
     """Envoy's bootstrap: one listener, its tables from files; nothing in it changes while an extraction goes on.
 
@@ -465,10 +477,12 @@ def render_bootstrap(
         admin: ``host:port`` of the admin interface (loopback).
         files: the paths of tables and log.
         max_header_kb: largest request header block.
-        otlp: an OTLP/HTTP endpoint (``http://host:4318``) for Envoy's own spans; None leaves traceparent untouched.
+        traces: where Envoy's own spans go; None leaves traceparent untouched.
+        service: what its spans name as their service.
     """
     bootstrap: Json = {
-        "node": {"id": "fig", "cluster": "fig"},
+        # The cluster's name is what Zipkin's tracer names as the service.
+        "node": {"id": "fig", "cluster": "fig" if traces is None else service},
         "admin": {"address": _socket(admin)},
         "dynamic_resources": {"cds_config": _from_file(files.clusters)},
         "static_resources": {
@@ -476,14 +490,15 @@ def render_bootstrap(
                 {
                     "name": "facade",
                     "address": _socket(listen),
-                    "filter_chains": [{"filters": [_connection(files, max_header_kb, otlp)]}],
+                    "filter_chains": [{"filters": [_connection(files, max_header_kb, traces, service)]}],
                 }
             ]
         },
     }
-    if otlp:
-        collector = _cluster("otlp", otlp, Estate("", "", ""), bounds=(8, 1024, 1024))
+    if traces is not None:
+        collector = _cluster(tracing.CLUSTER, traces.url, Estate("", "", ""), bounds=(8, 1024, 1024))
         bootstrap["static_resources"]["clusters"] = [collector]
+        bootstrap["layered_runtime"] = {"layers": [{"name": "traces", "static_layer": tracing.PACE}]}
     return bootstrap
 
 
@@ -498,7 +513,7 @@ def _from_file(path: str) -> Json:
     return {"resource_api_version": "V3", "path_config_source": {"path": path, "watched_directory": {"path": folder}}}
 
 
-def _connection(files: Files, max_header_kb: int, otlp: str | None) -> Json:
+def _connection(files: Files, max_header_kb: int, traces: Destination | None, service: str) -> Json:
     settings: Json = {
         "@type": "type.googleapis.com/"
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -553,19 +568,8 @@ def _connection(files: Files, max_header_kb: int, otlp: str | None) -> Json:
             },
         ],
     }
-    if otlp:
-        settings["tracing"] = {
-            "provider": {
-                "name": "envoy.tracers.opentelemetry",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
-                    "http_service": {
-                        "http_uri": {"uri": otlp.rstrip("/") + "/v1/traces", "cluster": "otlp", "timeout": "2s"}
-                    },
-                    "service_name": "facade",
-                },
-            }
-        }
+    if traces is not None:
+        settings["tracing"] = tracing.connection(traces, service)
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": settings}
 
 

@@ -18,7 +18,7 @@ import traceback
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Final
@@ -40,6 +40,7 @@ from stranglerfig.kit.sealing import Destroyed, Keys, keys_of
 from stranglerfig.kit.states import Forms, Part, queries, together
 from stranglerfig.kit.tenants import tenant_of, within
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, by_hand, owning, wire, write
+from stranglerfig.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -372,8 +373,12 @@ class Consumer:
             await self._tell_again(conn, again)
             unit = await self._effects(conn, ready, now)
             await write(unit, commit=True)
+        self._record(unit, len(ready))
         self.handled += len(ready)
         self._committed()
+
+    def _record(self, unit: Unit, size: int) -> None:
+        traces.end_together(f"{self.name}: commit", unit.spans, size=size)
 
     async def _tell_again(self, conn: postgres.Connection, tasks_: Sequence[_Task]) -> None:
         """Somebody asks again for what was done: the answers may be lost, so they are given once more."""
@@ -390,11 +395,13 @@ class Consumer:
     async def _effects(self, conn: postgres.Connection, found: Sequence[_Task], now: datetime | None = None) -> Unit:
         """Have all handled; what they changed and said is to be written."""
         unit = Unit(conn, self._forms, self._outbox, now=now)
-        work: list[tuple[_Task, Reaction, Transaction]] = [
-            (task, reaction, Transaction(unit, cause_of(task.record.event), task.record.event))
-            for task in found
-            for reaction in self._reactions[task.record.event.type]
-        ]
+        work: list[tuple[_Task, Reaction, Transaction]] = []
+        for task in found:
+            event, cause = task.record.event, cause_of(task.record.event)
+            if (span := _handling(task.record)) is not None:
+                unit.spans.append(span)
+                cause = replace(cause, traceparent=str(span.own))
+            work += [(task, each, Transaction(unit, cause, event)) for each in self._reactions[event.type]]
         replies: dict[uuid.UUID, list[tuple[str | None, Message]]] = defaultdict(list)
 
         def done(number: int) -> None:
@@ -436,6 +443,7 @@ class Consumer:
             },
         )  # fmt: skip
         if error is not None:
+            traces.end(_handling(record), error="parked", attempts=attempts)
             log.error(
                 "%s parks the event %s at %s/%d/%s and what follows of its key: %s", self.name, record.event.id,
                 record.topic, record.partition, shown(record.position), error, extra={"action": "parked"},
@@ -494,7 +502,8 @@ class Consumer:
         for round_ in range(ROUNDS):
             try:
                 async with conn.transaction():
-                    await write(await self._effects(conn, [task]))
+                    unit = await self._effects(conn, [task])
+                    await write(unit)
                     await conn.execute(queries.remove_letter, (number,))
             except Changed as error:
                 said = told(error, task.message)
@@ -506,9 +515,19 @@ class Consumer:
                     raise error.__cause__ from None
                 return told(error, task.message)
             else:
+                self._record(unit, 1)
                 self._committed()
                 return None
         return said
+
+
+def _handling(record: Record) -> traces.Opened | None:
+    """A span that goes on from where the event came about."""
+    event = record.event
+    return traces.begin(
+        f"handle {event.type}", event.traceparent, "consumer",
+        **{"messaging.destination.name": record.topic, "messaging.message.id": event.id},
+    )  # fmt: skip
 
 
 async def _run(reaction: Reaction, message: Any, tx: Transaction) -> None:

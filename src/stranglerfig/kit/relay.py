@@ -23,6 +23,7 @@ from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.kit.states import queries
+from stranglerfig.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,13 @@ class Relay:
             )
             for _, id, _, type_, key, data, at, subject, schema, trace, flow, cause, tenant in rows
         ]  # fmt: skip
+        spans = [
+            traces.since(
+                f"publish {each.type}", each.traceparent, each.time.timestamp(), "producer",
+                **{"messaging.destination.name": topic, "messaging.message.id": each.id},
+            )
+            for each in events
+        ]  # fmt: skip
         try:
             await self._log.append(topic, events)
         except FigError as error:
@@ -185,4 +193,5 @@ class Relay:
             log.warning("the topic %s takes no messages: %s", topic, error, extra={"action": "topic_refused"})
             self._refused[topic] = clock.monotonic() + HELD_BACK
             return []
+        traces.end_together("publish", [each for each in spans if each is not None], size=len(events))
         return [row[0] for row in rows]

@@ -33,6 +33,7 @@ from stranglerfig.kit.sealing import Destroyed
 from stranglerfig.kit.states import Forms, Part, queries
 from stranglerfig.kit.tenants import checked, differs, within
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, commit, owning
+from stranglerfig.telemetry import traces
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
@@ -298,6 +299,7 @@ class Service:
                 if key is not None:
                     unit.write(Part(queries.put_answer, (key, orjson.dumps(answer).decode())))
                 await commit(unit)
+                traces.end_together(self.name, unit.spans, size=1)
             except (Refused, Destroyed, Changed) as error:
                 if key is not None and (text := await postgres.value(conn, queries.answer, (key,))) is not None:
                     return orjson.loads(text)  # type: ignore[no-any-return]

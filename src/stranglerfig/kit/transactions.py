@@ -30,6 +30,7 @@ from stranglerfig.kit.messages import Event, Message, key_of, kind_of, sealed_da
 from stranglerfig.kit.sealing import NO_KEYS, Keys, keys_of
 from stranglerfig.kit.states import NEW, Change, Class, Forms, Held, Part, Rows, Statement, queries, together
 from stranglerfig.kit.tenants import within
+from stranglerfig.telemetry import traces
 
 A = TypeVar("A", bound=Aggregate)
 MESSAGES = uuid.UUID("0b0e6d43-3b0f-4a6d-9a6b-8d6a6f1d1a55")
@@ -91,6 +92,8 @@ class Unit:
         self._subjects: set[str] = set()
         self.keys: Keys = {}
         """Of those whose personal data are said, by subject within its tenant, when it is :meth:`ready`."""
+        self.spans: list[traces.Opened] = []
+        """What is to be recorded once all is committed; with what is not, they are forgotten."""
 
     async def load(self, wanted: Iterable[tuple[Class, Any]]) -> None:
         """Have these at hand: one query for those of a class. Of one that is kept by tenant ids are whole ones."""
@@ -342,6 +345,11 @@ class Transaction:
         if self._unit.now is None:
             self._unit.now = await postgres.value(self._unit.conn, queries.now)
         return cast(datetime, self._unit.now)
+
+    def span(self, opened: traces.Opened | None) -> None:
+        """Have a span recorded that ends with the commit."""
+        if opened is not None:
+            self._unit.spans.append(opened)
 
     def send(self, message: Message, *, id: str | None = None) -> None:
         """Publish an event that no aggregate records, or a command to another context.

@@ -39,7 +39,7 @@ from stranglerfig.runtime.wiring import (
     router_client,
     router_table,
     sync_job,
-    traces_endpoint,
+    traces_to,
 )
 from stranglerfig.telemetry import metrics, traces
 
@@ -123,7 +123,7 @@ def run(name: str, directory: Path) -> None:
     log.info("role begins", extra={"action": "role_begins", "role": name, "pid": os.getpid()})
     stop_metrics = _serve_metrics(role, alone=parent is None)
     if name in MEASURED:
-        traces.install(f"{project.estate.name}-{name}", traces_endpoint(project))
+        traces.install(f"{project.estate.name}-{name}", traces_to(project))
     try:
         if name in NEEDS_CONTROL:
             asyncio.run(_await_control(role.control))
@@ -219,7 +219,12 @@ def envoy(role: Role) -> None:
     settings = role.project.estate.facade
     control = envoy_control(role.project, role.ports)
     control.prepare(
-        [], listen=settings.listen, max_header_kb=settings.max_header_kb, otlp=traces_endpoint(role.project), keep=True
+        [],
+        listen=settings.listen,
+        max_header_kb=settings.max_header_kb,
+        traces=traces_to(role.project),
+        service=f"{role.project.estate.name}-facade",
+        keep=True,
     )
     # Started from the main thread, before any other exists: see processes.die_with_parent.
     process = subprocess.Popen(  # noqa: S603

@@ -22,6 +22,7 @@ from stranglerfig.facade.settings import FacadeSettings
 from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
+from stranglerfig.telemetry.model import Destination
 
 if TYPE_CHECKING:
     from stranglerfig.extraction.settings import ExtractionSettings
@@ -177,13 +178,39 @@ class LogReference(Reference):
 
 
 class TelemetrySettings(Settings):
-    """Where traces go."""
+    """Where traces go, and how many."""
 
     otlp: str | None = Field(
         default=None,
         description="OTLP/HTTP endpoint for traces: http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT comes first.",
-        pattern=r"^https?://\S+$",
+        pattern=r"^https?://[^\s@]+$",
     )
+    zipkin: str | None = Field(
+        default=None,
+        description="Zipkin's address, in place of otlp: http://127.0.0.1:9411.",
+        pattern=r"^https?://[^/\s@]+/?$",
+    )
+    sampling: float = Field(
+        default=1.0, description="Share of the requests that the façade samples; all behind it follow.", ge=0, le=1
+    )
+    query: str | None = Field(
+        default=None,
+        description="Jaeger's or Zipkin's query interface, for fig trace: http://127.0.0.1:16686; of zipkin the same.",
+        pattern=r"^https?://[^\s@]+$",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> TelemetrySettings:
+        if self.otlp is not None and self.zipkin is not None:
+            raise ValueError("otlp and zipkin: spans go to one of them")
+        return self
+
+    @property
+    def destination(self) -> Destination | None:
+        """Where spans go."""
+        if self.zipkin is not None:
+            return Destination("zipkin", self.zipkin.rstrip("/"), self.sampling)
+        return None if self.otlp is None else Destination("otlp", self.otlp.rstrip("/"), self.sampling)
 
 
 class CredentialsReference(Reference):

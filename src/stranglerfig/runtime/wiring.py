@@ -13,6 +13,8 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.services import databases
 from stranglerfig.runtime.settings import Project
 from stranglerfig.runtime.supervise import control_dsn
+from stranglerfig.telemetry.model import Destination
+from stranglerfig.telemetry.traces import destination
 
 if TYPE_CHECKING:
     from stranglerfig.capture.capture import CaptureJob
@@ -92,9 +94,12 @@ def fence_contexts(project: Project, settings: Iterable[ExtractionSettings]) -> 
     ]
 
 
-def traces_endpoint(project: Project) -> str | None:
+def traces_to(project: Project) -> Destination | None:
     """Where traces go: the environment's word comes before the file's."""
-    return project.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or project.estate.telemetry.otlp
+    settings = project.estate.telemetry
+    if project.environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    return destination(project.environment, sampling=settings.sampling) or settings.destination
 
 
 def open_log(project: Project) -> EventLog:

@@ -42,6 +42,8 @@ from stranglerfig.sagas.instances import (
     saga_id,
 )
 from stranglerfig.sagas.model import Answered, Ask, Began, Broke, Due, Happening, Held, Resolved, Retried, Status
+from stranglerfig.sagas.spans import spans_of
+from stranglerfig.telemetry import traces
 
 log = logging.getLogger(__name__)
 SUBSCRIPTION: Final = "sagas"
@@ -175,6 +177,8 @@ class Sagas:
         )  # fmt: skip
         if saga == before:
             return
+        for span in spans_of(row, before, saga):
+            tx.span(span)
         calls = [ask for ask in asks if kind.steps[ask.step].is_call]
         row.course = {**row.course, "calls": [*row.course["calls"], *([*_plain(ask)] for ask in calls)]}
         row.now_stands(saga, now)
@@ -192,6 +196,7 @@ class Sagas:
         self, kind: Kind, row: Instance, status: Status, fields: Any, tx: Transaction, now: datetime
     ) -> None:
         row.ended_at, row.due_at = now, None
+        tx.span(traces.since(f"saga {row.name}", row.trace, row.begun_at.timestamp(), saga=row.id, status=str(status)))
         if (said := kind.end(status, fields)) is not None:
             tx.send(said)
         if row.lock is not None and (held := await tx.find(Lock, row.lock)) is not None and held.saga == row.id:
@@ -281,6 +286,7 @@ class Sagas:
                 calls += self._taken(kind, row)
                 tx.settle()
             await commit(unit)
+            traces.end_together("sagas: commit", unit.spans, size=len(news))
         self._service.wrote()
         return calls
 
@@ -347,6 +353,7 @@ class Sagas:
                 tx.settle()
             await write(unit)
             self._service.kill_point("saga/written")
+        traces.end_together("sagas: commit", unit.spans, size=len(found))
         self._service.wrote()
         self._service.kill_point("saga/claimed")
         return calls
@@ -379,8 +386,10 @@ class Sagas:
         assert do is not None and not isinstance(do, type)
         happening: Happening
         try:
-            async with asyncio.timeout(step.timeout):
-                given = await do(kind.saga(row.data, row.tenant), key_of_step(_place(row, ask))) or {}
+            # What it asks of others can be told to which trace it belongs: traces.current().
+            with traces.span(f"call {row.name}.{ask.step}", traceparent=row.trace, kind="client", saga=row.id):
+                async with asyncio.timeout(step.timeout):
+                    given = await do(kind.saga(row.data, row.tenant), key_of_step(_place(row, ask))) or {}
             # What its fields cannot take is no answer.
             happening = Answered(ask.step, ask.execution, True, ask.undo, kind.kept(row.data, given))
         except Refused as refused:

@@ -39,6 +39,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.sql import load
 from stranglerfig.sync import barriers
 from stranglerfig.sync.model import chunk_rows, copy_line, position_of, remaining
+from stranglerfig.telemetry import traces
 
 # Expressions come from the user's configuration; values travel by COPY.
 # ruff: noqa: S608
@@ -372,7 +373,10 @@ class _Following:
         facts, self._facts = self._facts, []
         events = await self._scratch.events(self._job, facts) if facts else []
         if events:
+            spans = [traces.begin(f"derive {each.type}", each.traceparent, "producer") for each in events]
             await self._log.append(self._job.events, events)
+            what = f"derive {self._job.context}: append"
+            traces.end_together(what, [each for each in spans if each is not None], size=len(events))
         self.count += len(events)
 
     async def _advance(self, place: int) -> None:

@@ -61,6 +61,8 @@ class Progress:
         now = clock.epoch()
         here = Histogram()
         times = [_latest(unit.item.committed_at) for unit in units if isinstance(unit.item, Transaction)]
+        ended: list[traces.Opened | None] = []
+        before = self.transactions
         counts = self.since.see(_epoch(applied.snapshot_ended_at), min(times), now) * 1e6 if times else 0.0
         for unit in units:
             item = unit.item
@@ -70,7 +72,10 @@ class Progress:
                     here.add(max(0.0, now * 1000 - item.committed_at / 1000))
                 if item.trace is not None:
                     name = f"apply {self.job.context} {self.job.direction}"
-                    traces.record(name, item.trace, item.committed_at / 1e6, now, lsn=lsn_text(item.lsn))
+                    ended.append(traces.since(name, item.trace, item.committed_at / 1e6, lsn=lsn_text(item.lsn)))
+        spans = [each for each in ended if each is not None]
+        what = f"apply {self.job.context} {self.job.direction}: commit"
+        traces.end_together(what, spans, size=self.transactions - before)
         if here.count:
             self.latencies.merge(here)
             self.window.merge(int(now), here)

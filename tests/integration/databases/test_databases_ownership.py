@@ -85,7 +85,9 @@ async def slot(conn: Connection) -> str:
     return name
 
 
-async def messages(conn: Connection, name: str, prefix: str) -> list[dict[str, Any]]:
+async def messages(
+    conn: Connection, name: str, prefix: str, *, decode: Callable[[bytes], Any] = json.loads
+) -> list[Any]:
     """The logical messages with this prefix that a capture would see."""
     await conn.execute("SELECT pg_logical_emit_message(true, 'flush', '')")
     rows = await postgres.fetch(
@@ -99,7 +101,7 @@ async def messages(conn: Connection, name: str, prefix: str) -> list[dict[str, A
     for (data,) in rows:
         raw = bytes(data)
         if raw[:1] == b"M" and raw[10:].split(marker, 1)[0] == prefix.encode():
-            found.append(json.loads(raw[10 + len(prefix) + 1 + 4 :]))
+            found.append(decode(raw[10 + len(prefix) + 1 + 4 :]))
     await conn.execute("SELECT pg_drop_replication_slot(%s)", (name,))
     return found
 
@@ -315,6 +317,27 @@ async def test_a_refusal_is_recorded_although_its_transaction_rolls_back(conn: C
         }
     ]
     assert await postgres.value(conn, "SELECT count(*) FROM elsewhere") == 0
+
+
+async def test_the_trace_in_a_statements_comment_is_in_the_change_stream(conn: Connection, app: App) -> None:
+    await installed(conn)
+    name = await slot(conn)
+    writer = await app()
+    first, second, third = (f"00-{str(n) * 32}-{str(n) * 16}" for n in (1, 2, 3))
+    async with writer.transaction():
+        for _ in range(2):  # once per transaction
+            await writer.execute(f"{WRITES['update']} /*db_driver='psycopg',traceparent='{first}-01'*/".encode())
+        await writer.execute(f"/*traceparent=%27{second}-01%27*/ UPDATE parts SET id = id + 10".encode())
+    await writer.execute(f"{WRITES['update']} /*traceparent='{first}-01'*/".encode())
+    for not_one in (f"{third}-00", "00-nonsense-01", third):
+        await writer.execute(f"{WRITES['update']} /*traceparent='{not_one}'*/".encode())
+    await writer.execute(WRITES["update"])
+    with pytest.raises(psycopg.Error):
+        async with writer.transaction():
+            await writer.execute(f"{WRITES['update']} /*traceparent='{third}-01'*/".encode())
+            await writer.execute("SELECT 1 / 0")
+    found = await messages(conn, name, "traceparent", decode=bytes.decode)
+    assert found == [f"{first}-01", f"{second}-01", f"{first}-01"]
 
 
 async def test_every_transition_compares_before_it_sets(conn: Connection) -> None:

@@ -12,6 +12,7 @@ from stranglerfig.facade.envoy import EnvoyControl, binary
 from stranglerfig.facade.model import Estate
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import free_port
+from stranglerfig.telemetry.model import Destination
 
 ESTATE = Estate("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
 
@@ -38,7 +39,7 @@ async def test_the_bootstrap_with_traces_and_names_is_taken(tmp_path: Path, esta
     control = EnvoyControl(
         tmp_path / "other", "127.0.0.1:0", Estate("https://localhost:1", "http://localhost:2", "http://127.0.0.1:3")
     )
-    control.prepare([estate.routing()], listen="127.0.0.1:0", otlp="http://127.0.0.1:4318")
+    control.prepare([estate.routing()], listen="127.0.0.1:0", traces=Destination("otlp", "http://127.0.0.1:4318"))
     process = await asyncio.create_subprocess_exec(
         *control.command(), "--mode", "validate", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -18,6 +18,7 @@ from stranglerfig.foundation import clock
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.seams.collect import collect
 from stranglerfig.seams.model import Evidence, Use
+from stranglerfig.telemetry.model import Destination
 from tests.conftest import passable
 
 SCHEMA = """
@@ -87,7 +88,7 @@ async def facade(folder: Path, monolith: Monolith) -> AsyncIterator[tuple[str, P
     port, nobody = free_port(), f"http://127.0.0.1:{free_port()}"
     estate = Estate(f"http://127.0.0.1:{monolith.port}", nobody, nobody)
     control = EnvoyControl(folder, f"127.0.0.1:{free_port()}", estate)
-    control.prepare([], listen=f"127.0.0.1:{port}", otlp=nobody)
+    control.prepare([], listen=f"127.0.0.1:{port}", traces=Destination("otlp", nobody))
     process = await asyncio.create_subprocess_exec(
         *control.command(workers=1), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )

@@ -29,6 +29,7 @@ from stranglerfig.facade.settings import (
     Routes,
     StickySettings,
 )
+from stranglerfig.telemetry.model import Destination
 
 ROUTES = Routes(
     reads=(ReadRoute(path="/a/{id}"), ReadRoute(path="/a/all")),
@@ -155,10 +156,12 @@ def test_clusters_bound_the_shadow_and_nothing_else() -> None:
 def test_bootstrap_traces_only_when_told() -> None:
     files = Files("/d/c/c.json", "/d/r/r.json", "/d/access.log")
     plain = render_bootstrap(listen="127.0.0.1:80", admin="127.0.0.1:81", files=files)
-    traced = render_bootstrap(listen="[::1]:80", admin="127.0.0.1:81", files=files, otlp="http://127.0.0.1:4318")
+    traced = render_bootstrap(
+        listen="[::1]:80", admin="127.0.0.1:81", files=files, traces=Destination("otlp", "http://127.0.0.1:4318")
+    )
     assert "tracing" not in str(plain)
     assert "http://127.0.0.1:4318/v1/traces" in str(traced)
-    assert traced["static_resources"]["clusters"][0]["name"] == "otlp"
+    assert traced["static_resources"]["clusters"][0]["name"] == "traces"
 
 
 def test_lines_that_are_cut_off_are_no_observations() -> None:
