@@ -12,7 +12,8 @@ from stranglerfig.foundation import postgres
 
 _COUNTS = (
     "a.withdrawn_at IS NULL AND a.expires_at > clock_timestamp() AND NOT EXISTS (SELECT FROM fig.credential c"
-    " WHERE c.id = a.credential AND c.kind = 'token' AND c.ended_at IS NOT NULL)"
+    " WHERE c.kind = 'token' AND c.ended_at IS NOT NULL AND c.id IN"
+    " (a.credential, (SELECT s.parent FROM fig.credential s WHERE s.id = a.credential)))"
 )
 """A token that was revoked takes its approvals with it; a session that ended does not."""
 _COLUMNS = ("context", "visit", "stage", "plan", "name", "person", "how", "origin", "at", "expires_at", "withdrawn_at")

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -81,8 +81,14 @@ async def create(
     by: str,
     lasts: timedelta | None,
     idle: timedelta | None = None,
+    parent: str | None = None,
 ) -> tuple[str, str]:
     """Make a credential; returns its id and its text, which is in no place else.
+
+    Args:
+        lasts: how long it counts in all; None is for good. With a ``parent`` never longer than that.
+        idle: how long it counts without being used.
+        parent: the token that a session was begun with.
 
     Raises:
         FigError: ``token_exists`` when a token of that name counts.
@@ -98,11 +104,12 @@ async def create(
                 (name,),
             )
             await conn.execute(
-                "INSERT INTO fig.credential (id, kind, name, person, role, how, hash, created_by, expires_at, idle)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp() + %s, %s)",
+                "INSERT INTO fig.credential (id, kind, name, person, role, how, hash, created_by, idle,"
+                " parent, expires_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, least(clock_timestamp() + %s,"
+                " (SELECT expires_at FROM fig.credential WHERE id = %s)))",
                 (
                     *(id_, kind, name, identity(person), role.value, how),
-                    *(hashlib.sha256(secret.encode()).digest(), by, lasts, idle),
+                    *(hashlib.sha256(secret.encode()).digest(), by, idle, parent, lasts, parent),
                 ),
             )
     except psycopg.errors.UniqueViolation:
@@ -149,23 +156,32 @@ async def identify(conn: postgres.Connection, text: str) -> Credential:
     return found
 
 
-async def end(conn: postgres.Connection, *, by: str, id_: str | None = None, name: str | None = None) -> int:
-    """End a session by its id, or a token by its id or name, and a person's sessions by ``name``; returns how many."""
+async def end(conn: postgres.Connection, id_: str, *, by: str) -> int:
+    """End a credential, and the sessions that were begun with it; returns how many."""
     cursor = await conn.execute(
         "UPDATE fig.credential SET ended_at = clock_timestamp(), ended_by = %s"
-        " WHERE ended_at IS NULL AND (id = %s OR lower(name) = lower(%s))",
-        (by, id_, name),
+        " WHERE ended_at IS NULL AND %s IN (id, parent)",
+        (by, id_),
     )
     return cursor.rowcount
 
 
-async def listed(conn: postgres.Connection, *, kind: str = "token", all_: bool = False) -> list[dict[str, Any]]:
-    """Credentials without their hashes, newest first; those that ended as well with ``all_``."""
+async def log_out(conn: postgres.Connection, id_: str, *, by: str) -> None:
+    """End the session ``id_``; a token of that id, which was sent in its place, is not ended."""
+    await conn.execute(
+        "UPDATE fig.credential SET ended_at = clock_timestamp(), ended_by = %s"
+        " WHERE id = %s AND kind = 'session' AND ended_at IS NULL",
+        (by, id_),
+    )
+
+
+async def listed(conn: postgres.Connection, *, all_: bool = False) -> list[dict[str, Any]]:
+    """Tokens without their hashes, newest first; those that ended as well with ``all_``."""
     rows = await postgres.fetch(
         conn,
-        f"SELECT {_COLUMNS}, {_ALIVE} FROM fig.credential WHERE kind = %s AND (%s OR {_ALIVE})"  # noqa: S608
+        f"SELECT {_COLUMNS}, {_ALIVE} FROM fig.credential WHERE kind = 'token' AND (%s OR {_ALIVE})"  # noqa: S608
         " ORDER BY created_at DESC, id",
-        (kind, all_),
+        (all_,),
     )
     keys = (*_COLUMNS.split(", "), "valid")
     return [dict(zip(keys, row, strict=True)) for row in rows]
@@ -182,10 +198,11 @@ async def approvers(conn: postgres.Connection, *, without: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-async def forget(conn: postgres.Connection, *, before: datetime) -> int:
-    """Remove sessions that ended before ``before``; tokens stay, for the audit trail names them."""
+async def forget(conn: postgres.Connection, *, after: timedelta) -> int:
+    """Remove sessions that ended longer ago than ``after``; tokens stay, for the audit trail names them."""
     cursor = await conn.execute(
-        "DELETE FROM fig.credential WHERE kind = 'session' AND least(ended_at, expires_at, seen_at + idle) < %s",
-        (before,),
+        "DELETE FROM fig.credential WHERE kind = 'session'"
+        " AND least(ended_at, expires_at, seen_at + idle) < clock_timestamp() - %s",
+        (after,),
     )
     return cursor.rowcount

@@ -95,3 +95,8 @@ def not_permitted(who: Principal, what: str, wanted: Role) -> FigError:
         role=who.role.value,
         needed=wanted.value,
     )
+
+
+def login_failed(why: str) -> FigError:
+    """The refusal of a login; ``why`` is for the log and the audit trail as well."""
+    return FigError("login_failed", f"the login did not succeed: {why}", "Begin again at the console.")

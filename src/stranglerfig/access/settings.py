@@ -105,8 +105,8 @@ class SessionSettings(Settings):
 class RateSettings(Settings):
     """How often one address may ask, in requests a minute."""
 
-    login: int = Field(default=10, ge=1, description="Attempts to log in, a minute and address.")
-    api: int = Field(default=600, ge=1, description="Requests of the console's API, a minute and address or login.")
+    login: int = Field(default=10, ge=1, description="Logins and refused tokens, a minute and address.")
+    api: int = Field(default=600, ge=1, description="Requests of the console's API, a minute and address.")
 
 
 class AccessSettings(Settings):

@@ -6,6 +6,8 @@ CREATE TABLE fig.credential (
     person      text NOT NULL,
     role        text NOT NULL CHECK (role IN ('viewer', 'operator', 'approver')),
     how         text NOT NULL,
+    -- the token that a session was begun with: it ends with it
+    parent      text,
     hash        bytea NOT NULL CHECK (length(hash) = 32),
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_by  text NOT NULL,

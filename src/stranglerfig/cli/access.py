@@ -155,7 +155,7 @@ def revoke(fig: Fig, name: str, dry_run: bool) -> None:
             raise FigError("unknown_token", f"no token that counts is called '{name}'", "fig token list shows them.")
         if not dry_run:
             async with conn.transaction():
-                await credentials.end(conn, by=who.name, id_=found[0]["id"])
+                await credentials.end(conn, found[0]["id"], by=who.name)
                 details = {"id": found[0]["id"], "name": found[0]["name"]}
                 await trail.record(conn, trail.Entry(who, "token-revoke", "done", details=details))
         return {"id": found[0]["id"], "name": found[0]["name"], "dry_run": dry_run}
