@@ -32,6 +32,11 @@ def asker() -> str:
         return f"uid {os.getuid()}"
 
 
+def origin() -> str:
+    """From where: ``user@host, pid 4711``."""
+    return f"{asker()}, pid {os.getpid()}"
+
+
 def ask(fig: Fig, context: str, verb: str, args: dict[str, Any]) -> None:
     """Ask the controller, and show what it says until it is done.
 
@@ -46,7 +51,7 @@ async def _ask(fig: Fig, context: str, verb: str, args: dict[str, Any]) -> None:
     from stranglerfig.extraction import commands
 
     control = fig.control
-    number = await commands.submit(control, context, verb, args, asker())
+    number = await commands.submit(control, context, verb, args, asker(), asked_from=origin(), token=fig.token)
     with render.progress(fig.json) as show:
         async for event in commands.follow(control, number):
             if event.kind == "failed":
@@ -83,16 +88,21 @@ def plan(fig: Fig, context: str, dry_run: bool) -> None:
 @click.argument("context")
 @dry_run_option
 @click.option("--override", metavar="REASON", help="Pass a gate that does not pass; the reason stands in the report.")
+@click.option("--override-window", metavar="REASON", help="Go on outside the change window; the reason is recorded.")
 @click.option("--wait", type=float, default=None, metavar="SECONDS", help="Wait this long for the gate to pass.")
 @click.pass_obj
-def advance(fig: Fig, context: str, dry_run: bool, override: str | None, wait: float | None) -> None:
-    """Go on to the next stage or step, when the gate passes.
+def advance(
+    fig: Fig, context: str, dry_run: bool, override: str | None, override_window: str | None, wait: float | None
+) -> None:
+    """Go on to the next stage or step, when the gate passes, within the change window and with the approvals wanted.
 
     Example: fig advance inventory --dry-run
     """
-    if override is not None and not override.strip():
-        raise FigError("usage", "--override wants a reason", "Say why: it stands in the report.")
-    ask(fig, context, "advance", {"dry_run": dry_run, "override": override, "wait": wait})
+    for option, reason in (("--override", override), ("--override-window", override_window)):
+        if reason is not None and not reason.strip():
+            raise FigError("usage", f"{option} wants a reason", "Say why: it stands in the report.")
+    args = {"dry_run": dry_run, "override": override, "override_window": override_window, "wait": wait}
+    ask(fig, context, "advance", args)
 
 
 @click.command()

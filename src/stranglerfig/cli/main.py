@@ -35,6 +35,10 @@ COMMANDS = {
     "verify": "extraction:verify",
     "abort": "extraction:abort",
     "report": "extraction:report",
+    "approve": "access:approve",
+    "approvals": "access:approvals",
+    "audit": "access:audit",
+    "token": "access:token",
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
     "events": "events.group:events",
@@ -102,6 +106,11 @@ class Fig:
                 directory=str(self.project.data_directory),
             )
         return control_dsn(self.project)
+
+    @property
+    def token(self) -> str | None:
+        """Who asks, where access is configured: the token in ``FIG_TOKEN``."""
+        return self.project.environment.get("FIG_TOKEN") or None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Enter the event loop, once per command."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from stranglerfig.access import signing
 from stranglerfig.changes.flows import Flows
 from stranglerfig.extraction.store import Store
 from stranglerfig.foundation import clock, postgres
@@ -28,11 +29,30 @@ class CommandEvent:
     data: dict[str, Any]
 
 
-async def submit(control_dsn: str, context: str, verb: str, args: Mapping[str, Any], by: str) -> int:
-    """Ask; returns the command's id."""
+async def submit(
+    control_dsn: str,
+    context: str,
+    verb: str,
+    args: Mapping[str, Any],
+    by: str,
+    *,
+    asked_from: str = "",
+    token: str | None = None,
+) -> int:
+    """Ask; returns the command's id.
+
+    Args:
+        by: who asks, as it says of itself; with a ``token`` the controller finds out by itself.
+        asked_from: ``user@host, pid 4711``, or an address of the console.
+        token: what the command is signed with: a token, or a session of the console. It is not kept.
+
+    Raises:
+        FigError: ``token_refused`` when ``token`` is not even the form of one.
+    """
+    signature = None if token is None else signing.sign(token, context, verb, args, asked_from)
     store = await Store.open(control_dsn, what="cli")
     try:
-        return await store.submit(context, verb, args, by)
+        return await store.submit(context, verb, args, by, asked_from=asked_from, signature=signature)
     finally:
         await store.close()
 

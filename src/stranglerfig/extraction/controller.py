@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from stranglerfig.access.audit import Entry, Outcome
+from stranglerfig.access.model import CONTROLLER, Principal
 from stranglerfig.databases import ownership
-from stranglerfig.extraction import made, steps
+from stranglerfig.extraction import admission, made, steps
+from stranglerfig.extraction.agreement import Agreement
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
 from stranglerfig.extraction.parts import Parts, Progress
@@ -29,6 +33,8 @@ log = logging.getLogger(__name__)
 
 COOL_DOWN = 60.0
 """Seconds after a cut-over back within which no other one starts by itself."""
+BESIDE = frozenset({"approve"})
+"""What does not wait for the command that runs: it touches nothing but its own rows."""
 
 
 async def run(parts: Parts) -> None:
@@ -94,34 +100,62 @@ class Controller:
         while True:
             for command in await self._store.pending():
                 running = self._running.get(command.context)
-                if running is not None and not running.done():
+                beside = command.verb in BESIDE
+                if running is not None and not running.done() and not beside:
                     if command.verb in ("rollback", "abort") and not self._locks[command.context].locked():
+                        if not await self._admitted(command):
+                            continue
                         # A person who wants back does not wait for evidence to grow.
                         await tasks.stop(running)
                     else:
                         continue
-                if command.context not in self._parts.contexts:
-                    await self._store.end(command.id, "failed", *_refusal(_unknown(command.context, self._parts)))
+                who = await self._admitted(command)
+                if who is None:
                     continue
                 standing = await self._store.standing(command.context)
                 claimed = await self._store.claim(command, standing.place)
-                self._running[command.context] = tasks.spawn(
-                    self._execute(claimed), name=f"{command.verb} {command.context}"
+                task = tasks.spawn(
+                    self._execute(replace(claimed, who=who, asked_by=who.name)),
+                    name=f"{command.verb} {command.context}",
                 )
+                if not beside:
+                    self._running[command.context] = task
             await asyncio.sleep(0.1)
+
+    async def _admitted(self, command: Command) -> Principal | None:
+        """Who asks; None when the command was refused and is over. A refused one stops nothing that runs."""
+        try:
+            who = await admission.admit(command, self._store, access=self._parts.access)
+            if command.context not in self._parts.contexts:
+                raise _unknown(command.context, self._parts)
+            return who
+        except FigError as error:
+            log.warning("%s refused: %s", command.verb, error, extra={"action": "refused", "context": command.context})
+            await self._end(self._store, command, "failed", *_refusal(error))
+            return None
+
+    async def _end(self, store: Store, command: Command, state: str, text: str, result: Mapping[str, Any]) -> None:
+        """End a command, and say so in the audit trail."""
+        code = "" if state == "done" else str(result.get("code", ""))
+        outcome: Outcome = "done" if state == "done" else "refused" if code in admission.REFUSALS else "failed"
+        details = {"command": command.id, "args": command.args, "text": text}
+        who = command.who or admission.unknown(command)
+        await store.end(
+            command.id, state, text, result, Entry(who, command.verb, outcome, command.context, code, details)
+        )
 
     async def _execute(self, command: Command) -> None:
         store = await Store.open(self._parts.control_dsn)
         try:
             result = await self._dispatch(command, store)
-            await store.end(command.id, "done", str(result.pop("text", "done")), result)
+            await self._end(store, command, "done", str(result.pop("text", "done")), result)
         except asyncio.CancelledError:
             superseded = FigError("superseded", "a later command took this one's place", "")
-            await asyncio.shield(store.end(command.id, "failed", *_refusal(superseded)))
+            await asyncio.shield(self._end(store, command, "failed", *_refusal(superseded)))
             raise
         except FigError as error:
             log.warning("%s refused: %s", command.verb, error, extra={"action": "refused", "context": command.context})
-            await store.end(command.id, "failed", *_refusal(error))
+            await self._end(store, command, "failed", *_refusal(error))
         except Exception as error:
             log.exception("%s failed", command.verb, extra={"action": "failed", "context": command.context})
             unexpected = FigError(
@@ -129,7 +163,7 @@ class Controller:
                 f"{command.verb} failed: {type(error).__name__}: {error}",
                 "Look at the controller's log, then repeat it.",
             )
-            await store.end(command.id, "failed", *_refusal(unexpected))
+            await self._end(store, command, "failed", *_refusal(unexpected))
         finally:
             await store.close()
 
@@ -140,9 +174,7 @@ class Controller:
         work = self._steps(command.context, store, progress, seconds=command.args.get("seconds"))
         standing = await store.standing(command.context)
         dry = bool(command.args.get("dry_run"))
-        if standing.owner == "service":
-            async with postgres.session(work.context.service_dsn, what="configuration") as conn:
-                made.require_same(work.settings, await ownership.made_with(conn, command.context))
+        await _require_same(work, standing, command.context)
         match command.verb:
             case "plan":
                 return await work.plan(standing)
@@ -154,11 +186,12 @@ class Controller:
                 return await self._rollback(command, standing, work, dry)
             case "abort":
                 return await self._abort(command, standing, work, dry)
+            case "approve":
+                return await Agreement(self._parts, self._history, store, work, command).approve(standing, dry)
             case "resnapshot":
                 return await work.resnapshot(standing, dry)
             case "decommission-drop":
-                async with self._locks[command.context]:
-                    return await work.drop(standing, str(command.args.get("confirm", "")), by=command.asked_by, dry=dry)
+                return await self._drop(command, standing, work, store, dry)
             case "decommission-restore":
                 return await self._restore(command, standing, work, dry)
             case verb if verb.startswith("decommission-"):
@@ -167,6 +200,14 @@ class Controller:
                 )
             case verb:
                 raise FigError("unknown_command", f"the controller knows no '{verb}'", "See fig --help.")
+
+    async def _drop(self, command: Command, standing: Standing, work: Steps, store: Store, dry: bool) -> dict[str, Any]:
+        """The last step of decommissioning, which ``advance`` does not take."""
+        async with self._locks[command.context]:
+            if not dry and standing.place == Place(Stage.DECOMMISSION, "report"):
+                agreement = Agreement(self._parts, self._history, store, work, command)
+                await agreement.keep(standing, await agreement.look(standing, Place(Stage.DONE), require=True))
+            return await work.drop(standing, str(command.args.get("confirm", "")), by=command.asked_by, dry=dry)
 
     # -- forward -------------------------------------------------------------------------------------------------------
 
@@ -188,6 +229,8 @@ class Controller:
                 "what comes next drops the monolith's tables for good",
                 f"fig decommission drop {command.context} --confirm {command.context}",
             )
+        agreement = Agreement(self._parts, self._history, store, work, command)
+        policy = await agreement.look(standing, target, require=not dry)
         await work.ready_for(standing, target)
         gate = await self._pass_gate(command, standing, target, work, store, dry)
         if dry:
@@ -195,11 +238,14 @@ class Controller:
                 "text": f"would go from {standing.place} to {target}",
                 "effects": work.effects(standing, target),
                 "gate": gate,
+                "policy": policy.as_dict(),
             }
         async with self._locks[command.context]:
             now = await store.standing(command.context)
             if now.visit != standing.visit:
                 raise await self._went_back(now)
+            # Evidence may have grown for hours: what was open and approved then must be so now.
+            await agreement.keep(standing, await agreement.look(standing, target, require=True))
             reached = await work.enter(standing, target, by=command.asked_by, gate=gate)
         await self._history.say(
             command.context, "StageEntered", {"stage": reached.place.stage.value, "step": reached.place.step}
@@ -398,6 +444,8 @@ class Controller:
             log.error("taking %s back: %s", context, cause, extra={"action": "automatic_rollback", "context": context})
             target = behind(place, work.settings.gates.reads.steps)
             await self._go_back(standing, target, work, cause=cause, automatic=True, by="fig", gate=gate.as_dict())
+            said = {"from": str(place), "to": str(target), "cause": cause}
+            await store.record(Entry(CONTROLLER, "automatic-rollback", "done", context, details=said))
 
     async def _may_go_back(self, context: str, work: Steps) -> bool:
         """Writes go back by themselves once per cool-down, and only over a reverse stream that is healthy."""
@@ -407,6 +455,13 @@ class Controller:
 
 async def _quiet(text: str, data: Mapping[str, Any]) -> None:
     log.info("%s", text, extra={"action": "progress"})
+
+
+async def _require_same(work: Steps, standing: Standing, context: str) -> None:
+    """Refuse a configuration other than the service came to own with (``configuration_changed``)."""
+    if standing.owner == "service":
+        async with postgres.session(work.context.service_dsn, what="configuration") as conn:
+            made.require_same(work.settings, await ownership.made_with(conn, context))
 
 
 def _refusal(error: FigError) -> tuple[str, dict[str, Any]]:

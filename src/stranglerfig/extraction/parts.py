@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stranglerfig.access.settings import Policy
 from stranglerfig.capture.debezium import Through
 from stranglerfig.changes.flows import Flows
 from stranglerfig.changes.settings import TableMapping
@@ -84,6 +85,8 @@ class Parts:
     Attributes:
         router: what leads messages; None where no context takes commands from a queue.
         turns: what the contexts take turns at.
+        access: whether a command counts only with the signature of a token or a login.
+        policy: what fig.yaml wants of every context's stages; a context's own stands beside it.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
@@ -101,4 +104,6 @@ class Parts:
     fence: FenceClient
     router: RouterClient | None = None
     turns: Turns = field(default_factory=Turns)
+    access: bool = False
+    policy: Policy = field(default_factory=Policy)
     kill_point: Callable[[str], None] = lambda name: None

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from stranglerfig.access.settings import Policy
 from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Settings, TableMapping
 from stranglerfig.facade.queues import QueueSettings
 from stranglerfig.facade.settings import ContextFacade, Route, Routes
@@ -106,6 +107,10 @@ class ExtractionSettings(Settings):
         default=(), description="Other preflight findings that were read and accepted, by code."
     )
     gates: GateSettings = Field(default_factory=GateSettings)
+    policy: Policy = Field(
+        default_factory=Policy,
+        description="Approvals and change windows, beside fig.yaml's own; neither weakens the other.",
+    )
     decommission: Decommission = Field(default_factory=Decommission)
 
     @model_validator(mode="after")

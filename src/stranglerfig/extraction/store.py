@@ -10,6 +10,9 @@ from typing import Any
 import orjson
 from psycopg.types.json import Jsonb
 
+from stranglerfig.access import approvals, audit, credentials
+from stranglerfig.access.credentials import Credential
+from stranglerfig.access.model import Principal
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.foundation import postgres
 
@@ -37,7 +40,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something asked of the controller."""
+    """Something asked of the controller.
+
+    Attributes:
+        asked_by, asked_from: what it says of itself; ``who`` is what the controller found out.
+    """
 
     id: int
     context: str
@@ -46,6 +53,12 @@ class Command:
     asked_by: str
     attempts: int
     started_in: dict[str, Any] | None
+    asked_from: str = ""
+    signature: dict[str, Any] | None = None
+    who: Principal | None = None
+
+
+_COMMAND = "id, context, verb, args, asked_by, attempts, started_in, asked_from, signature"
 
 
 def _json(value: Any) -> Jsonb:
@@ -62,7 +75,8 @@ class Store:
     async def open(cls, dsn: str, *, what: str = "controller") -> Store:
         """Connect, and bring the tables forward."""
         conn = await postgres.connect(dsn, what=what)
-        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql"])
+        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql", "asked.sql"])
+        await credentials.migrate(conn)
         return cls(conn)
 
     async def close(self) -> None:
@@ -161,12 +175,22 @@ class Store:
 
     # -- commands ------------------------------------------------------------------------------------------------
 
-    async def submit(self, context: str, verb: str, args: Mapping[str, Any], by: str) -> int:
+    async def submit(
+        self,
+        context: str,
+        verb: str,
+        args: Mapping[str, Any],
+        by: str,
+        *,
+        asked_from: str = "",
+        signature: Mapping[str, str] | None = None,
+    ) -> int:
         """Ask something of the controller; returns the command's id."""
         number = await postgres.value(
             self._conn,
-            "INSERT INTO fig.command (context, verb, args, asked_by) VALUES (%s, %s, %s, %s) RETURNING id",
-            (context, verb, _json(dict(args)), by),
+            "INSERT INTO fig.command (context, verb, args, asked_by, asked_from, signature)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            (context, verb, _json(dict(args)), by, asked_from, None if signature is None else _json(dict(signature))),
         )
         return int(number)
 
@@ -174,8 +198,7 @@ class Store:
         """What waits, oldest first."""
         rows = await postgres.fetch(
             self._conn,
-            "SELECT id, context, verb, args, asked_by, attempts, started_in FROM fig.command"
-            " WHERE state = 'pending' ORDER BY id",
+            f"SELECT {_COMMAND} FROM fig.command WHERE state = 'pending' ORDER BY id",  # noqa: S608
         )
         return [Command(*row) for row in rows]
 
@@ -183,8 +206,8 @@ class Store:
         """Begin a command, bound to the place where it was first begun."""
         row = await postgres.one(
             self._conn,
-            "UPDATE fig.command SET state = 'running', attempts = attempts + 1, started_in = coalesce(started_in, %s)"
-            " WHERE id = %s RETURNING id, context, verb, args, asked_by, attempts, started_in",
+            "UPDATE fig.command SET state = 'running', attempts = attempts + 1, started_in = coalesce(started_in, %s)"  # noqa: S608
+            f" WHERE id = %s RETURNING {_COMMAND}",
             (_json({"stage": place.stage.value, "step": place.step}), command.id),
         )
         assert row is not None
@@ -208,14 +231,46 @@ class Store:
             (command, kind, text, _json(dict(data or {}))),
         )
 
-    async def end(self, command: int, state: str, text: str, result: Mapping[str, Any]) -> None:
-        """A command is ``done`` or ``failed``; its followers are told in the same commit."""
+    async def end(
+        self, command: int, state: str, text: str, result: Mapping[str, Any], entry: audit.Entry | None = None
+    ) -> None:
+        """A command is ``done`` or ``failed``; its followers and the audit trail are told in the same commit."""
         async with self._conn.transaction():
             await self._conn.execute(
                 "UPDATE fig.command SET state = %s, result = %s, ended_at = clock_timestamp() WHERE id = %s",
                 (state, _json(dict(result)), command),
             )
             await self.tell(command, state, text, result)
+            if entry is not None:
+                await audit.record(self._conn, entry)
+
+    # -- access ----------------------------------------------------------------------------------------------------
+
+    async def credential(self, id_: str) -> Credential:
+        """The token or session ``id_``, if it counts now (``token_refused``)."""
+        return await credentials.find(self._conn, id_)
+
+    async def record(self, entry: audit.Entry) -> None:
+        """Add a line to the audit trail."""
+        await audit.record(self._conn, entry)
+
+    async def approve(self, who: Principal, standing: Standing, stage: str, plan: str, lasts: float) -> datetime:
+        """Approve ``plan``, the step that is next, for ``lasts`` seconds; returns until when that counts."""
+        return await approvals.give(
+            self._conn, who, context=standing.context, visit=standing.visit, stage=stage, plan=plan, lasts=lasts
+        )
+
+    async def withdraw(self, who: Principal, context: str, plan: str) -> int:
+        """Take ``who``'s approvals of ``plan`` back; returns how many there were."""
+        return await approvals.withdraw(self._conn, who, context=context, plan=plan)
+
+    async def approved(self, context: str, plan: str, *, asker: str) -> list[approvals.Approval]:
+        """Who approves ``plan`` now, once per person, without the person ``asker``."""
+        return approvals.counted(await approvals.of_plan(self._conn, context, plan), asker)
+
+    async def approvers(self, *, without: str) -> list[str]:
+        """The people whose tokens may approve, other than ``without``."""
+        return await credentials.approvers(self._conn, without=without)
 
     # -- milestones and series ------------------------------------------------------------------------------------
 

@@ -232,11 +232,16 @@ async def value(conn: Connection, query: str, params: Any = None) -> Any:
 async def migrate(conn: Connection, room: str, package: str, steps: Sequence[str]) -> None:
     """Bring a room's own tables forward: each of ``steps`` (SQL files beside ``package``) runs once, in order.
 
-    What has run is remembered in ``fig.migration``. Safe when several processes do it at once.
+    What has run is remembered in ``fig.migration``. Safe when several processes do it at once. Where all has run
+    already nothing is written, so that a role without the right to create anything may ask as well.
 
     Raises:
         FigError: ``newer_schema`` when the database was written by a later version.
     """
+    if await value(conn, "SELECT to_regclass('fig.migration')") is not None:
+        last = await value(conn, "SELECT max(step) FROM fig.migration WHERE room = %s", (room,))
+        if last == len(steps):
+            return
     async with conn.transaction():
         await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('fig.migration', 0))")
         await conn.execute("CREATE SCHEMA IF NOT EXISTS fig")

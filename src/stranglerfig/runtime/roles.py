@@ -321,6 +321,8 @@ def controller(role: Role) -> None:
             envoy=envoy,
             fence=client,
             router=messages,
+            access=project.estate.access is not None,
+            policy=project.estate.policy,
             kill_point=role.kill_point,
         )
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import ProgrammingError, conninfo
 from pydantic import Field, field_validator, model_validator
 
+from stranglerfig.access.settings import AccessSettings, Policy
 from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Reference, Settings
 from stranglerfig.eventlog import BACKENDS
 from stranglerfig.facade.queues import BrokerReference, BrokerSettings
@@ -303,7 +304,18 @@ class Estate(Settings):
         description="Databases of services beside the contexts' own, by name, for fig saga, events parked, projection.",
     )
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
+    access: AccessSettings | None = Field(
+        default=None,
+        description="Who may act: tokens and logins with roles. Without it whoever reaches the control database may.",
+    )
+    policy: Policy = Field(default_factory=Policy, description="Approvals and change windows of every context.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
+
+    @model_validator(mode="after")
+    def _people_are_known(self) -> Estate:
+        if self.policy.approvals and self.access is None:
+            raise ValueError("policy.approvals needs access: without it nobody knows who approves")
+        return self
 
     @field_validator("log")
     @classmethod
@@ -375,6 +387,16 @@ class Project:
                 file=str(file),
                 line=line,
                 key="capture",
+            )
+        if settings.policy.approvals and self.estate.access is None:
+            line = document.line(("policy", "approvals"))
+            raise FigError(
+                "bad_configuration",
+                f"{file}:{line}: policy.approvals: {ESTATE_FILE} has no access, so nobody knows who approves",
+                f"Write access: {{}} in {ESTATE_FILE} and make tokens, or leave the approvals out.",
+                file=str(file),
+                line=line,
+                key="policy.approvals",
             )
         return settings
 
