@@ -47,6 +47,7 @@ COMMANDS = {
     "model": "model:model",
     "storm": "storm:storm",
     "new": "new:new",
+    "alerts": "alerts:alerts",
     "explain": "explain:explain",
     "completion": "completion:completion",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Parts:
     """The estate as the controller sees it.
 
     Attributes:
+        services: databases of services beside the contexts' own, by name.
         router: what leads messages; None where no context takes commands from a queue.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
@@ -72,4 +73,5 @@ class Parts:
     envoy: EnvoyControl
     fence: FenceClient
     router: RouterClient | None = None
+    services: Mapping[str, str] = field(default_factory=dict)
     kill_point: Callable[[str], None] = lambda name: None

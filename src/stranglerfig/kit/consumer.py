@@ -40,6 +40,7 @@ from stranglerfig.kit.sealing import Destroyed, Keys, keys_of
 from stranglerfig.kit.states import Forms, Part, queries, together
 from stranglerfig.kit.tenants import tenant_of, within
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, by_hand, owning, wire, write
+from stranglerfig.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -373,6 +374,7 @@ class Consumer:
             unit = await self._effects(conn, ready, now)
             await write(unit, commit=True)
         self.handled += len(ready)
+        metrics.HANDLED.labels(self.name).inc(len(ready))
         self._committed()
 
     async def _tell_again(self, conn: postgres.Connection, tasks_: Sequence[_Task]) -> None:
@@ -436,6 +438,7 @@ class Consumer:
             },
         )  # fmt: skip
         if error is not None:
+            metrics.PARKED.labels(self.name).inc()
             log.error(
                 "%s parks the event %s at %s/%d/%s and what follows of its key: %s", self.name, record.event.id,
                 record.topic, record.partition, shown(record.position), error, extra={"action": "parked"},

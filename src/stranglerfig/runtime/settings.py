@@ -186,6 +186,27 @@ class TelemetrySettings(Settings):
     )
 
 
+class WebhookReference(Reference):
+    """A webhook's address, which often is a secret in itself."""
+
+    url: str | None = Field(default=None, description="http://… or https://…", pattern=r"^https?://\S+$")
+
+    @property
+    def text(self) -> str | None:
+        """The address, when it is given here."""
+        return self.url
+
+
+class AlertsSettings(Settings):
+    """Who is told of alerts, where no Prometheus is."""
+
+    webhook: WebhookReference | None = Field(
+        default=None,
+        description="Told when an alert begins and when it is over, in the form of Alertmanager's webhooks (version 4):"
+        " an address, {env: NAME} or {file: path}.",
+    )
+
+
 class CredentialsReference(Reference):
     """Where credentials (``user:password``) are: never in the file itself."""
 
@@ -276,6 +297,7 @@ class Estate(Settings):
         description="Databases of services beside the contexts' own, by name, for fig saga, events parked, projection.",
     )
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Traces.")
+    alerts: AlertsSettings = Field(default_factory=AlertsSettings, description="Alerts without Prometheus.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
 
     @field_validator("log")
@@ -362,6 +384,17 @@ class Project:
     def secret(self, reference: CredentialsReference) -> str:
         """What a file's ``credentials`` stand for (``secret_missing``)."""
         return look_up(reference, self.directory, self.environment)
+
+    def webhook(self, reference: WebhookReference) -> str:
+        """The webhook's address (``secret_missing``, ``bad_address``)."""
+        found = look_up(reference, self.directory, self.environment)
+        if not found.startswith(("http://", "https://")):
+            raise FigError(
+                "bad_address",
+                f"{_named(reference)} is not a webhook's address (it is not shown: it may hold a secret)",
+                "Write it as https://host/path.",
+            )
+        return found
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""
