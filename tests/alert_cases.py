@@ -38,8 +38,8 @@ _TABLE: list[tuple[str, str, dict[str, str], list[float], list[list[float]]]] = 
     ("FigProcessDown", "up", UP, [1, *steady(0, 1)], [[1, *steady(0, 0.75)], [*steady(0, 2), 1], steady(1, 5)]),
     (
         "FigProcessRestarting",
-        "fig_role_restarts_total",
-        {"role": "sync", "instance": "127.0.0.1:9"},
+        "fig_process_restarts_total",
+        {"process": "sync", "role": "up", "instance": "127.0.0.1:9"},
         [0, 0, 1, 1, 2, 2, 3, *steady(3, 5)],
         [[0, 0, 1, 1, 2, *steady(2, 8)], [0, 1, 2, 3, *steady(3, 11)], steady(7, 10)],
     ),

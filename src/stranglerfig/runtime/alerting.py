@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 import orjson
+import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
 from stranglerfig.foundation import clock, postgres
@@ -121,6 +122,7 @@ class Alerting:
         self._judge = Judge() if judge is None else judge
         self._notices: dict[tuple[str, Labels], Notice] = {}
         self._unkept = False
+        self._keeping = asyncio.Lock()
         self._untold = asyncio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -136,14 +138,17 @@ class Alerting:
             if notice.ended is None:
                 self._judge.resume(notice.name, notice.labels, notice.since, now)
         self._untold.set()
-        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-            group.create_task(self._tell(session), name="webhook")
-            ready()
-            while True:
-                begun = clock.monotonic()
-                self._found(self._judge.look(clock.epoch(), await self._samples(session)))
-                await self._keep()
-                await asyncio.sleep(max(0.05, self._every - (clock.monotonic() - begun)))
+        try:
+            async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+                group.create_task(self._tell(session), name="webhook")
+                ready()
+                while True:
+                    begun = clock.monotonic()
+                    self._found(self._judge.look(clock.epoch(), await self._samples(session)))
+                    await self._keep()
+                    await asyncio.sleep(max(0.05, self._every - (clock.monotonic() - begun)))
+        finally:
+            await self._keep()
 
     async def _samples(self, session: aiohttp.ClientSession) -> list[Sample]:
         found = await asyncio.gather(*(self._ask(session, target) for target in self._targets()))
@@ -199,13 +204,15 @@ class Alerting:
         return [n for n in self._notices.values() if n.status != n.told or now - n.told_at > AGAIN]
 
     async def _keep(self) -> None:
-        if not self._unkept:
-            return
-        try:
-            await self._book.keep(list(self._notices.values()))
+        async with self._keeping:
+            if not self._unkept:
+                return
             self._unkept = False
-        except FigError as error:
-            log.warning("what is told is not kept: %s", error, extra={"action": "alerts_unkept"})
+            try:
+                await self._book.keep(list(self._notices.values()))
+            except (FigError, psycopg.Error, OSError) as error:
+                self._unkept = True
+                log.warning("what is told is not kept: %s", error, extra={"action": "alerts_unkept"})
 
     async def _tell(self, session: aiohttp.ClientSession) -> None:
         """Tell the webhook what it does not know, for as long as it takes."""
@@ -219,6 +226,7 @@ class Alerting:
             if await self._post(session, due):
                 pause = FIRST_PAUSE
                 self._told(due)
+                await self._keep()
                 continue
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

@@ -123,7 +123,7 @@ def run(name: str, directory: Path) -> None:
     )
     log.info("role begins", extra={"action": "role_begins", "role": name, "pid": os.getpid()})
     stop_metrics = _serve_metrics(role, alone=parent is None)
-    metrics.BUILD.labels(stranglerfig.__version__, name).set(1)
+    metrics.BUILD.labels(stranglerfig.__version__).set(1)
     if name in MEASURED:
         traces.install(f"{project.estate.name}-{name}", traces_endpoint(project))
     try:

@@ -134,7 +134,7 @@ class Supervisor:
         if check:
             await self._check_monolith()
         stop_metrics = metrics.serve(self._ports["metrics_up"])
-        metrics.BUILD.labels(stranglerfig.__version__, "up").set(1)
+        metrics.BUILD.labels(stranglerfig.__version__).set(1)
         stopped = tasks.spawn(stop.wait(), name="stop asked")
         started = tasks.spawn(self._try_start(), name="start")
         try:
@@ -172,7 +172,7 @@ class Supervisor:
     async def _launch(self, roles: tuple[str, ...]) -> None:
         for role in roles:
             self._children[role] = Child(role)
-            metrics.ROLE_RESTARTS.labels(role)
+            metrics.PROCESS_RESTARTS.labels(role)
             self._data.rotate(role)
             for said in ("ready", "refused"):
                 (self._data.run / f"{role}.{said}").unlink(missing_ok=True)
@@ -218,7 +218,7 @@ class Supervisor:
             if was_ready and clock.monotonic() - begun > STEADY:
                 pause = FIRST_PAUSE
             child.restarts += 1
-            metrics.ROLE_RESTARTS.labels(child.role).inc()
+            metrics.PROCESS_RESTARTS.labels(child.role).inc()
             self._mark(child, "restarting")
             log.warning("role ended, restarting in %.1f s", pause, extra={"action": "role_restart", "role": child.role})
             await asyncio.sleep(pause)
@@ -239,7 +239,7 @@ class Supervisor:
 
     def _mark(self, child: Child, state: str) -> None:
         child.state, child.since = state, clock.epoch()
-        metrics.ROLE_UP.labels(child.role).set(state == "ready")
+        metrics.PROCESS_UP.labels(child.role).set(state == "ready")
         self._say()
 
     def _say(self) -> None:

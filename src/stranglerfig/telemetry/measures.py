@@ -31,10 +31,10 @@ class Measure:
 
 
 ALL: tuple[Measure, ...] = (
-    Measure("fig_build_info", "every", "gauge", ("version", "role"), "1; the version that runs."),
+    Measure("fig_build_info", "every", "gauge", ("version",), "1; the version that runs."),
     # fig up
-    Measure("fig_role_up", "up", "gauge", ("role",), "1 while the role's process is ready."),
-    Measure("fig_role_restarts_total", "up", "counter", ("role",), "How often the role's process was started again."),
+    Measure("fig_process_up", "up", "gauge", ("process",), "1 while the process is ready."),
+    Measure("fig_process_restarts_total", "up", "counter", ("process",), "How often the process was started again."),
     # capture
     Measure("fig_capture_changes_total", "capture", "counter", _FLOW, "Changes read from the source."),
     Measure("fig_capture_transactions_total", "capture", "counter", _FLOW, "Transactions read from the source."),

@@ -59,8 +59,8 @@ class Followed:
 
 
 BUILD = gauge("fig_build_info")
-ROLE_UP = gauge("fig_role_up")
-ROLE_RESTARTS = counter("fig_role_restarts_total")
+PROCESS_UP = gauge("fig_process_up")
+PROCESS_RESTARTS = counter("fig_process_restarts_total")
 # capture and sync: what each flow reports of itself
 _GAUGES = {
     "capture": {

@@ -65,7 +65,7 @@ _ROWS: tuple[tuple[str, tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
         (
             ("Stage", "none", (("fig_extraction_stage == 1", "{{context}}: {{stage}}"),)),
             ("Alerts that fire", "none", (('ALERTS{alertstate="firing", alertname=~"Fig.+"}', "{{alertname}}"),)),
-            ("Processes", "none", (("fig_role_up", "{{role}}"),)),
+            ("Processes", "none", (("fig_process_up", "{{process}}"),)),
         ),
     ),
     (

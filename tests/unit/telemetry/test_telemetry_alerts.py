@@ -64,7 +64,7 @@ def test_series_of_several_processes_are_one_alert() -> None:
     assert silent.look(100, looks) == [] and silent.look(115, looks) == []
     grown = Judge((alerts.BY_NAME["FigProcessRestarting"],))
     for n in (0, 1, 2):
-        counts = [Sample("fig_role_restarts_total", {"role": "sync", "instance": i}, n) for i in "ab"]
+        counts = [Sample("fig_process_restarts_total", {"process": "sync", "instance": i}, n) for i in "ab"]
         found_ = grown.look(n, counts)
     assert [each.value for each in found_] == [4]
 
@@ -72,7 +72,7 @@ def test_series_of_several_processes_are_one_alert() -> None:
 def test_a_counter_that_begins_anew_has_not_shrunk() -> None:
     judge = Judge((alerts.BY_NAME["FigProcessRestarting"],))
     for at, value in enumerate((5, 6, 1, 2)):
-        found = judge.look(at, [Sample("fig_role_restarts_total", {"role": "sync"}, value)])
+        found = judge.look(at, [Sample("fig_process_restarts_total", {"process": "sync"}, value)])
     assert [each.value for each in found] == [3]
 
 
@@ -107,6 +107,8 @@ def test_metrics_are_named_by_prometheus_conventions_and_made() -> None:
         assert re.fullmatch(r"fig(_[a-z0-9]+)+", measure.name)
         assert measure.name.endswith("_total") == (measure.kind == "counter"), measure.name
         assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|percent)(_|$)", measure.name)
+        added = {"job", "instance", "estate", "role", "service_name", "le"}
+        assert not added & set(measure.labels), f"{measure.name}: Prometheus would rename a label of its own"
         family = measure.name.removesuffix("_total")
         of_services = measure.name.startswith(("fig_service_", "fig_saga_"))
         assert family in made or of_services, f"{measure.name} is described, and nobody makes it"
