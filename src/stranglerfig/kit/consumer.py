@@ -218,6 +218,8 @@ class Consumer:
 
     async def begin(self) -> None:
         """Find out the subscription's number."""
+        for each in (metrics.HANDLED, metrics.PARKED):
+            each.labels(self.name)  # there before it grows, so that its growth is seen
         async with self._sessions.session() as conn:
             while not self._number:  # two that begin at once: the second finds it at its second look
                 self._number = await postgres.value(conn, queries.subscription, {"name": self.name}) or 0
