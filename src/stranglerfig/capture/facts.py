@@ -21,6 +21,7 @@ class Facts:
         lsn: everything before it is durable in the log (or was not wanted).
         source_lsn: the end of the source's WAL.
         lag_bytes: of the source's log; None: the difference of the two.
+        slot_retained: bytes of WAL that the source keeps for the slot; None where there is none.
         lag_ms: age of the oldest change that is not durable; 0 when there is none.
     """
 
@@ -33,6 +34,7 @@ class Facts:
     lag_ms: float = 0.0
     wal_status: str | None = None
     safe_wal_size: int | None = None
+    slot_retained: int | None = None
     transactions: int = 0
     changes: int = 0
     refusals: int = 0
@@ -63,6 +65,7 @@ class Facts:
             "lag_ms": round(self.lag_ms, 1),
             "wal_status": self.wal_status,
             "safe_wal_size": self.safe_wal_size,
+            "slot_retained": self.slot_retained,
             "transactions": self.transactions,
             "changes": self.changes,
             "refusals": self.refusals,

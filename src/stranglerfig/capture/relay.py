@@ -230,6 +230,7 @@ class Relay(Relaying[postgres.Connection, Assembler]):
         facts = self._facts
         facts.source_lsn = seen.source_lsn
         facts.wal_status, facts.safe_wal_size = seen.slot.wal_status, seen.slot.safe_wal_size
+        facts.slot_retained = max(0, seen.source_lsn - seen.slot.restart)
         await self._log.clean(conn)
 
     async def _beat(self, conn: postgres.Connection) -> bool:

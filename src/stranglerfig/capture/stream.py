@@ -246,6 +246,7 @@ class Stream:
             facts = self._facts
             facts.source_lsn = seen.source_lsn
             facts.wal_status, facts.safe_wal_size = seen.slot.wal_status, seen.slot.safe_wal_size
+            facts.slot_retained = max(0, seen.source_lsn - seen.slot.restart)
             facts.lag_ms = self._lag(seen.source_lsn)
             await self._log.clean(conn)
             now = clock.monotonic()

@@ -52,6 +52,7 @@ COMMANDS = {
     "model": "model:model",
     "storm": "storm:storm",
     "new": "new:new",
+    "alerts": "alerts:alerts",
     "explain": "explain:explain",
     "completion": "completion:completion",
 }

@@ -170,7 +170,9 @@ def ps(fig: Fig) -> None:
     Console(soft_wrap=True).print(table)
 
 
-ROLE_NAMES = ("postgres", "envoy", "fence", "shadow", "router", "registry", "capture", "sync", "controller")
+ROLE_NAMES = (
+    *("postgres", "envoy", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts"),
+)
 
 
 @click.command(name="run")

@@ -18,12 +18,14 @@ from stranglerfig.access.model import CONTROLLER, Principal
 from stranglerfig.databases import ownership
 from stranglerfig.extraction import admission, made, steps
 from stranglerfig.extraction.agreement import Agreement
+from stranglerfig.extraction.gauges import Gauges
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
 from stranglerfig.extraction.parts import Parts, Progress
 from stranglerfig.extraction.stages import Place, Stage, ahead, behind
 from stranglerfig.extraction.steps import Steps
 from stranglerfig.extraction.store import Command, Standing, Store
+from stranglerfig.extraction.vitals import Vitals
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.evidence import EvidenceStore
@@ -50,6 +52,7 @@ async def run(parts: Parts) -> None:
         await controller.recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
+            group.create_task(Vitals(parts).run(), name="vitals")
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:
@@ -77,6 +80,7 @@ class Controller:
         self._locks = {context: asyncio.Lock() for context in parts.contexts}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._last_back: dict[str, float] = {}
+        self._gauges = {context: Gauges(context) for context in parts.contexts}
 
     def _steps(self, context: str, store: Store, progress: Progress, *, seconds: float | None = None) -> Steps:
         return Steps(self._parts, store, self._evidence, context, progress, seconds=seconds)
@@ -423,10 +427,12 @@ class Controller:
         )
         await store.judged(standing.visit, gate.as_dict())
         self._verdicts[context] = _Judged(standing.visit, gate, looked)
+        self._gauges[context].judged(gate)
         if gate.verdict is Verdict.FAIL and not self._locks[context].locked():
             await self._breach(context, standing, gate, store)
         if not self._locks[context].locked():
             await self._steps(context, store, _quiet).tend(standing)
+        await self._gauges[context].looked(standing, self._steps(context, store, _quiet))
 
     async def _breach(self, context: str, standing: Standing, gate: GateVerdict, store: Store) -> None:
         """A switch whose KPIs are confirmed bad is taken back without asking, and loudly."""
@@ -443,6 +449,7 @@ class Controller:
         async with self._locks[context]:
             log.error("taking %s back: %s", context, cause, extra={"action": "automatic_rollback", "context": context})
             target = behind(place, work.settings.gates.reads.steps)
+            self._gauges[context].taken_back()
             await self._go_back(standing, target, work, cause=cause, automatic=True, by="fig", gate=gate.as_dict())
             said = {"from": str(place), "to": str(target), "cause": cause}
             await store.record(Entry(CONTROLLER, "automatic-rollback", "done", context, details=said))

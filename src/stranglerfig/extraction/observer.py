@@ -171,7 +171,6 @@ class Observer:
             fence = {"phase": "away"}
         now = int(clock.epoch())
         lags = {f"lag_{direction.value}_ms": _lag(flow) for direction, flow in flows.items()}
-        metrics.HOLDING.labels(self._context).set(int(fence.get("held") or 0))
         metrics.EPOCH.labels(self._context).set(standing.epoch)
         for stage in Stage:
             metrics.STAGE.labels(self._context, stage.value).set(stage is standing.place.stage)

@@ -83,6 +83,7 @@ class Parts:
     """The estate as the controller sees it.
 
     Attributes:
+        services: databases of services beside the contexts' own, by name.
         router: what leads messages; None where no context takes commands from a queue.
         turns: what the contexts take turns at.
         access: whether a command counts only with the signature of a token or a login.
@@ -106,4 +107,5 @@ class Parts:
     turns: Turns = field(default_factory=Turns)
     access: bool = False
     policy: Policy = field(default_factory=Policy)
+    services: Mapping[str, str] = field(default_factory=dict)
     kill_point: Callable[[str], None] = lambda name: None

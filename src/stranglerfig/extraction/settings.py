@@ -32,6 +32,9 @@ class ServiceSettings(Settings):
     url: str = Field(description="Where the service listens, such as http://127.0.0.1:8002.")
     database: DatabaseReference = Field(description="The service's own database, as the role that stranglerfig uses.")
     health: str = Field(default="/health", description="Path that answers 200 when the service is healthy.")
+    metrics: str | None = Field(
+        default=None, description="Path of its metrics for Prometheus, where it has some: /metrics.", pattern=r"^/\S*$"
+    )
     contract: str | None = Field(default=None, description="OpenAPI document that the service's routes must meet.")
     checks: tuple[Checks, ...] = Field(default=(), description="The service's own tests.")
     outbox: str | None = Field(default=None, description="Table of events written with their state: public.outbox.")

@@ -27,6 +27,7 @@ from stranglerfig.facade.model import FENCE_PATH, TARGET, Matcher
 from stranglerfig.facade.settings import FenceSettings, Routes
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,10 @@ class Gatekeeper:
         self.settings = settings
         self.context = settings.context
         self.holds: deque[HoldReport] = deque(maxlen=REMEMBERED)
+        self.measure_held = True
+        """Not where it only decides, and what is held is elsewhere."""
+        metrics.REFUSED.labels(self.context)
+        metrics.GIVEN_UP.labels(self.context)
         self._target: Side | None = None
         self._hold: _Hold | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Side], float]] = {}
@@ -161,6 +166,17 @@ class Gatekeeper:
         while True:
             await asyncio.sleep(0.02 if self._waiting else 0.1)
             self.step()
+            self._measure()
+
+    def _measure(self) -> None:
+        now = clock.monotonic()
+        hold, context = self._hold, self.context
+        metrics.HOLD_SECONDS.labels(context).set(now - hold.began if hold is not None else 0)
+        oldest = max((now - since for _, since in self._waiting.values()), default=0.0)
+        metrics.OLDEST_WAIT.labels(context).set(oldest)
+        metrics.BLIND.labels(context).set(self.judgement().kind == "blind")
+        if self.measure_held:
+            metrics.HELD.labels(context).set(len(self._waiting))
 
     def judgement(self) -> Judgement:
         """What the rows say now."""
@@ -252,6 +268,7 @@ class Gatekeeper:
             del self._waiting[number]
             if self._hold:
                 self._hold.refused += 1
+            metrics.REFUSED.labels(self.context).inc()
             if not future.done():
                 future.set_exception(Refused("who owns these writes cannot be seen"))
 
@@ -269,6 +286,7 @@ class Gatekeeper:
             conn = await sides.watch(dsn, what="fence")
             began = clock.monotonic()
             row = await conn.abort(self.context, epoch=epoch, lock_timeout=0.3)
+            metrics.GIVEN_UP.labels(self.context).inc()
             if self._hold:
                 self._hold.given_up = True
             # The answer of the transaction is a look of its own, younger than the hold.

@@ -77,6 +77,8 @@ class MessageRouter:
         self._file = table
         self.version, self._table = read_table(table)
         self._waits: dict[str, list[float]] = defaultdict(list)
+        for keeper in self.keepers.values():
+            keeper.measure_held = False  # commands are held in the queue
         self.holds: dict[str, deque[HoldReport]] = {context: deque(maxlen=REMEMBERED) for context in self.keepers}
         self._waiting = asyncio.Event()
 
@@ -124,7 +126,7 @@ class MessageRouter:
         for context, held in before.items():
             gone = held.keys() - self._held(context).keys()
             self._waits[context] += [now - held[each].arrived for each in gone]
-            metrics.HOLDING.labels(context).set(len(held) - len(gone))
+            metrics.HELD.labels(context).set(len(held) - len(gone))
 
     async def _look_after(self, context: str) -> None:
         """While commands wait at the fence, ask who owns: that counts as waiting, so the budget is kept."""

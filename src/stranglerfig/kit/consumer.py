@@ -40,7 +40,7 @@ from stranglerfig.kit.sealing import Destroyed, Keys, keys_of
 from stranglerfig.kit.states import Forms, Part, queries, together
 from stranglerfig.kit.tenants import tenant_of, within
 from stranglerfig.kit.transactions import Cause, Changed, Outbox, Transaction, Unit, by_hand, owning, wire, write
-from stranglerfig.telemetry import traces
+from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +218,8 @@ class Consumer:
 
     async def begin(self) -> None:
         """Find out the subscription's number."""
+        for each in (metrics.HANDLED, metrics.PARKED):
+            each.labels(self.name)  # there before it grows, so that its growth is seen
         async with self._sessions.session() as conn:
             while not self._number:  # two that begin at once: the second finds it at its second look
                 self._number = await postgres.value(conn, queries.subscription, {"name": self.name}) or 0
@@ -375,6 +377,7 @@ class Consumer:
             await write(unit, commit=True)
         self._record(unit, len(ready))
         self.handled += len(ready)
+        metrics.HANDLED.labels(self.name).inc(len(ready))
         self._committed()
 
     def _record(self, unit: Unit, size: int) -> None:
@@ -444,6 +447,7 @@ class Consumer:
         )  # fmt: skip
         if error is not None:
             traces.end(_handling(record), error="parked", attempts=attempts)
+            metrics.PARKED.labels(self.name).inc()
             log.error(
                 "%s parks the event %s at %s/%d/%s and what follows of its key: %s", self.name, record.event.id,
                 record.topic, record.partition, shown(record.position), error, extra={"action": "parked"},

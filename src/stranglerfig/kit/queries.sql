@@ -286,3 +286,13 @@ SELECT made_at, destroyed_at FROM fig.personal_key WHERE subject = %s
 
 -- name: drop_snapshots
 DELETE FROM fig.snapshot WHERE stream = ANY (%b::text[])
+
+-- name: outbox_figures
+-- How many messages wait, and how long the oldest one has (the first in the order of the log).
+SELECT (SELECT count(*) FROM fig.outbox),
+    coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - occurred_at)) FROM fig.outbox
+              ORDER BY seq LIMIT 1), 0)::float8
+
+-- name: parked_figures
+SELECT s.name, count(*) FILTER (WHERE d.error IS NOT NULL), count(*) FILTER (WHERE d.id IS NOT NULL AND d.error IS NULL)
+FROM fig.subscription s LEFT JOIN fig.dead_letter d ON d.subscription = s.id GROUP BY s.name ORDER BY s.name

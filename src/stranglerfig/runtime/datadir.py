@@ -39,6 +39,15 @@ class DataDirectory:
         """Where roles say that they are ready."""
         return self.path / "run"
 
+    @property
+    def targets(self) -> Path:
+        """Where the processes serve their metrics, for Prometheus' file_sd."""
+        return self.path / "targets.json"
+
+    def say_targets(self, targets: list[dict[str, Any]]) -> None:
+        """Keep where metrics are served."""
+        self._replace(self.targets.name, targets)
+
     def log_file(self, role: str) -> Path:
         """The log of one role."""
         return self.logs / f"{role}.log"

@@ -68,6 +68,7 @@ class FlowsRole:
         }
         for wanted in [wanted for wanted in self._running if wanted not in flows or self._running[wanted].done()]:
             await tasks.stop(self._running.pop(wanted))
+            self._forget(wanted)
             log.info("flow stopped", extra={"action": "flow_stopped", **_named(wanted)})
         for wanted, flow in flows.items():
             if wanted not in self._running:
@@ -99,6 +100,8 @@ class FlowsRole:
     def _measure(self, flow: Flow, said: dict[str, Any]) -> None:
         """Tell the metrics; of several partitions, what those of this process come to."""
         key = (flow.context, flow.direction.value)
+        source = f"{said.get('partition', '')}/{said.get('run', '')}"
+        metrics.counted(*key, self._part, said, source=source)
         if "partition" in said:
             own = self._parts.setdefault(key, {})
             own[int(said["partition"])] = Said(str(said["worker"]), said, clock.now())
@@ -112,6 +115,13 @@ class FlowsRole:
             metrics.state(*key, self._part, state, self._states.get(key))
             self._states[key] = state
         metrics.flow(*key, self._part, said)
+
+    def _forget(self, wanted: Wanted) -> None:
+        """What is no longer wanted is told of no longer."""
+        key = (wanted.context, wanted.direction.value)
+        metrics.forget(*key, self._part)
+        self._states.pop(key, None)
+        self._parts.pop(key, None)
 
     async def _failed(self, flow: Flow, error: Exception) -> None:
         told = error if isinstance(error, FigError) else FigError("unexpected", f"{type(error).__name__}: {error}")

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import stranglerfig
 from stranglerfig.changes.flows import Flow, Flows
 from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation import postgres as postgres_sessions
@@ -25,7 +26,7 @@ from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
-from stranglerfig.runtime.supervise import MEASURED, control_dsn
+from stranglerfig.runtime.supervise import MEASURED, control_dsn, roles_of
 from stranglerfig.runtime.wiring import (
     broker,
     capture_job,
@@ -45,7 +46,7 @@ from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
-NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller"})
+NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller", "alerts"})
 KillPoint = Callable[[str], None]
 
 
@@ -122,6 +123,7 @@ def run(name: str, directory: Path) -> None:
     )
     log.info("role begins", extra={"action": "role_begins", "role": name, "pid": os.getpid()})
     stop_metrics = _serve_metrics(role, alone=parent is None)
+    metrics.BUILD.labels(stranglerfig.__version__).set(1)
     if name in MEASURED:
         traces.install(f"{project.estate.name}-{name}", traces_to(project))
     try:
@@ -323,6 +325,7 @@ def controller(role: Role) -> None:
             router=messages,
             access=project.estate.access is not None,
             policy=project.estate.policy,
+            services={name: project.reveal(each) for name, each in project.estate.services.items()},
             kill_point=role.kill_point,
         )
         try:
@@ -424,6 +427,25 @@ def sync(role: Role) -> None:
     _loop(role, work(), fast=True)
 
 
+def alerts(role: Role) -> None:
+    """Judges the metrics of all processes, and tells a webhook what fires."""
+    from stranglerfig.runtime.alerting import Alerting, Book
+    from stranglerfig.runtime.targets import targets
+
+    project, webhook = role.project, role.project.estate.alerts.webhook
+    if webhook is None:
+        raise FigError(
+            "no_webhook", "fig.yaml names no webhook to be told of alerts", "Write alerts: {webhook: {env: NAME}}."
+        )
+    told = Alerting(
+        project.estate.name,
+        lambda: targets(project, role.ports, roles_of(project)),
+        project.webhook(webhook),
+        Book(role.control),
+    )
+    _loop(role, told.run(role.ready))
+
+
 ROLES: dict[str, Callable[[Role], None]] = {
     "postgres": postgres,
     "envoy": envoy,
@@ -434,4 +456,5 @@ ROLES: dict[str, Callable[[Role], None]] = {
     "capture": capture,
     "sync": sync,
     "controller": controller,
+    "alerts": alerts,
 }

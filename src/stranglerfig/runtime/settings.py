@@ -214,6 +214,27 @@ class TelemetrySettings(Settings):
         return None if self.otlp is None else Destination("otlp", self.otlp.rstrip("/"), self.sampling)
 
 
+class WebhookReference(Reference):
+    """A webhook's address, which often is a secret in itself."""
+
+    url: str | None = Field(default=None, description="http://… or https://…", pattern=r"^https?://\S+$")
+
+    @property
+    def text(self) -> str | None:
+        """The address, when it is given here."""
+        return self.url
+
+
+class AlertsSettings(Settings):
+    """Who is told of alerts, where no Prometheus is."""
+
+    webhook: WebhookReference | None = Field(
+        default=None,
+        description="Told when an alert begins and when it is over, in the form of Alertmanager's webhooks (version 4):"
+        " an address, {env: NAME} or {file: path}.",
+    )
+
+
 class CredentialsReference(Reference):
     """Where credentials (``user:password``) are: never in the file itself."""
 
@@ -309,6 +330,7 @@ class Estate(Settings):
         description="Who may act: tokens and logins with roles. Without it whoever reaches the control database may.",
     )
     policy: Policy = Field(default_factory=Policy, description="Approvals and change windows of every context.")
+    alerts: AlertsSettings = Field(default_factory=AlertsSettings, description="Alerts without Prometheus.")
     data: Path = Field(default=Path(".fig"), description="Data directory, relative to fig.yaml.")
 
     @model_validator(mode="after")
@@ -413,6 +435,17 @@ class Project:
     def secret(self, reference: CredentialsReference) -> str:
         """What a file's ``credentials`` stand for (``secret_missing``)."""
         return look_up(reference, self.directory, self.environment)
+
+    def webhook(self, reference: WebhookReference) -> str:
+        """The webhook's address (``secret_missing``, ``bad_address``)."""
+        found = look_up(reference, self.directory, self.environment)
+        if not found.startswith(("http://", "https://")):
+            raise FigError(
+                "bad_address",
+                f"{_named(reference)} is not a webhook's address (it is not shown: it may hold a secret)",
+                "Write it as https://host/path.",
+            )
+        return found
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import stranglerfig
 from stranglerfig.databases import sides
 from stranglerfig.eventlog import describe
 from stranglerfig.foundation import clock, postgres, tasks
@@ -24,11 +25,13 @@ from stranglerfig.runtime import processes
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
 from stranglerfig.runtime.nursery import Born, Nursery
 from stranglerfig.runtime.settings import Project, host_and_port
+from stranglerfig.runtime.targets import file_sd
+from stranglerfig.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
 ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller")
-MEASURED = ("fence", "shadow", "router", "registry", "capture", "sync", "controller")
+MEASURED = ("up", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 STEADY = 3.0
 """Seconds of work after which a role's end is not the continuation of the one before: while the controller is away
@@ -37,11 +40,12 @@ after the point of no return, requests wait for it."""
 
 def roles_of(project: Project) -> tuple[str, ...]:
     """The roles that ``project`` wants: the router only where a context takes commands from a queue; no registry of
-    ours where another is named, for it would only be a second truth."""
+    ours where another is named, for it would only be a second truth; alerts are judged where a webhook is told."""
     queues = any(settings.queues for settings in project.extractions.values())
     theirs = project.estate.schemas.url is not None
     wanted = tuple(role for role in ROLES if not (theirs and role == "registry"))
-    return ("router", *wanted) if queues else wanted
+    alerts = ("alerts",) if project.estate.alerts.webhook is not None else ()
+    return (*(("router",) if queues else ()), *wanted, *alerts)
 
 
 @dataclass
@@ -105,7 +109,7 @@ class Supervisor:
         found["log"] = found["control database"] if log is None else describe(log)
         if (registry := registry_url(self._project, self._ports)) is not None:
             found["schema registry"] = registry
-        for role in self._roles:
+        for role in ("up", *self._roles):
             if role in MEASURED:
                 found[f"metrics of {role}"] = f"http://127.0.0.1:{self._ports[f'metrics_{role}']}/metrics"
         found["logs"] = str(self._data.logs)
@@ -126,8 +130,11 @@ class Supervisor:
         self._ports = self._data.choose_ports(
             (*PORTS, *(f"metrics_{role}" for role in MEASURED)), configured=[port for _, port in listens]
         )
+        self._data.say_targets(file_sd(self._project, self._ports, self._roles))
         if check:
             await self._check_monolith()
+        stop_metrics = metrics.serve(self._ports["metrics_up"])
+        metrics.BUILD.labels(stranglerfig.__version__).set(1)
         stopped = tasks.spawn(stop.wait(), name="stop asked")
         started = tasks.spawn(self._try_start(), name="start")
         try:
@@ -144,6 +151,7 @@ class Supervisor:
             await tasks.stop(stopped)
             await tasks.stop(started)
             await self._end()
+            stop_metrics()
 
     async def _try_start(self) -> FigError | None:
         try:
@@ -164,6 +172,7 @@ class Supervisor:
     async def _launch(self, roles: tuple[str, ...]) -> None:
         for role in roles:
             self._children[role] = Child(role)
+            metrics.PROCESS_RESTARTS.labels(role)
             self._data.rotate(role)
             for said in ("ready", "refused"):
                 (self._data.run / f"{role}.{said}").unlink(missing_ok=True)
@@ -209,6 +218,7 @@ class Supervisor:
             if was_ready and clock.monotonic() - begun > STEADY:
                 pause = FIRST_PAUSE
             child.restarts += 1
+            metrics.PROCESS_RESTARTS.labels(child.role).inc()
             self._mark(child, "restarting")
             log.warning("role ended, restarting in %.1f s", pause, extra={"action": "role_restart", "role": child.role})
             await asyncio.sleep(pause)
@@ -229,6 +239,7 @@ class Supervisor:
 
     def _mark(self, child: Child, state: str) -> None:
         child.state, child.since = state, clock.epoch()
+        metrics.PROCESS_UP.labels(child.role).set(state == "ready")
         self._say()
 
     def _say(self) -> None:

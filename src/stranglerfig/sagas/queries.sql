@@ -128,3 +128,9 @@ FROM (
     ) AS saga
 ) AS verdict
 WHERE at > %(since)s AND at <= %(until)s GROUP BY 1 ORDER BY 1
+
+-- name: saga_figures
+-- For how long the one that is due longest has waited for a worker, and how many need an operator.
+SELECT coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(due_at))) FROM fig.saga
+                 WHERE due_at IS NOT NULL), 0)::float8,
+    (SELECT count(*) FROM fig.saga WHERE ended_at IS NULL AND blocked IS NOT NULL)

@@ -12,10 +12,29 @@ from collections.abc import Callable
 from aiohttp import web
 
 import stranglerfig
+from stranglerfig.foundation import clock
 from stranglerfig.schemas import http
 from stranglerfig.schemas.routes import SchemaRoutes
 from stranglerfig.schemas.routes_settings import SettingsRoutes
 from stranglerfig.schemas.store import SchemaStore
+from stranglerfig.telemetry import metrics
+
+
+@web.middleware
+async def _measured(request: web.Request, handler: http.Handler) -> web.StreamResponse:
+    begun, status = clock.monotonic(), 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        took = clock.monotonic() - begun
+        metrics.REGISTRY_REQUESTS.labels(_method(request.method), status).observe(took)
+
+
+def _method(named: str) -> str:
+    """As it is labelled: whoever asks must not be able to make series without end."""
+    return named if named in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
 
 
 class RegistryServer:
@@ -32,7 +51,7 @@ class RegistryServer:
 
     async def start(self, host: str, port: int) -> None:
         """Listen; ``port`` 0 takes a free one, which ``self.port`` then says."""
-        app = web.Application(middlewares=[http.errors], client_max_size=http.LARGEST_BODY)
+        app = web.Application(middlewares=[_measured, http.errors], client_max_size=http.LARGEST_BODY)
         app.add_routes([*SchemaRoutes(self._store).routes(), *SettingsRoutes(self._store).routes()])
         app.router.add_get("/", self._root)
         app.router.add_get("/health", self._health)

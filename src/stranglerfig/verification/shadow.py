@@ -27,6 +27,7 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
+from stranglerfig.telemetry import metrics
 from stranglerfig.verification.answers import (
     Answer,
     Difference,
@@ -138,6 +139,10 @@ class Findings:
 
     def count(self, context: str, copy: Copy, verdict: Verdict) -> None:
         """Count a verdict in the second of its request."""
+        if verdict not in ("dropped", "errors"):
+            metrics.COMPARED.labels(context).inc()
+        if verdict == "mismatched":
+            metrics.MISMATCHED.labels(context).inc()
         self.counts[context, copy.route, int(copy.at)].add(verdict)
 
     def latency(self, context: str, at: float, monolith_us: int, service_us: int) -> None:

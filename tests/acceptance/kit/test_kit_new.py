@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,7 +100,12 @@ async def test_a_service_from_nothing_passes_its_tests_runs_and_ends(tmp_path: P
         assert status == 200
         assert 'billing_request_seconds_count{route="/api/billing/register-item",status="200"} 2.0' in metrics
         assert 'billing_request_seconds_count{route="/api/billing/register-item",status="400"} 1.0' in metrics
-        assert "billing_outbox_messages 0.0" in metrics and "billing_parked_messages 0.0" in metrics
+        assert 'fig_service_outbox_messages{service="billing"} 0.0' in metrics
+        assert 'fig_service_outbox_oldest_seconds{service="billing"} 0.0' in metrics
+        assert re.search(r'^fig_service_handled_total{subscription="billing[^"]*"} 0.0$', metrics, re.MULTILINE)
+        assert re.search(
+            r'^fig_service_parked_messages{service="billing",subscription="[^"]*"} 0.0$', metrics, re.MULTILINE
+        )
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=30) == 0
     finally:

@@ -23,7 +23,7 @@ from stranglerfig.extraction import on_mariadb
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.settings import Estate
-from stranglerfig.telemetry import metrics
+from stranglerfig.telemetry import measures
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
@@ -60,6 +60,11 @@ OTHERS = {
     "information_schema",
     "performance_schema",
     "order_line",
+    "pg_replication_slots",
+    "pg_stat_activity",
+    "safe_wal_size",
+    "wal_status",
+    "runbook_url",
 }
 """Words of PostgreSQL's, MariaDB's, Envoy's and RabbitMQ's, and of logs' addresses."""
 EXAMPLES = ("fig_inventory_", "fig_holding_inventory", "inventory_", "reservations_", "stock_")
@@ -195,7 +200,7 @@ def known_words() -> frozenset[str]:
     settings = set().union(*(fields(model, set()) for model in MODELS.values()))
     judging = "".join(Path(room.__file__).read_text() for room in (preflight, mariadb_preflight, on_mariadb))
     findings = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', judging))
-    measured = {family.name for family in metrics.REGISTRY.collect()}
+    measured = {name for measure in measures.ALL for name in (measure.name, *measures.series(measure))}
     return frozenset({*codes.catalogue(), *settings, *findings, *measured, *OTHERS})
 
 

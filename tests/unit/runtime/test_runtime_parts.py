@@ -235,20 +235,25 @@ async def test_a_partition_s_report_is_kept_by_itself_and_measured_with_the_othe
         await report({"partition": partition, "partitions": 3, "worker": "a/1", "state": "applying"} | more)
 
     def measured(name: str) -> float:
-        return metrics.SYNC_FIGURES[name].labels("divided", "forward")._value.get()
+        return (
+            metrics.REGISTRY.get_sample_value(f"fig_sync_{name}", {"context": "divided", "direction": "forward"}) or 0
+        )
 
     def state(name: str) -> float:
-        return metrics.FLOW_STATE.labels("divided", "forward", "sync", name)._value.get()
+        labels = {"context": "divided", "direction": "forward", "part": "sync", "state": name}
+        return metrics.REGISTRY.get_sample_value("fig_flow_state", labels) or 0
 
-    await say(1, rows=10)
-    await say(2, rows=5, state="stopped")
+    await say(1, rows=10, parked=10)
+    await say(2, rows=5, parked=5, state="stopped")
     assert kept == [("divided", Direction.FORWARD, number, "a/1") for number in (1, 2)]
-    assert (measured("rows"), state("stopped"), state("applying")) == (15, 1, 0)
+    assert (measured("parked_changes"), state("stopped"), state("applying")) == (15, 1, 0)
+    assert measured("rows_total") == 15
     # What nothing is heard of has gone to another process.
     later = clock.now() + flowing.SILENT + timedelta(seconds=1)
     monkeypatch.setattr(flowing.clock, "now", lambda: later)
-    await say(1, rows=11)
-    assert (measured("rows"), state("stopped"), state("applying")) == (11, 0, 1)
+    await say(1, rows=11, parked=11)
+    assert (measured("parked_changes"), state("stopped"), state("applying")) == (11, 0, 1)
+    assert measured("rows_total") == 16, "what the other one applied stays applied"
 
 
 def test_a_report_is_gathered() -> None:

@@ -193,7 +193,9 @@ def test_the_environment_names_a_destination_as_opentelemetry_does() -> None:
 
 
 def test_metrics_are_served() -> None:
-    metrics.flow("inventory", "forward", "sync", {"rows": 3, "latency_ms": {"p99": 7.0}})
+    said = {"rows": 3, "latency_ms": {"p99": 7.0}}
+    metrics.flow("inventory", "forward", "sync", said)
+    metrics.counted("inventory", "forward", "sync", said)
     metrics.state("inventory", "forward", "sync", "running", None)
     metrics.state("inventory", "forward", "sync", "stopped", "running")
     port = free_port()
@@ -203,7 +205,7 @@ def test_metrics_are_served() -> None:
             text = answer.read().decode()
     finally:
         stop()
-    assert 'fig_sync_rows{context="inventory",direction="forward"} 3.0' in text
+    assert 'fig_sync_rows_total{context="inventory",direction="forward"} 3.0' in text
     assert 'fig_sync_latency_p99_seconds{context="inventory",direction="forward"} 0.007' in text
     assert 'fig_flow_state{context="inventory",direction="forward",part="sync",state="running"} 0.0' in text
 
