@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from stranglerfig.databases import ownership
 from stranglerfig.extraction import made, steps
+from stranglerfig.extraction.addresses import Addresses
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
 from stranglerfig.extraction.parts import Parts, Progress
@@ -44,6 +45,8 @@ async def run(parts: Parts) -> None:
         await controller.recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
+            addresses = Addresses(parts, store)
+            group.create_task(tasks.supervise(addresses.follow, name="addresses"))
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:

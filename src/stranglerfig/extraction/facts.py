@@ -99,17 +99,23 @@ def _known(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> Findi
 
 
 async def service_healthy(context: ContextParts) -> Fact:
-    """Whether the service answers its health check."""
-    url = context.settings.service.url + context.settings.service.health
+    """Whether every instance of the service answers its health check."""
+    service = context.settings.service
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        found = await asyncio.gather(*(_healthy(session, url + service.health) for url in service.addresses))
+    return next((each for each in found if not each[0]), found[0])
+
+
+async def _healthy(session: aiohttp.ClientSession, url: str) -> Fact:
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, session.get(url) as answer:
+        async with session.get(url) as answer:
             return answer.status == 200, None, f"{url} answered {answer.status}"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return False, None, f"{url} does not answer: {error}"
 
 
 async def contract(context: ContextParts) -> Fact:
-    """Whether the contract names every route, and the service answers reads with statuses that the contract allows."""
+    """Whether the contract names every route, and each instance answers reads with statuses that it allows."""
     settings = context.settings
     if settings.service.contract is None:
         return False, None, "service.contract names no OpenAPI document"
@@ -126,18 +132,22 @@ async def contract(context: ContextParts) -> Fact:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for route in settings.routes.http_reads:
             allowed = {str(status) for status in described[_shape(route.path)]["get"]["responses"]}
-            url = settings.service.url + re.sub(r"\{[^}]+\}", "1", route.path)
-            try:
-                async with session.get(url) as answer:
-                    if str(answer.status) not in allowed:
-                        return (
-                            False,
-                            None,
-                            f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}",
-                        )
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                return False, None, f"GET {url} does not answer: {error}"
+            for instance in settings.service.addresses:
+                url = instance + re.sub(r"\{[^}]+\}", "1", route.path)
+                if (wrong := await _not_allowed(session, url, allowed)) is not None:
+                    return False, None, wrong
     return True, None, f"{len(settings.routes.http_reads) + len(settings.routes.http_writes)} routes as in {path.name}"
+
+
+async def _not_allowed(session: aiohttp.ClientSession, url: str, allowed: set[str]) -> str | None:
+    """What speaks against the answer to a read, or None."""
+    try:
+        async with session.get(url) as answer:
+            if str(answer.status) in allowed:
+                return None
+            return f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return f"GET {url} does not answer: {error}"
 
 
 def _shape(path: str) -> str:

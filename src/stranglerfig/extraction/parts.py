@@ -16,6 +16,7 @@ from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.fence import FenceClient
 from stranglerfig.facade.routing_client import RouterClient
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.schemas.ports import Registry
 
 Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
@@ -55,6 +56,9 @@ class Parts:
     """The estate as the controller sees it.
 
     Attributes:
+        contexts: by name; where a service listens is replaced in it when ``extraction.yaml`` changes.
+        changed: the contexts whose ``extraction.yaml`` has changed since it was last asked, with what stands in it now
+            or why that cannot be read.
         router: what leads messages; None where no context takes commands from a queue.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
@@ -65,11 +69,12 @@ class Parts:
     control_dsn: str
     monolith_url: str
     monolith_dsn: str
-    contexts: Mapping[str, ContextParts]
+    contexts: dict[str, ContextParts]
     log: EventLog
     registry: Registry
     flows: Flows
     envoy: EnvoyControl
     fence: FenceClient
+    changed: Callable[[], Mapping[str, ExtractionSettings | FigError]] = dict
     router: RouterClient | None = None
     kill_point: Callable[[str], None] = lambda name: None

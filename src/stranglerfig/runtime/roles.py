@@ -24,6 +24,7 @@ from stranglerfig.runtime import logs, processes
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
+from stranglerfig.runtime.rereading import Rereading
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn
 from stranglerfig.runtime.wiring import (
@@ -315,6 +316,7 @@ def controller(role: Role) -> None:
             flows=flows,
             envoy=envoy,
             fence=client,
+            changed=Rereading(project),
             router=messages,
             kill_point=role.kill_point,
         )
@@ -337,13 +339,22 @@ def controller(role: Role) -> None:
 
 def shadow(role: Role) -> None:
     """The comparator: asks the other side what was read, and compares the answers."""
-    from stranglerfig.verification.shadow import ShadowContext, serve_shadow
+    from stranglerfig.verification.shadow import ShadowContext, ShadowServer, serve_shadow
 
     contexts = [
-        ShadowContext(settings.context, role.project.estate.monolith.url, settings.service.url, settings.shadow)
+        ShadowContext(settings.context, role.project.estate.monolith.url, settings.service.addresses, settings.shadow)
         for settings in role.project.extractions.values()
     ]
-    work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready)
+    changed = Rereading(role.project)
+
+    async def follow(server: ShadowServer) -> None:
+        while True:
+            for name, found in (await asyncio.to_thread(changed)).items():
+                if not isinstance(found, FigError):
+                    server.lead_to(name, found.service.addresses)
+            await asyncio.sleep(1.0)
+
+    work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready, beside=follow)
     _loop(role, work, fast=True)
 
 

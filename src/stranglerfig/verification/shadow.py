@@ -10,9 +10,9 @@ import asyncio
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Any, Literal, NamedTuple
@@ -70,16 +70,22 @@ NOT_FORWARDED = frozenset(
         "if-modified-since",
     )
 )
+NOT_THERE = frozenset(("ClientConnectorError", "ClientOSError", "ServerDisconnectedError"))
+"""Errors after which another instance is asked."""
 Verdict = Literal["equal", "mismatched", "lagged", "noise", "dropped", "errors"]
 
 
 @dataclass(frozen=True)
 class ShadowContext:
-    """What the comparator is told about a context: the two base URLs, and what counts as equal."""
+    """What the comparator is told about a context: where both sides listen, and what counts as equal.
+
+    Attributes:
+        service_urls: the base URLs of the service's instances, asked in turn.
+    """
 
     context: str
     monolith_url: str
-    service_url: str
+    service_urls: tuple[str, ...]
     settings: ShadowSettings = field(default_factory=ShadowSettings)
 
 
@@ -197,6 +203,7 @@ class Comparator:
         self._queue: asyncio.Queue[Copy] = asyncio.Queue(context.settings.queue)
         self._again = 0
         self._second = (0, 0)
+        self._turn = 0
         self._unsettled: Counter[int] = Counter()
 
     def offer(self, copy: Copy) -> None:
@@ -315,11 +322,22 @@ class Comparator:
 
     async def _ask_both(self, copy: Copy) -> Pair:
         # Who is asked first has the shorter queue in our own loop: toss for it.
-        urls = [self.context.monolith_url, self.context.service_url]
+        asked = [self._ask(self.context.monolith_url, copy), self._ask_service(copy)]
         swap = random.random() < 0.5  # noqa: S311
-        first, second = await asyncio.gather(*(self._ask(url, copy) for url in (reversed(urls) if swap else urls)))
+        first, second = await asyncio.gather(*(reversed(asked) if swap else asked))
         monolith, service = (second, first) if swap else (first, second)
         return Pair(monolith[0], service[0], monolith[1], service[1])
+
+    async def _ask_service(self, copy: Copy) -> tuple[Answer, int]:
+        """As :meth:`_ask`, of the instance whose turn it is; of the next where that one is not there."""
+        urls = self.context.service_urls
+        self._turn += 1
+        turn = self._turn
+        for number in range(len(urls)):
+            found = await self._ask(urls[(turn + number) % len(urls)], copy)
+            if found[0].error not in NOT_THERE:
+                break
+        return found
 
     async def _ask(self, url: str, copy: Copy) -> tuple[Answer, int]:
         """One side's answer, and how long it took to its last byte, in microseconds."""
@@ -420,6 +438,11 @@ class ShadowServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=256).start()
 
+    def lead_to(self, context: str, service_urls: Sequence[str]) -> None:
+        """Ask other instances of a context's service from now on."""
+        comparator = self.comparators[context]
+        comparator.context = replace(comparator.context, service_urls=tuple(service_urls))
+
     async def stop(self) -> None:
         """Stop; what was found is written first, when the control database is there."""
         if self._runner is not None:
@@ -464,13 +487,16 @@ async def serve_shadow(
     control_dsn: str,
     *,
     ready: Callable[[], None] | None = None,
+    beside: Callable[[ShadowServer], Awaitable[None]] | None = None,
 ) -> None:
-    """Run the comparator until cancelled; ``ready`` is called once it listens."""
+    """Run the comparator until cancelled; ``ready`` is called once it listens, ``beside`` runs along with it."""
     server = ShadowServer(contexts, control_dsn)
     try:
         await server.start(host, port)
         if ready is not None:
             ready()
+        if beside is not None:
+            await beside(server)
         await asyncio.Event().wait()
     finally:
         await server.stop()

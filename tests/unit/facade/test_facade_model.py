@@ -29,6 +29,7 @@ from stranglerfig.facade.settings import (
     Routes,
     StickySettings,
 )
+from stranglerfig.facade.upstreams import Upstream
 
 ROUTES = Routes(
     reads=(ReadRoute(path="/a/{id}"), ReadRoute(path="/a/all")),
@@ -39,7 +40,7 @@ ESTATE = Estate("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"
 
 
 def table(**changes: Any) -> list[dict[str, Any]]:
-    routing = ContextRouting("a", ROUTES, "http://127.0.0.1:4", **changes)
+    routing = ContextRouting("a", ROUTES, changes.pop("service", Upstream(("http://127.0.0.1:4",))), **changes)
     rendered = render_routes([routing], "7")
     assert rendered["version_info"] == "7"
     return rendered["resources"][0]["virtual_hosts"][0]["routes"]  # type: ignore[no-any-return]
@@ -138,7 +139,9 @@ def test_mirrors_are_on_reads_only_and_by_share() -> None:
 
 
 def test_clusters_bound_the_shadow_and_nothing_else() -> None:
-    wanted = {c["name"]: c for c in clusters(ESTATE, [ContextRouting("a", ROUTES, "https://stock.example/")])}
+    wanted = {
+        c["name"]: c for c in clusters(ESTATE, [ContextRouting("a", ROUTES, Upstream(("https://stock.example/",)))])
+    }
     assert set(wanted) == {"monolith", "fence", "shadow", "service_a", "monolith_writes_a", "service_writes_a"}
     limits = {name: c["circuit_breakers"]["thresholds"][0]["max_requests"] for name, c in wanted.items()}
     assert limits.pop("shadow") == 64
