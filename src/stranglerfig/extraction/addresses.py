@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 """Seconds between two looks at the files."""
-TAKEN_UP = ("url", "urls", "health", "health_interval", "health_timeout")
+TAKEN_UP = ("url", "urls", "tls", "health", "health_interval", "health_timeout")
 
 
 def taken_up(old: ServiceSettings, new: ServiceSettings) -> ServiceSettings:

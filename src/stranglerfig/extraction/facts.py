@@ -23,7 +23,7 @@ from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
 from stranglerfig.extraction import both, on_mariadb, parting
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
-from stranglerfig.extraction.settings import Checks
+from stranglerfig.extraction.settings import Checks, ServiceSettings
 from stranglerfig.extraction.stages import Stage
 from stranglerfig.foundation import mysql, postgres
 
@@ -102,13 +102,14 @@ async def service_healthy(context: ContextParts) -> Fact:
     """Whether every instance of the service answers its health check."""
     service = context.settings.service
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        found = await asyncio.gather(*(_healthy(session, url + service.health) for url in service.addresses))
+        found = await asyncio.gather(*(_healthy(session, url, service) for url in service.addresses))
     return next((each for each in found if not each[0]), found[0])
 
 
-async def _healthy(session: aiohttp.ClientSession, url: str) -> Fact:
+async def _healthy(session: aiohttp.ClientSession, base: str, service: ServiceSettings) -> Fact:
+    url = base + service.health
     try:
-        async with session.get(url) as answer:
+        async with session.get(url, **service.trust.client()) as answer:
             return answer.status == 200, None, f"{url} answered {answer.status}"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return False, None, f"{url} does not answer: {error}"
@@ -134,15 +135,17 @@ async def contract(context: ContextParts) -> Fact:
             allowed = {str(status) for status in described[_shape(route.path)]["get"]["responses"]}
             for instance in settings.service.addresses:
                 url = instance + re.sub(r"\{[^}]+\}", "1", route.path)
-                if (wrong := await _not_allowed(session, url, allowed)) is not None:
+                if (wrong := await _not_allowed(session, url, allowed, settings.service)) is not None:
                     return False, None, wrong
     return True, None, f"{len(settings.routes.http_reads) + len(settings.routes.http_writes)} routes as in {path.name}"
 
 
-async def _not_allowed(session: aiohttp.ClientSession, url: str, allowed: set[str]) -> str | None:
+async def _not_allowed(
+    session: aiohttp.ClientSession, url: str, allowed: set[str], service: ServiceSettings
+) -> str | None:
     """What speaks against the answer to a read, or None."""
     try:
-        async with session.get(url) as answer:
+        async with session.get(url, **service.trust.client()) as answer:
             if str(answer.status) in allowed:
                 return None
             return f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}"

@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Milliseconds, Settings, TableMapping
 from stranglerfig.facade.queues import QueueSettings
-from stranglerfig.facade.settings import ContextFacade, Routes
+from stranglerfig.facade.settings import ContextFacade, Routes, UpstreamTls
 from stranglerfig.facade.upstreams import Upstream
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.gates.settings import GateSettings
 from stranglerfig.verification.settings import ShadowSettings
 
@@ -38,6 +39,7 @@ class ServiceSettings(Settings):
         description="Where its instances listen, when it has several. A change takes effect while everything runs.",
     )
     database: DatabaseReference = Field(description="The service's own database, as the role that stranglerfig uses.")
+    tls: UpstreamTls = Field(default_factory=UpstreamTls, description="Whom https:// addresses must prove to be.")
     health: str = Field(
         default="/health", pattern=r"^/\S*$", description="Path that answers 200 when the service is healthy."
     )
@@ -72,7 +74,14 @@ class ServiceSettings(Settings):
     @property
     def upstream(self) -> Upstream:
         """The same as the façade is told."""
-        return Upstream(self.addresses, self.health, self.health_interval / 1000, self.health_timeout / 1000)
+        return Upstream(
+            self.addresses, self.health, self.health_interval / 1000, self.health_timeout / 1000, self.trust
+        )
+
+    @property
+    def trust(self) -> Trust:
+        """Whom its addresses must prove to be."""
+        return Trust(self.tls.ca, self.tls.server_name)
 
 
 class Writers(Settings):

@@ -69,6 +69,7 @@ class EnvoyControl:
         self.routes_file = self.directory / "routes" / "routes.json"
         self.bootstrap_file = self.directory / "bootstrap.json"
         self.access_log = self.directory / "access.log"
+        self.certificate_file = self.directory / "tls" / "certificate.json"
         self.log_file = self.directory / "envoy.log"
         for folder in (self.clusters_file.parent, self.routes_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -84,13 +85,16 @@ class EnvoyControl:
         listen: str,
         max_header_kb: int = 96,
         otlp: str | None = None,
+        tls: bool = False,
         keep: bool = True,
     ) -> None:
         """Write what an Envoy needs to start: the bootstrap, and tables for ``contexts`` where there are none yet.
 
-        With ``keep``, tables of an earlier run stay, so that a restart changes no route.
+        With ``keep``, tables of an earlier run stay, so that a restart changes no route. With ``tls``, its certificate
+        is in ``certificate_file``.
         """
-        files = Files(str(self.clusters_file), str(self.routes_file), str(self.access_log))
+        certificate = str(self.certificate_file) if tls else None
+        files = Files(str(self.clusters_file), str(self.routes_file), str(self.access_log), certificate)
         bootstrap = model.render_bootstrap(
             listen=listen, admin=self.admin, files=files, max_header_kb=max_header_kb, otlp=otlp
         )

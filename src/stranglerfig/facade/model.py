@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from stranglerfig.facade.certificates import transport_socket
 from stranglerfig.facade.settings import ContextFacade, Route, Routes
-from stranglerfig.facade.upstreams import Bounds, Trust, Upstream, Use, cluster, header_case, retry
+from stranglerfig.facade.upstreams import Bounds, Upstream, cluster, header_case, retry
+from stranglerfig.foundation.tls import Trust
 
 Side = Literal["monolith", "service"]
 Writes = Literal["monolith", "service", "fenced"]
@@ -202,11 +204,11 @@ def _reads(routing: ContextRouting, named: NamedRoute) -> Iterator[Json]:
     clusters: dict[Side, str] = {"monolith": MONOLITH, "service": service_cluster(context)}
     if options.pins:
         for side, target in clusters.items():
-            yield _entry(named, ":pinned", [_pin_header(context, side)], action=_read(routing, target))
+            yield _entry(named, ":pinned", [_pin_header(context, side)], action=_read(target))
     if options.read_your_writes:
         for side in _writers(routing):
             if _share_away(routing, side):
-                yield _entry(named, ":own", [_pin_cookie(context, side)], action=_read(routing, clusters[side]))
+                yield _entry(named, ":own", [_pin_cookie(context, side)], action=_read(clusters[side]))
     yield _entry(named, action=_spread(routing, clusters, named.name))
 
 
@@ -227,7 +229,7 @@ def _share_away(routing: ContextRouting, writer: Side) -> bool:
 def _spread(routing: ContextRouting, clusters: dict[Side, str], name: str) -> Json:
     share = round(_share_of_service(routing) * 100)
     if share in (0, 10_000):
-        action = _read(routing, clusters["service" if share else "monolith"])
+        action = _read(clusters["service" if share else "monolith"])
     else:
         # The service's interval comes first and grows upward: who was below the old share is below the new one.
         weighted: Json = {
@@ -237,7 +239,7 @@ def _spread(routing: ContextRouting, clusters: dict[Side, str], name: str) -> Js
             ]
         }
         # The policy is the route's; the monolith's cluster allows no retry.
-        action = {"weighted_clusters": weighted, **_UNTOUCHED, **_again(routing, "reads")}
+        action = {"weighted_clusters": weighted, **_UNTOUCHED, "retry_policy": retry("reads")}
         if routing.options.sticky:
             weighted["use_hash_policy"] = True
             action["hash_policy"] = [{"header": {"header_name": routing.options.sticky.header}}]
@@ -282,7 +284,7 @@ def _writes(routing: ContextRouting, named: NamedRoute) -> Iterator[Json]:
 def _write(
     routing: ContextRouting, named: NamedRoute, side: Side, suffix: str = "", headers: Sequence[Json] = ()
 ) -> Json:
-    again = _again(routing, "writes") if side == "service" else {}
+    again = {"retry_policy": retry("writes")} if side == "service" else {}
     entry = _entry(named, suffix, headers, action=_to(writes_cluster(routing.context, side)) | again)
     if suffix:
         entry["request_headers_to_remove"] = [TARGET]
@@ -329,13 +331,8 @@ def _to(cluster: str) -> Json:
     return {"cluster": cluster, **_UNTOUCHED}
 
 
-def _read(routing: ContextRouting, target: str) -> Json:
-    return _to(target) | (_again(routing, "reads") if target != MONOLITH else {})
-
-
-def _again(routing: ContextRouting, use: Use) -> Json:
-    policy = retry(routing.service, use)
-    return {} if policy is None else {"retry_policy": policy}
+def _read(target: str) -> Json:
+    return _to(target) | ({} if target == MONOLITH else {"retry_policy": retry("reads")})
 
 
 def _pin_header(context: str, side: Side) -> Json:
@@ -383,11 +380,12 @@ def render_clusters(wanted: Sequence[Json], version: str) -> Json:
 
 @dataclass(frozen=True)
 class Files:
-    """Where Envoy finds its tables and leaves its access log (absolute paths)."""
+    """Where Envoy finds its tables and leaves its access log (absolute paths), and its certificate where it has one."""
 
     clusters: str
     routes: str
     access_log: str
+    certificate: str | None = None
 
 
 def render_bootstrap(
@@ -411,7 +409,7 @@ def render_bootstrap(
                 {
                     "name": "facade",
                     "address": _socket(listen),
-                    "filter_chains": [{"filters": [_connection(files, max_header_kb, otlp)]}],
+                    "filter_chains": [{"filters": [_connection(files, max_header_kb, otlp)], **_secured(files)}],
                 }
             ]
         },
@@ -420,6 +418,10 @@ def render_bootstrap(
         collector = cluster("otlp", Upstream((otlp,)), bounds=Bounds(8, 1024, 1024))
         bootstrap["static_resources"]["clusters"] = [collector]
     return bootstrap
+
+
+def _secured(files: Files) -> Json:
+    return {} if files.certificate is None else {"transport_socket": transport_socket(files.certificate)}
 
 
 def _socket(address: str) -> Json:

@@ -11,6 +11,8 @@ from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from stranglerfig.foundation.tls import Trust
+
 Json = dict[str, Any]
 Use = Literal["reads", "writes"]
 
@@ -21,19 +23,6 @@ PANIC_PERCENT = 1.0
 then it is rather the check that is wrong. Envoy's own 50 % would send requests to instances that are known to be dead
 while others live."""
 MOST_TRIES_AGAIN = 2
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whom an upstream's certificate must come from.
-
-    Attributes:
-        ca: file with the authorities' certificates (PEM).
-        server_name: the name it is asked for and must be made out to; the address's own host when None.
-    """
-
-    ca: str = SYSTEM_CA
-    server_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ def cluster(
         "max_connections": bounds.connections,
         "max_pending_requests": bounds.pending,
         "max_requests": bounds.requests,
-        # Of how many may be asked again the route decides; a bound here would fail reads of a dying instance.
+        # What is asked again the route says; a lower bound here would fail reads of a dying instance.
         "max_retries": UNBOUNDED if balanced else 0,
     }
     found: Json = {
@@ -135,17 +124,16 @@ def cluster(
     return found
 
 
-def retry(upstream: Upstream, use: Use) -> Json | None:
-    """A route's retry policy toward ``upstream``; None when nothing is asked twice.
+def retry(use: Use) -> Json:
+    """The retry policy of a route to a service. It takes effect where its cluster has several addresses, which may
+    change while the route stays.
 
     A write goes on to another instance only when no connection came about: nothing of it was sent. A read also when the
     connection broke before the answer began. An answer, whatever its status, is never asked for again.
     """
-    if not upstream.several:
-        return None
     return {
         "retry_on": "connect-failure,refused-stream,reset" if use == "reads" else "connect-failure",
-        "num_retries": min(len(upstream.urls) - 1, MOST_TRIES_AGAIN),
+        "num_retries": MOST_TRIES_AGAIN,
         # At once: a write that waited would be on no side's count of what is in flight.
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.010s"},
         "retry_host_predicate": [
@@ -209,7 +197,7 @@ def _tls(hosts: Sequence[str], trust: Trust) -> Json:
         "common_tls_context": {
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
             "validation_context": {
-                "trusted_ca": {"filename": trust.ca},
+                "trusted_ca": {"filename": trust.ca or SYSTEM_CA},
                 "match_typed_subject_alt_names": [
                     {"san_type": "IP_ADDRESS" if is_ip(name) else "DNS", "matcher": {"exact": name}} for name in wanted
                 ],

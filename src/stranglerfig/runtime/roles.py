@@ -21,6 +21,7 @@ from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Kept
 from stranglerfig.runtime import logs, processes
+from stranglerfig.runtime.certificate import Keeper
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
@@ -219,8 +220,15 @@ def envoy(role: Role) -> None:
     """Be the parent of Envoy; ends (and is restarted) when it ends. Its tables are in files and survive it."""
     settings = role.project.estate.facade
     control = envoy_control(role.project, role.ports)
+    keeper = Keeper(role.project, control.certificate_file)
+    keeper.look()
     control.prepare(
-        [], listen=settings.listen, max_header_kb=settings.max_header_kb, otlp=traces_endpoint(role.project), keep=True
+        [],
+        listen=settings.listen,
+        max_header_kb=settings.max_header_kb,
+        otlp=traces_endpoint(role.project),
+        tls=settings.tls is not None,
+        keep=True,
     )
     # Started from the main thread, before any other exists: see processes.die_with_parent.
     process = subprocess.Popen(  # noqa: S603
@@ -233,7 +241,11 @@ def envoy(role: Role) -> None:
     async def watch() -> None:
         try:
             said = False
+            looked = clock.monotonic()
             while process.poll() is None:
+                if clock.monotonic() - looked > 1:
+                    await asyncio.to_thread(keeper.look)
+                    looked = clock.monotonic()
                 if not said and await control.ready():
                     role.ready()
                     said = True
@@ -342,7 +354,14 @@ def shadow(role: Role) -> None:
     from stranglerfig.verification.shadow import ShadowContext, ShadowServer, serve_shadow
 
     contexts = [
-        ShadowContext(settings.context, role.project.estate.monolith.url, settings.service.addresses, settings.shadow)
+        ShadowContext(
+            settings.context,
+            role.project.estate.monolith.url,
+            settings.service.addresses,
+            settings.shadow,
+            role.project.monolith_trust,
+            settings.service.trust,
+        )
         for settings in role.project.extractions.values()
     ]
     changed = Rereading(role.project)
@@ -351,7 +370,7 @@ def shadow(role: Role) -> None:
         while True:
             for name, found in (await asyncio.to_thread(changed)).items():
                 if not isinstance(found, FigError):
-                    server.lead_to(name, found.service.addresses)
+                    server.lead_to(name, found.service.addresses, found.service.trust)
             await asyncio.sleep(1.0)
 
     work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready, beside=follow)

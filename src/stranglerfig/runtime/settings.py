@@ -18,9 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Reference, Settings
 from stranglerfig.eventlog import BACKENDS
 from stranglerfig.facade.queues import BrokerReference, BrokerSettings
-from stranglerfig.facade.settings import FacadeSettings
+from stranglerfig.facade.settings import FacadeSettings, UpstreamTls
 from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.runtime import yamlfile
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class MonolithSettings(Settings):
     """The system being replaced."""
 
     url: str = Field(description="Where it answers HTTP: http://127.0.0.1:8001.", pattern=r"^https?://[^/\s]+$")
+    tls: UpstreamTls = Field(default_factory=UpstreamTls, description="Whom an https:// address must prove to be.")
     database: MonolithReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
 
 
@@ -307,6 +309,16 @@ class Project:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
     @property
+    def monolith_trust(self) -> Trust:
+        """Whom the monolith's address must prove to be."""
+        tls = self._placed(self.estate.monolith.tls)
+        return Trust(tls.ca, tls.server_name)
+
+    def _placed(self, tls: UpstreamTls) -> UpstreamTls:
+        """``tls`` with the path of its file made absolute."""
+        return tls if tls.ca is None else tls.model_copy(update={"ca": str(self.directory / tls.ca)})
+
+    @property
     def data_directory(self) -> Path:
         """Where state, logs and the embedded servers' files are; absolute."""
         return (self.directory / self.estate.data).resolve()
@@ -337,6 +349,8 @@ class Project:
 
         document = yamlfile.read(file)
         settings = yamlfile.parse(document, ExtractionSettings)
+        service = settings.service.model_copy(update={"tls": self._placed(settings.service.tls)})
+        settings = settings.model_copy(update={"service": service})
         if settings.capture == "debezium" and self.estate.connect is None:
             line = document.line(("capture",))
             raise FigError(

@@ -27,6 +27,7 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.verification.answers import (
     Answer,
     Difference,
@@ -81,12 +82,15 @@ class ShadowContext:
 
     Attributes:
         service_urls: the base URLs of the service's instances, asked in turn.
+        monolith_trust, service_trust: whom https:// addresses must prove to be.
     """
 
     context: str
     monolith_url: str
     service_urls: tuple[str, ...]
     settings: ShadowSettings = field(default_factory=ShadowSettings)
+    monolith_trust: Trust = field(default_factory=Trust)
+    service_trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,13 @@ class Comparator:
         self._again = 0
         self._second = (0, 0)
         self._turn = 0
+        self._tls: dict[Trust, dict[str, Any]] = {}
         self._unsettled: Counter[int] = Counter()
+
+    def lead_to(self, context: ShadowContext) -> None:
+        """Ask where ``context`` says from now on."""
+        self.context = context
+        self._tls.clear()  # a file of authorities may say something else now
 
     def offer(self, copy: Copy) -> None:
         """Take a copy, or count it as dropped."""
@@ -349,6 +359,7 @@ class Comparator:
                 URL(url.rstrip("/") + copy.target, encoded=True),
                 headers=copy.headers,
                 allow_redirects=False,
+                **self._secured(url),
                 timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
             ) as answer:
                 body = await _at_most(answer, most)
@@ -359,6 +370,14 @@ class Comparator:
                 return Answer(answer.status, headers, body), took
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Answer(0, error=type(error).__name__), (perf_counter_ns() - begun) // 1000
+
+    def _secured(self, url: str) -> dict[str, Any]:
+        if not url.startswith("https:"):
+            return {}
+        trust = self.context.monolith_trust if url == self.context.monolith_url else self.context.service_trust
+        if trust not in self._tls:
+            self._tls[trust] = trust.client()
+        return self._tls[trust]
 
     def _sample(self, copy: Copy, verdict: Verdict, pair: Pair, found: list[Difference]) -> None:
         if len(self._findings.samples) >= self.settings.samples:
@@ -438,10 +457,10 @@ class ShadowServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=256).start()
 
-    def lead_to(self, context: str, service_urls: Sequence[str]) -> None:
+    def lead_to(self, context: str, service_urls: Sequence[str], trust: Trust) -> None:
         """Ask other instances of a context's service from now on."""
         comparator = self.comparators[context]
-        comparator.context = replace(comparator.context, service_urls=tuple(service_urls))
+        comparator.lead_to(replace(comparator.context, service_urls=tuple(service_urls), service_trust=trust))
 
     async def stop(self) -> None:
         """Stop; what was found is written first, when the control database is there."""

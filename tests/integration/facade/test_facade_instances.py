@@ -63,7 +63,9 @@ async def instances(estate: Estates) -> AsyncIterator[Instances]:
 
 
 async def test_one_goes_and_one_comes_without_a_failed_read(estate: Estates, instances: Instances) -> None:
-    await instances.lead(0, 1)
+    # The routes were made for one instance.
+    await instances.lead(0)
+    await estate.control.lead_to([estate.routing(service=instances.service(0, 1))])
     await instances.serving(0, 1)
     seen: Counter[tuple[str, int]] = Counter()
     failed: Counter[str] = Counter()
@@ -113,7 +115,8 @@ async def test_a_write_is_never_sent_twice_and_a_read_may_be(estate: Estates, in
     assert sum(instances.asked("POST").values()) == 1
     async with estate.client.get(estate.url + READ) as answer:
         assert answer.status == 503
-    assert instances.asked("GET") == {"instance 0": 1, "instance 1": 1, "instance 2": 0}
+    reads = instances.asked("GET")
+    assert reads["instance 0"] and reads["instance 1"] and sum(reads.values()) == 3
     # One that answers again is let in again, and the other is passed over.
     instances.all[1].breaks = False
     await instances.serving(0, 1)

