@@ -8,7 +8,8 @@ from pathlib import Path
 from stranglerfig.facade import certificates
 from stranglerfig.facade.certificates import Certificate
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.runtime.settings import Project, look_up
+from stranglerfig.runtime.secrets import look_up
+from stranglerfig.runtime.settings import Project
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ def load(project: Project) -> Certificate | None:
             "Write the certificate chain there in PEM, readable by the account that fig runs as.",
             file=str(file),
         ) from error
-    return certificates.check(chain, look_up(named.key, project.directory, project.environment), file=str(file))
+    key = look_up(named.key, project.directory, project.environment, anew=True)
+    return certificates.check(chain, key, file=str(file))
 
 
 class Keeper:

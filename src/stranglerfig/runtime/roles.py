@@ -26,6 +26,7 @@ from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
 from stranglerfig.runtime.rereading import Rereading
+from stranglerfig.runtime.secrets import ambient
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn
 from stranglerfig.runtime.wiring import (
@@ -234,6 +235,7 @@ def envoy(role: Role) -> None:
     process = subprocess.Popen(  # noqa: S603
         control.command(envoy=settings.envoy, workers=settings.workers),
         stdin=subprocess.DEVNULL,
+        env=ambient(role.project.environment),
         start_new_session=True,
         preexec_fn=processes.die_with_parent(signal.SIGTERM),
     )

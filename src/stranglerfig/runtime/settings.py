@@ -1,6 +1,6 @@
 """What the user's files say: ``fig.yaml`` (the estate) and each ``contexts/*/extraction.yaml``, read with exact errors.
 
-Secrets come from the environment or a file reference, are resolved when they are used, and show in no text of ours.
+Secrets come from the environment, a file or a command, are resolved when they are used, and show in no text of ours.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.tls import Trust
 from stranglerfig.runtime import yamlfile
+from stranglerfig.runtime.secrets import content, look_up
 
 if TYPE_CHECKING:
     from stranglerfig.extraction.settings import ExtractionSettings
@@ -35,40 +36,6 @@ def host_and_port(listen: str) -> tuple[str, int]:
     """The parts of ``127.0.0.1:8080`` or ``[::1]:8080``."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def look_up(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
-    """The text that ``reference`` stands for.
-
-    Raises:
-        FigError: ``secret_missing`` with the name of the variable or file.
-    """
-    found = reference.text
-    if reference.env is not None:
-        found = environment.get(reference.env)
-        if not found:
-            raise FigError(
-                "secret_missing",
-                f"the environment variable {reference.env}, which the configuration names, is not set",
-                f"Set {reference.env} where fig runs, or name a file: {{file: path}}.",
-                variable=reference.env,
-            )
-    if reference.file is not None:
-        found = _content(directory / reference.file, "the configuration", "the address in it").strip()
-    assert found is not None
-    return found
-
-
-def _content(path: Path, named_by: str, wanted: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FigError(
-            "secret_missing",
-            f"the file {path}, which {named_by} names, cannot be read: {error.strerror}",
-            f"Create it with {wanted}, readable by the account that fig runs as.",
-            file=str(path),
-        ) from error
 
 
 def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
@@ -106,31 +73,6 @@ def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]
     return found
 
 
-def _secret(env: str | None, file: str | None, directory: Path, environment: Mapping[str, str]) -> str:
-    """What an environment variable or a file holds; one of them is given."""
-    if env is not None:
-        found = environment.get(env)
-        if not found:
-            raise FigError(
-                "secret_missing",
-                f"the environment variable {env}, which the configuration names, is not set",
-                f"Set {env} where fig runs, or name a file: {{file: path}}.",
-                variable=env,
-            )
-        return found
-    assert file is not None
-    path = directory / file
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise FigError(
-            "secret_missing",
-            f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
-            "Create it with what the configuration wants in it, readable by the account that fig runs as.",
-            file=str(path),
-        ) from error
-
-
 def describe(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
     """Where ``reference`` points, without its password; never fails."""
     try:
@@ -143,6 +85,8 @@ def describe(reference: DatabaseReference, directory: Path, environment: Mapping
 def _named(reference: Reference) -> str:
     if reference.env is not None:
         return f"the value of {reference.env}"
+    if reference.command is not None:
+        return f"what {reference.command[0]} prints"
     return f"the content of {reference.file}" if reference.file is not None else "what the configuration gives"
 
 
@@ -159,7 +103,9 @@ class MonolithSettings(Settings):
 
     url: str = Field(description="Where it answers HTTP: http://127.0.0.1:8001.", pattern=r"^https?://[^/\s]+$")
     tls: UpstreamTls = Field(default_factory=UpstreamTls, description="Whom an https:// address must prove to be.")
-    database: MonolithReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
+    database: MonolithReference = Field(
+        description="Its database: an address, {env: NAME}, {file: path} or {command: […]}."
+    )
 
 
 class LogReference(Reference):
@@ -390,7 +336,7 @@ class Project:
         if self.estate.connect is None or self.estate.connect.client is None:
             return {}
         path = self.directory / self.estate.connect.client
-        lines = _content(path, "connect.client", "a line name=value for each setting").splitlines()
+        lines = content(path, "connect.client", "a line name=value for each setting").splitlines()
         pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
         return {name.strip(): value.strip() for name, _, value in pairs}
 
