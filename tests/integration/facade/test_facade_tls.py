@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 from facade_estate import Estates
@@ -152,6 +153,26 @@ async def test_certificates_are_exchanged_under_open_connections(
     assert estate.control.certificate_file.stat().st_mode & 0o077 == 0
     forwarded = estate.monolith.requests[-1][2]
     assert {name.lower(): value for name, value in forwarded.items()}["x-forwarded-proto"] == "https"
+
+
+async def test_http_2_passes(estate: Estates, secured: Keeper, authority: Authority) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", estate.port, ssl=trusting(authority, "h2"))
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    # RFC 9113, section 3.4: preface and settings; RFC 7541: indexed GET and https, literal path and authority.
+    path, host = READ.encode(), b"shop.test"
+    headers = b"\x82\x87\x04" + bytes([len(path)]) + path + b"\x01" + bytes([len(host)]) + host
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 0x05, 1, headers))
+    async with asyncio.timeout(60):
+        while True:
+            head = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if head[3] == 0 and int.from_bytes(head[5:], "big") == 1:
+                break
+    assert orjson.loads(payload) == {"side": "monolith", "path": READ, "size": 0}
+    writer.close()
 
 
 async def test_what_is_wrong_is_refused_and_the_former_stays(
