@@ -18,6 +18,7 @@ from bench.result import Result
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.model import ContextRouting, Estate
 from stranglerfig.facade.settings import ContextFacade, ReadRoute, Route, Routes
+from stranglerfig.facade.upstreams import Upstream
 from stranglerfig.runtime.embedded import free_port
 
 RATE = 2000
@@ -45,7 +46,9 @@ def added(context: Context) -> list[Result]:
                 f"http://127.0.0.1:{upstream}", f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
             ),
         )
-        routing = ContextRouting("inventory", ROUTES, f"http://127.0.0.1:{upstream}", options=ContextFacade())
+        routing = ContextRouting(
+            "inventory", ROUTES, Upstream((f"http://127.0.0.1:{upstream}",)), options=ContextFacade()
+        )
         control.prepare([routing], listen=f"127.0.0.1:{port}")
         _start(stack, folder, control.command(workers=2))
         until(lambda: asyncio.run(_ready(control)), 15, "Envoy", every=0.05)

@@ -332,15 +332,25 @@ class Estate:
     def deploy_service(self, release: str = "good") -> Program:
         """Run a release of InventoryService (``good`` or ``bad``), replacing the one that runs."""
         fd = self._service_socket.fileno()
-        environment = {
+        environment = self._inventory(release) | {"INVENTORY_FD": str(fd)}
+        program = self._run("service", ["-m", "examples.shop.service"], environment, pass_fds=(fd,))
+        return self._deploy("service", program, self.service_url)
+
+    def add_instance(self, name: str) -> str:
+        """Run one more InventoryService, on a port of its own that dies with it; returns its URL."""
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        environment = self._inventory("good") | {"INVENTORY_PORT": str(port)}
+        program = self._run(name, ["-m", "examples.shop.service"], environment)
+        self._deploy(name, program, url)
+        return url
+
+    def _inventory(self, release: str) -> dict[str, str]:
+        return {
             "INVENTORY_DSN": self.inventory_server.dsn("inventory", "inventory_app"),
-            "INVENTORY_FD": str(fd),
             "INVENTORY_RELEASE": release,
             **self._hears("INVENTORY"),
             **self._commands("INVENTORY", SERVICE_QUEUE),
         }
-        program = self._run("service", ["-m", "examples.shop.service"], environment, pass_fds=(fd,))
-        return self._deploy("service", program, self.service_url)
 
     def deploy_catalogue(self) -> Program:
         """Run CatalogueService, replacing the one that runs."""

@@ -92,10 +92,16 @@ class DerivedEvent(Settings):
 
 
 class Reference(Settings):
-    """An address that may hold a secret: given here, or by the environment variable or file that holds it."""
+    """An address that may hold a secret: given here, or by the variable or file that holds it, or what prints it."""
 
     env: str | None = Field(default=None, description="Environment variable that holds it.")
     file: str | None = Field(default=None, description="File that holds it, relative to fig.yaml's folder.")
+    command: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Program and arguments that print it, run in fig.yaml's folder: [vault, kv, get, …].",
+    )
+    timeout: Milliseconds = Field(default=10_000.0, gt=0, description="How long the command may take.")
 
     @property
     def text(self) -> str | None:
@@ -105,18 +111,19 @@ class Reference(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        here = next((name for name in cls.model_fields if name not in ("env", "file")), None)
+        here = next((name for name in cls.model_fields if name not in Reference.model_fields), None)
         return {here: given} if isinstance(given, str) and here is not None else given
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(value is not None for value in (self.text, self.env, self.file)) != 1:
-            raise ValueError("give an address, or exactly one of env and file")
+        if sum(value is not None for value in (self.text, self.env, self.file, self.command)) != 1:
+            raise ValueError("give an address, or exactly one of env, file and command")
         return self
 
     def __repr__(self) -> str:
         # An address may hold a password: it never shows.
-        return f"{type(self).__name__}(env={self.env!r}, file={self.file!r})"
+        program = self.command[0] if self.command else None
+        return f"{type(self).__name__}(env={self.env!r}, file={self.file!r}, command={program!r})"
 
 
 class DatabaseReference(Reference):

@@ -166,7 +166,7 @@ def status(found: Mapping[str, Any]) -> RenderableType:
 
 def _status(extraction: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(heading(extraction), style="bold")]
-    for line in (traffic(extraction), *flows(extraction)):
+    for line in (traffic(extraction), *instances(extraction), *flows(extraction)):
         if line:
             parts.append(Text("  " + line))
     if rows := kpis(extraction):
@@ -184,7 +184,7 @@ def status_lines(found: Mapping[str, Any]) -> list[str]:
     """The same as plain lines, one per extraction, for a log."""
     lines = []
     for extraction in found.get("extractions", []):
-        parts = [heading(extraction), traffic(extraction), *flows(extraction)]
+        parts = [heading(extraction), traffic(extraction), *instances(extraction), *flows(extraction)]
         parts += [f"{row[0]} {row[2]} of {row[1]}: {row[-1]}" for row in kpis(extraction)]
         parts += [f"warning: {warning}" for warning in extraction.get("warnings", [])]
         lines.append("; ".join(part for part in parts if part))
@@ -203,8 +203,28 @@ def heading(extraction: Mapping[str, Any]) -> str:
 
 def traffic(extraction: Mapping[str, Any]) -> str:
     """What the façade saw in the last second."""
-    now = extraction.get("now") or extraction.get("traffic") or {}
+    now = dict(extraction.get("now") or extraction.get("traffic") or {})
+    now.pop("instances", None)
     return "last second: " + _flat(now) if now else ""
+
+
+def instances(extraction: Mapping[str, Any]) -> list[str]:
+    """One line per instance, where the service has several: what it answered, and whether it gets requests."""
+    found = (extraction.get("now") or {}).get("instances") or {}
+    if len(found) < 2:
+        return []
+    return [
+        f"instance {name}: "
+        + ("" if figures.get("serving") else "not serving; ")
+        + (_instance(figures) or "no request")
+        for name, figures in found.items()
+    ]
+
+
+def _instance(figures: Mapping[str, Any]) -> str:
+    share = figures.get("share")
+    known = {key: value for key, value in figures.items() if key not in ("serving", "share") and value is not None}
+    return ", ".join([*(() if share is None else (f"{share:.0%}",)), *([_flat(known)] if known else ())])
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> str:

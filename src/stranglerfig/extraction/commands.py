@@ -130,9 +130,15 @@ async def _status(store: Store, context: str, flows: list[Any]) -> dict[str, Any
             for flow in flows
             if flow.context == context
         },
-        "warnings": [*standing.facts.get("warnings", []), *_taken_back(milestones)],
+        "warnings": [*standing.facts.get("warnings", []), *_taken_back(milestones), *_ignored(milestones)],
         "milestones": milestones[-5:],
     }
+
+
+def _ignored(milestones: list[dict[str, Any]]) -> list[str]:
+    """Why the last change of the service's addresses is not in force."""
+    said = [m for m in milestones if m["kind"] == "configuration"]
+    return [f"a change of extraction.yaml is not in force: {m['refused']}" for m in said[-1:] if m.get("refused")]
 
 
 def _taken_back(milestones: list[dict[str, Any]]) -> list[str]:

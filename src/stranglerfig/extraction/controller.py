@@ -17,6 +17,7 @@ from stranglerfig.access.audit import Entry, Outcome
 from stranglerfig.access.model import CONTROLLER, Principal
 from stranglerfig.databases import ownership
 from stranglerfig.extraction import admission, made, steps
+from stranglerfig.extraction.addresses import Addresses
 from stranglerfig.extraction.agreement import Agreement
 from stranglerfig.extraction.gauges import Gauges
 from stranglerfig.extraction.history import History
@@ -53,6 +54,8 @@ async def run(parts: Parts) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
             group.create_task(Vitals(parts).run(), name="vitals")
+            addresses = Addresses(parts, store)
+            group.create_task(tasks.supervise(addresses.follow, name="addresses"))
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:

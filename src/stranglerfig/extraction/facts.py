@@ -23,7 +23,7 @@ from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
 from stranglerfig.extraction import both, on_mariadb, parting
 from stranglerfig.extraction.parts import ContextParts, Parts, Progress
-from stranglerfig.extraction.settings import Checks
+from stranglerfig.extraction.settings import Checks, ServiceSettings
 from stranglerfig.extraction.stages import Stage
 from stranglerfig.foundation import mysql, postgres
 
@@ -99,17 +99,24 @@ def _known(finding: Finding, keys: Sequence[str], codes: Sequence[str]) -> Findi
 
 
 async def service_healthy(context: ContextParts) -> Fact:
-    """Whether the service answers its health check."""
-    url = context.settings.service.url + context.settings.service.health
+    """Whether every instance of the service answers its health check."""
+    service = context.settings.service
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        found = await asyncio.gather(*(_healthy(session, url, service) for url in service.addresses))
+    return next((each for each in found if not each[0]), found[0])
+
+
+async def _healthy(session: aiohttp.ClientSession, base: str, service: ServiceSettings) -> Fact:
+    url = base + service.health
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, session.get(url) as answer:
+        async with session.get(url, **service.trust.client()) as answer:
             return answer.status == 200, None, f"{url} answered {answer.status}"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return False, None, f"{url} does not answer: {error}"
 
 
 async def contract(context: ContextParts) -> Fact:
-    """Whether the contract names every route, and the service answers reads with statuses that the contract allows."""
+    """Whether the contract names every route, and each instance answers reads with statuses that it allows."""
     settings = context.settings
     if settings.service.contract is None:
         return False, None, "service.contract names no OpenAPI document"
@@ -126,18 +133,24 @@ async def contract(context: ContextParts) -> Fact:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for route in settings.routes.http_reads:
             allowed = {str(status) for status in described[_shape(route.path)]["get"]["responses"]}
-            url = settings.service.url + re.sub(r"\{[^}]+\}", "1", route.path)
-            try:
-                async with session.get(url) as answer:
-                    if str(answer.status) not in allowed:
-                        return (
-                            False,
-                            None,
-                            f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}",
-                        )
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                return False, None, f"GET {url} does not answer: {error}"
+            for instance in settings.service.addresses:
+                url = instance + re.sub(r"\{[^}]+\}", "1", route.path)
+                if (wrong := await _not_allowed(session, url, allowed, settings.service)) is not None:
+                    return False, None, wrong
     return True, None, f"{len(settings.routes.http_reads) + len(settings.routes.http_writes)} routes as in {path.name}"
+
+
+async def _not_allowed(
+    session: aiohttp.ClientSession, url: str, allowed: set[str], service: ServiceSettings
+) -> str | None:
+    """What speaks against the answer to a read, or None."""
+    try:
+        async with session.get(url, **service.trust.client()) as answer:
+            if str(answer.status) in allowed:
+                return None
+            return f"GET {url} answered {answer.status}; the contract allows {', '.join(sorted(allowed))}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return f"GET {url} does not answer: {error}"
 
 
 def _shape(path: str) -> str:

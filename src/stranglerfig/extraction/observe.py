@@ -101,6 +101,15 @@ class _Side:
     errors: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
 
+    def add(self, line: Observation) -> None:
+        """Count one answer."""
+        if line.kind == "read":
+            self.reads += 1
+        else:
+            self.writes += 1
+        self.errors += line.failed
+        self.histogram[bounds.bucket(milliseconds(line) * 1000)] += 1
+
 
 class Points:
     """Seconds of a context's traffic for the pictures, filled line by line and taken once a second is over."""
@@ -109,6 +118,7 @@ class Points:
         self._context = context
         self._seconds: dict[int, dict[str, _Side]] = {}
         self._rest: Counter[int] = Counter()
+        self._instances: dict[int, dict[str, _Side]] = {}
 
     def add(self, line: Observation) -> None:
         """Count one line, in the second in which it was answered: lines come in that order."""
@@ -117,22 +127,30 @@ class Points:
             self._rest[second] += 1
             return
         sides = self._seconds.setdefault(second, {"monolith": _Side(), "service": _Side(), "facade": _Side()})
-        found = sides[line.side or "facade"]
-        if line.kind == "read":
-            found.reads += 1
-        else:
-            found.writes += 1
-        found.errors += line.failed
-        found.histogram[bounds.bucket(milliseconds(line) * 1000)] += 1
+        sides[line.side or "facade"].add(line)
+        if line.side == "service" and line.instance is not None:
+            self._instances.setdefault(second, {}).setdefault(line.instance, _Side()).add(line)
 
     def take(self, before: int) -> dict[int, dict[str, Any]]:
-        """Points of seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``."""
+        """Points of seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``.
+
+        ``instances`` has the same of each of the service's by ``address:port``, and its ``share`` of their requests.
+        """
         points: dict[int, dict[str, Any]] = {}
         for second in sorted(second for second in {*self._seconds, *self._rest} if second < before):
             sides = self._seconds.pop(second, {"monolith": _Side(), "service": _Side(), "facade": _Side()})
             points[second] = {side: _shown(found) for side, found in sides.items()}
             points[second]["rest"] = self._rest.pop(second, 0)
+            points[second]["instances"] = _shares(self._instances.pop(second, {}))
         return points
+
+
+def _shares(instances: Mapping[str, _Side]) -> dict[str, dict[str, Any]]:
+    every = sum(side.reads + side.writes for side in instances.values())
+    return {
+        name: {**_shown(side), "share": round((side.reads + side.writes) / every, 4)}
+        for name, side in sorted(instances.items())
+    }
 
 
 def _shown(side: _Side) -> dict[str, Any]:

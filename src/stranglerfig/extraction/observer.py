@@ -174,7 +174,14 @@ class Observer:
         metrics.EPOCH.labels(self._context).set(standing.epoch)
         for stage in Stage:
             metrics.STAGE.labels(self._context, stage.value).set(stage is standing.place.stage)
+        try:
+            serving = await self._parts.envoy.instances(self._context)
+        except FigError:
+            serving = {}
         for second, point in self._points.take(now - 1).items():
+            for name in (*serving, *point["instances"]):
+                # One that is no longer named has answered what it still had; it is asked nothing new.
+                point["instances"].setdefault(name, {})["serving"] = serving.get(name, False)
             await self._store.sample(
                 self._context,
                 _time(second),

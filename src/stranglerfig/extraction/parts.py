@@ -19,6 +19,7 @@ from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.fence import FenceClient
 from stranglerfig.facade.routing_client import RouterClient
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.schemas.ports import Registry
 
 Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
@@ -84,6 +85,9 @@ class Parts:
 
     Attributes:
         services: databases of services beside the contexts' own, by name.
+        contexts: by name; where a service listens is replaced in it when ``extraction.yaml`` changes.
+        changed: the contexts whose ``extraction.yaml`` has changed since it was last asked, with what stands in it now
+            or why that cannot be read.
         router: what leads messages; None where no context takes commands from a queue.
         turns: what the contexts take turns at.
         access: whether a command counts only with the signature of a token or a login.
@@ -97,12 +101,13 @@ class Parts:
     control_dsn: str
     monolith_url: str
     monolith_dsn: str
-    contexts: Mapping[str, ContextParts]
+    contexts: dict[str, ContextParts]
     log: EventLog
     registry: Registry
     flows: Flows
     envoy: EnvoyControl
     fence: FenceClient
+    changed: Callable[[], Mapping[str, ExtractionSettings | FigError]] = dict
     router: RouterClient | None = None
     turns: Turns = field(default_factory=Turns)
     access: bool = False

@@ -16,7 +16,7 @@ def routing(settings: ExtractionSettings, standing: Standing, *, fenced: bool = 
     return ContextRouting(
         context=settings.context,
         routes=settings.routes,
-        service_url=settings.service.url,
+        service=settings.service.upstream,
         # Who owns the data answers all reads, wherever the stage's row stands after a crash.
         reads=100.0 if owner == "service" else place.share,
         shadow=place.stage is Stage.READS and owner == "monolith",

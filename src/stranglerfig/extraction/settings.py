@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stranglerfig.access.settings import Policy
-from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Settings, TableMapping
+from stranglerfig.changes.settings import DatabaseReference, DerivedEvent, Milliseconds, Settings, TableMapping
 from stranglerfig.facade.queues import QueueSettings
-from stranglerfig.facade.settings import ContextFacade, Route, Routes
+from stranglerfig.facade.settings import ContextFacade, Route, Routes, UpstreamTls
+from stranglerfig.facade.upstreams import Upstream
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.gates.settings import GateSettings
 from stranglerfig.verification.settings import ShadowSettings
 
@@ -26,18 +28,67 @@ class Checks(Settings):
     )
 
 
+Address = Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+/?$")]
+"""``http://host:port``."""
+
+
 class ServiceSettings(Settings):
     """What the context becomes."""
 
-    url: str = Field(description="Where the service listens, such as http://127.0.0.1:8002.")
+    url: Address | None = Field(
+        default=None, description="Where the service listens, such as http://127.0.0.1:8002; or urls."
+    )
+    urls: tuple[Address, ...] = Field(
+        default=(),
+        description="Where its instances listen, when it has several. A change takes effect while everything runs.",
+    )
     database: DatabaseReference = Field(description="The service's own database, as the role that stranglerfig uses.")
-    health: str = Field(default="/health", description="Path that answers 200 when the service is healthy.")
+    tls: UpstreamTls = Field(default_factory=UpstreamTls, description="Whom https:// addresses must prove to be.")
+    health: str = Field(
+        default="/health", pattern=r"^/\S*$", description="Path that answers 200 when the service is healthy."
+    )
+    health_interval: Milliseconds = Field(
+        default=1000.0,
+        ge=100,
+        le=60_000,
+        description="How often the façade asks each of several instances for it; two failures in a row take one out.",
+    )
+    health_timeout: Milliseconds = Field(
+        default=1000.0, ge=10, le=60_000, description="How long such an answer may take."
+    )
     metrics: str | None = Field(
         default=None, description="Path of its metrics for Prometheus, where it has some: /metrics.", pattern=r"^/\S*$"
     )
     contract: str | None = Field(default=None, description="OpenAPI document that the service's routes must meet.")
     checks: tuple[Checks, ...] = Field(default=(), description="The service's own tests.")
     outbox: str | None = Field(default=None, description="Table of events written with their state: public.outbox.")
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if (self.url is None) == (not self.urls):
+            raise ValueError("give url for one instance, or urls for several")
+        if len({url.partition(":")[0] for url in self.addresses}) > 1:
+            raise ValueError("urls are all http or all https")
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError("urls names an instance twice")
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where its instances listen, without a slash at the end."""
+        return tuple(url.rstrip("/") for url in (self.urls if self.url is None else (self.url,)))
+
+    @property
+    def upstream(self) -> Upstream:
+        """The same as the façade is told."""
+        return Upstream(
+            self.addresses, self.health, self.health_interval / 1000, self.health_timeout / 1000, self.trust
+        )
+
+    @property
+    def trust(self) -> Trust:
+        """Whom its addresses must prove to be."""
+        return Trust(self.tls.ca, self.tls.server_name)
 
 
 class Writers(Settings):

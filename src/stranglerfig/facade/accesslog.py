@@ -35,6 +35,7 @@ class Observation:
         flags: Envoy's response flags: ``-`` when all went well, ``UF`` connect failed, ``DC`` client went away, …
         duration_us: first byte from the client to last byte to it; None when it did not get that far.
         upstream_us: first byte to the upstream to last byte from it, so that the fence is not in it.
+        instance: ``address:port`` of the upstream that answered, or that was tried last.
     """
 
     time: float
@@ -51,6 +52,7 @@ class Observation:
     traceparent: str | None
     bytes_in: int
     bytes_out: int
+    instance: str | None = None
 
     @property
     def context(self) -> str | None:
@@ -105,6 +107,7 @@ def parse(line: bytes) -> Observation | None:
         traceparent=found["traceparent"],
         bytes_in=found["bytes_in"] or 0,
         bytes_out=found["bytes_out"] or 0,
+        instance=found.get("instance"),
     )
 
 

@@ -70,6 +70,7 @@ class EnvoyControl:
         self.routes_file = self.directory / "routes" / "routes.json"
         self.bootstrap_file = self.directory / "bootstrap.json"
         self.access_log = self.directory / "access.log"
+        self.certificate_file = self.directory / "tls" / "certificate.json"
         self.log_file = self.directory / "envoy.log"
         for folder in (self.clusters_file.parent, self.routes_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,13 +87,16 @@ class EnvoyControl:
         max_header_kb: int = 96,
         traces: Destination | None = None,
         service: str = "facade",
+        tls: bool = False,
         keep: bool = True,
     ) -> None:
         """Write what an Envoy needs to start: the bootstrap, and tables for ``contexts`` where there are none yet.
 
-        With ``keep``, tables of an earlier run stay, so that a restart changes no route.
+        With ``keep``, tables of an earlier run stay, so that a restart changes no route. With ``tls``, its certificate
+        is in ``certificate_file``.
         """
-        files = Files(str(self.clusters_file), str(self.routes_file), str(self.access_log))
+        certificate = str(self.certificate_file) if tls else None
+        files = Files(str(self.clusters_file), str(self.routes_file), str(self.access_log), certificate)
         bootstrap = model.render_bootstrap(
             listen=listen, admin=self.admin, files=files, max_header_kb=max_header_kb, traces=traces, service=service
         )
@@ -145,6 +149,33 @@ class EnvoyControl:
             if len(both) > len(wanted):
                 await self._live(self.clusters_file, _CDS, lambda: self._write_clusters(wanted), timeout)
             return version
+
+    async def lead_to(self, contexts: Sequence[ContextRouting], *, timeout: float = 5.0) -> None:
+        """Make the addresses of ``contexts`` live and leave all routes as they are, in the midst of a cut-over too.
+
+        What is under way at an instance that is no longer named is answered. A new one gets requests once its first
+        check has passed.
+
+        Raises:
+            FigError: as of :meth:`apply`.
+        """
+        async with self._one_at_a_time:
+            wanted = {cluster["name"]: cluster for cluster in model.clusters(self.estate, contexts)}
+            known = {cluster["name"]: cluster for cluster in self._clusters_on_disk()}
+            both = list({**known, **wanted}.values())
+            await self._live(self.clusters_file, _CDS, lambda: self._write_clusters(both), timeout)
+
+    async def instances(self, context: str) -> dict[str, bool]:
+        """Each instance of a context's service by ``address:port``, and whether it gets requests.
+
+        Raises:
+            FigError: ``envoy_unreachable``.
+        """
+        text = await self._ask("GET", "/clusters", {"format": "json"})
+        for cluster in orjson.loads(text).get("cluster_statuses", []):
+            if cluster["name"] == model.service_cluster(context):
+                return dict(_instance(host) for host in cluster.get("host_statuses", []))
+        return {}
 
     def _clusters_on_disk(self) -> list[dict[str, Any]]:
         found = _read(self.clusters_file)
@@ -245,6 +276,16 @@ class EnvoyControl:
                 "Check that the façade runs; `fig up` starts it again by itself.",
                 admin=self.admin,
             ) from error
+
+
+def _instance(host: Mapping[str, Any]) -> tuple[str, bool]:
+    """One of ``host_statuses`` (``envoy.admin.v3.HostStatus``): false values and what was never said are absent."""
+    place = host["address"]["socket_address"]
+    status = host.get("health_status", {})
+    bad = ("failed_active_health_check", "failed_outlier_check", "pending_active_hc")
+    address = str(place["address"])
+    shown = f"[{address}]" if ":" in address else address
+    return f"{shown}:{place['port_value']}", not any(status.get(name) for name in bad)
 
 
 def _bytes(file: Path) -> bytes | None:

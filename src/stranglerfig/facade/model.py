@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from stranglerfig.facade import tracing
+from stranglerfig.facade.certificates import transport_socket
 from stranglerfig.facade.settings import ContextFacade, Route, Routes
+from stranglerfig.facade.upstreams import Bounds, Upstream, cluster, header_case, retry
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.telemetry.model import Destination
 
 Side = Literal["monolith", "service"]
@@ -48,7 +49,6 @@ CLIENT_MAY_NOT = (
     "x-envoy-upstream-stream-duration-ms",
     "x-envoy-decorator-operation",
 )
-UNBOUNDED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Estate:
     fence_url: str
     shadow_url: str
     upstream_idle: float = 1.5
+    monolith_trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class ContextRouting:
     """Where the requests of one context go now.
 
     Attributes:
+        service: where the service listens, with all its instances.
         reads: share of reads that the service answers, percent.
         shadow: whether reads are mirrored to the comparator.
         shadow_share: share of the reads that is mirrored, percent; None means the options' share.
@@ -75,7 +77,7 @@ class ContextRouting:
 
     context: str
     routes: Routes
-    service_url: str
+    service: Upstream
     reads: float = 0.0
     shadow: bool = False
     shadow_share: float | None = None
@@ -204,12 +206,12 @@ def _reads(routing: ContextRouting, named: NamedRoute) -> Iterator[Json]:
     options, context = routing.options, routing.context
     clusters: dict[Side, str] = {"monolith": MONOLITH, "service": service_cluster(context)}
     if options.pins:
-        for side, cluster in clusters.items():
-            yield _entry(named, ":pinned", [_pin_header(context, side)], action=_to(cluster))
+        for side, target in clusters.items():
+            yield _entry(named, ":pinned", [_pin_header(context, side)], action=_read(target))
     if options.read_your_writes:
         for side in _writers(routing):
             if _share_away(routing, side):
-                yield _entry(named, ":own", [_pin_cookie(context, side)], action=_to(clusters[side]))
+                yield _entry(named, ":own", [_pin_cookie(context, side)], action=_read(clusters[side]))
     yield _entry(named, action=_spread(routing, clusters, named.name))
 
 
@@ -230,7 +232,7 @@ def _share_away(routing: ContextRouting, writer: Side) -> bool:
 def _spread(routing: ContextRouting, clusters: dict[Side, str], name: str) -> Json:
     share = round(_share_of_service(routing) * 100)
     if share in (0, 10_000):
-        action = _to(clusters["service" if share else "monolith"])
+        action = _read(clusters["service" if share else "monolith"])
     else:
         # The service's interval comes first and grows upward: who was below the old share is below the new one.
         weighted: Json = {
@@ -239,7 +241,8 @@ def _spread(routing: ContextRouting, clusters: dict[Side, str], name: str) -> Js
                 {"name": clusters["monolith"], "weight": 10_000 - share},
             ]
         }
-        action = {"weighted_clusters": weighted, **_UNTOUCHED}
+        # The policy is the route's; the monolith's cluster allows no retry.
+        action = {"weighted_clusters": weighted, **_UNTOUCHED, "retry_policy": retry("reads")}
         if routing.options.sticky:
             weighted["use_hash_policy"] = True
             action["hash_policy"] = [{"header": {"header_name": routing.options.sticky.header}}]
@@ -284,7 +287,8 @@ def _writes(routing: ContextRouting, named: NamedRoute) -> Iterator[Json]:
 def _write(
     routing: ContextRouting, named: NamedRoute, side: Side, suffix: str = "", headers: Sequence[Json] = ()
 ) -> Json:
-    entry = _entry(named, suffix, headers, action=_to(writes_cluster(routing.context, side)))
+    again = {"retry_policy": retry("writes")} if side == "service" else {}
+    entry = _entry(named, suffix, headers, action=_to(writes_cluster(routing.context, side)) | again)
     if suffix:
         entry["request_headers_to_remove"] = [TARGET]
     seconds = routing.options.read_your_writes
@@ -333,6 +337,10 @@ def _to(cluster: str) -> Json:
     return {"cluster": cluster, **_UNTOUCHED}
 
 
+def _read(target: str) -> Json:
+    return _to(target) | ({} if target == MONOLITH else {"retry_policy": retry("reads")})
+
+
 def _pin_header(context: str, side: Side) -> Json:
     expression = rf"(.*[,; ])?{re.escape(context)}={side}([,; ].*)?"
     return {"name": PIN, "string_match": {"safe_regex": {"regex": expression}}}
@@ -348,17 +356,21 @@ def _pin_cookie(context: str, side: Side) -> Json:
 
 def clusters(estate: Estate, contexts: Sequence[ContextRouting]) -> list[Json]:
     """Every cluster that any table of ``contexts`` may name."""
+    monolith = Upstream((estate.monolith_url,), trust=estate.monolith_trust)
+    fence, shadow = Upstream((estate.fence_url,)), Upstream((estate.shadow_url,))
+    idle = estate.upstream_idle
     wanted = [
-        _cluster(MONOLITH, estate.monolith_url, estate),
+        cluster(MONOLITH, monolith, idle=idle),
         # A fence that refused connections or waited in a queue of Envoy's would turn held requests into failures.
-        _cluster(FENCE, estate.fence_url, estate),
-        _cluster(SHADOW, estate.shadow_url, estate, connect="0.1s", bounds=(32, 32, 64)),
+        cluster(FENCE, fence, idle=idle),
+        cluster(SHADOW, shadow, idle=idle, connect="0.1s", bounds=Bounds(32, 32, 64)),
     ]
     for routing in contexts:
+        context, service = routing.context, routing.service
         wanted += [
-            _cluster(service_cluster(routing.context), routing.service_url, estate),
-            _cluster(writes_cluster(routing.context, "monolith"), estate.monolith_url, estate),
-            _cluster(writes_cluster(routing.context, "service"), routing.service_url, estate),
+            cluster(service_cluster(context), service, idle=idle, use="reads"),
+            cluster(writes_cluster(context, "monolith"), monolith, idle=idle),
+            cluster(writes_cluster(context, "service"), service, idle=idle, use="writes"),
         ]
     return wanted
 
@@ -369,96 +381,17 @@ def render_clusters(wanted: Sequence[Json], version: str) -> Json:
     return {"version_info": version, "resources": [{"@type": kind, **cluster} for cluster in wanted]}
 
 
-def _cluster(
-    name: str,
-    url: str,
-    estate: Estate,
-    *,
-    connect: str = "5s",
-    bounds: tuple[int, int, int] = (UNBOUNDED, UNBOUNDED, UNBOUNDED),
-) -> Json:
-    host, port, tls = _address(url)
-    connections, pending, requests = bounds
-    threshold = {
-        "max_connections": connections,
-        "max_pending_requests": pending,
-        "max_requests": requests,
-        "max_retries": 0,
-    }
-    endpoint = {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
-    cluster: Json = {
-        "name": name,
-        "type": "STATIC" if _is_ip(host) else "STRICT_DNS",
-        "connect_timeout": connect,
-        "circuit_breakers": {"thresholds": [{"priority": "DEFAULT", **threshold}]},
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "common_http_protocol_options": {"idle_timeout": f"{estate.upstream_idle:g}s"},
-                "explicit_http_config": {
-                    "http_protocol_options": {"enable_trailers": True, "header_key_format": _header_case()}
-                },
-            }
-        },
-    }
-    if cluster["type"] == "STRICT_DNS":
-        cluster["dns_lookup_family"] = "V4_PREFERRED"
-    if tls:
-        cluster["transport_socket"] = {
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": host,
-                "common_tls_context": {
-                    "validation_context": {
-                        "trusted_ca": {"filename": "/etc/ssl/certs/ca-certificates.crt"},
-                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
-                    }
-                },
-            },
-        }
-    return cluster
-
-
-def _header_case() -> Json:
-    return {
-        "stateful_formatter": {
-            "name": "preserve_case",
-            "typed_config": {
-                "@type": "type.googleapis.com/"
-                "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
-                "forward_reason_phrase": True,
-            },
-        }
-    }
-
-
-def _address(url: str) -> tuple[str, int, bool]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url} is no http(s) address")
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.scheme == "https"
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 # --- bootstrap
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where Envoy finds its tables and leaves its access log (absolute paths)."""
+    """Where Envoy finds its tables and leaves its access log (absolute paths), and its certificate where it has one."""
 
     clusters: str
     routes: str
     access_log: str
+    certificate: str | None = None
 
 
 def render_bootstrap(
@@ -490,16 +423,22 @@ def render_bootstrap(
                 {
                     "name": "facade",
                     "address": _socket(listen),
-                    "filter_chains": [{"filters": [_connection(files, max_header_kb, traces, service)]}],
+                    "filter_chains": [
+                        {"filters": [_connection(files, max_header_kb, traces, service)], **_secured(files)}
+                    ],
                 }
             ]
         },
     }
     if traces is not None:
-        collector = _cluster(tracing.CLUSTER, traces.url, Estate("", "", ""), bounds=(8, 1024, 1024))
+        collector = cluster(tracing.CLUSTER, Upstream((traces.url,)), bounds=Bounds(8, 1024, 1024))
         bootstrap["static_resources"]["clusters"] = [collector]
         bootstrap["layered_runtime"] = {"layers": [{"name": "traces", "static_layer": tracing.PACE}]}
     return bootstrap
+
+
+def _secured(files: Files) -> Json:
+    return {} if files.certificate is None else {"transport_socket": transport_socket(files.certificate)}
 
 
 def _socket(address: str) -> Json:
@@ -529,7 +468,7 @@ def _connection(files: Files, max_header_kb: int, traces: Destination | None, se
         "http_protocol_options": {
             "enable_trailers": True,
             "accept_http_10": True,
-            "header_key_format": _header_case(),
+            "header_key_format": header_case(),
         },
         "stream_idle_timeout": "0s",
         "request_timeout": "0s",
@@ -620,4 +559,5 @@ ACCESS_FIELDS = {
     "traceparent": "%REQ(TRACEPARENT)%",
     "bytes_in": "%BYTES_RECEIVED%",
     "bytes_out": "%BYTES_SENT%",
+    "instance": "%UPSTREAM_HOST%",
 }

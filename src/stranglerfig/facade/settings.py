@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from stranglerfig.changes.settings import Settings
+from stranglerfig.changes.settings import Reference, Settings
 from stranglerfig.facade.queues import QueueRoute
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -130,10 +130,40 @@ class ContextFacade(Settings):
     )
 
 
+class KeyReference(Reference):
+    """Where a private key is: a file's path, or where else to find it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path(cls, given: Any) -> Any:
+        return {"file": given} if isinstance(given, str) else given
+
+
+class TlsSettings(Settings):
+    """The listener's certificate. Both are looked at every second, and exchanged without closing a connection."""
+
+    certificate: str = Field(description="File with the certificate chain (PEM), relative to fig.yaml's folder.")
+    key: KeyReference = Field(description="Its private key (PEM): a file's path, or {env: NAME} or {command: […]}.")
+
+
+class UpstreamTls(Settings):
+    """Whom an https:// address must prove to be."""
+
+    ca: str | None = Field(
+        default=None, description="File with the authorities' certificates (PEM); the system's if none."
+    )
+    server_name: str | None = Field(
+        default=None, description="The name to ask for, and to find in the certificate; the address's host if none."
+    )
+
+
 class FacadeSettings(Settings):
     """The façade's listener and its limits."""
 
     listen: str = Field(default="127.0.0.1:8080", description="Address and port of the listener.")
+    tls: TlsSettings | None = Field(
+        default=None, description="The listener speaks TLS (1.2 at least; HTTP/2 and HTTP/1.1), and nothing else."
+    )
     admin: str | None = Field(
         default=None, description="Address of Envoy's admin interface; a free loopback port if none."
     )

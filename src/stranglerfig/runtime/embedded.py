@@ -24,6 +24,7 @@ import psycopg
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import processes
+from stranglerfig.runtime.secrets import ambient
 
 UNPRIVILEGED = "pgserver"
 SETTINGS = {
@@ -160,6 +161,7 @@ class EmbeddedPostgres:
             capture_output=True,
             user=user,
             cwd="/",
+            env=ambient(os.environ),
             check=False,
         )
         if done.returncode:
@@ -238,6 +240,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 user=user,
                 cwd="/",
+                env=ambient(os.environ),
                 start_new_session=True,
                 preexec_fn=processes.die_with_parent(signal.SIGINT) if self.die_with_parent else None,
             )

@@ -22,9 +22,12 @@ from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Kept
 from stranglerfig.runtime import logs, processes
+from stranglerfig.runtime.certificate import Keeper
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
+from stranglerfig.runtime.rereading import Rereading
+from stranglerfig.runtime.secrets import ambient
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, roles_of
 from stranglerfig.runtime.wiring import (
@@ -220,18 +223,22 @@ def envoy(role: Role) -> None:
     """Be the parent of Envoy; ends (and is restarted) when it ends. Its tables are in files and survive it."""
     settings = role.project.estate.facade
     control = envoy_control(role.project, role.ports)
+    keeper = Keeper(role.project, control.certificate_file)
+    keeper.look()
     control.prepare(
         [],
         listen=settings.listen,
         max_header_kb=settings.max_header_kb,
         traces=traces_to(role.project),
         service=f"{role.project.estate.name}-facade",
+        tls=settings.tls is not None,
         keep=True,
     )
     # Started from the main thread, before any other exists: see processes.die_with_parent.
     process = subprocess.Popen(  # noqa: S603
         control.command(envoy=settings.envoy, workers=settings.workers),
         stdin=subprocess.DEVNULL,
+        env=ambient(role.project.environment),
         start_new_session=True,
         preexec_fn=processes.die_with_parent(signal.SIGTERM),
     )
@@ -239,7 +246,11 @@ def envoy(role: Role) -> None:
     async def watch() -> None:
         try:
             said = False
+            looked = clock.monotonic()
             while process.poll() is None:
+                if clock.monotonic() - looked > 1:
+                    await asyncio.to_thread(keeper.look)
+                    looked = clock.monotonic()
                 if not said and await control.ready():
                     role.ready()
                     said = True
@@ -322,6 +333,7 @@ def controller(role: Role) -> None:
             flows=flows,
             envoy=envoy,
             fence=client,
+            changed=Rereading(project),
             router=messages,
             access=project.estate.access is not None,
             policy=project.estate.policy,
@@ -347,13 +359,29 @@ def controller(role: Role) -> None:
 
 def shadow(role: Role) -> None:
     """The comparator: asks the other side what was read, and compares the answers."""
-    from stranglerfig.verification.shadow import ShadowContext, serve_shadow
+    from stranglerfig.verification.shadow import ShadowContext, ShadowServer, serve_shadow
 
     contexts = [
-        ShadowContext(settings.context, role.project.estate.monolith.url, settings.service.url, settings.shadow)
+        ShadowContext(
+            settings.context,
+            role.project.estate.monolith.url,
+            settings.service.addresses,
+            settings.shadow,
+            role.project.monolith_trust,
+            settings.service.trust,
+        )
         for settings in role.project.extractions.values()
     ]
-    work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready)
+    changed = Rereading(role.project)
+
+    async def follow(server: ShadowServer) -> None:
+        while True:
+            for name, found in (await asyncio.to_thread(changed)).items():
+                if not isinstance(found, FigError):
+                    server.lead_to(name, found.service.addresses, found.service.trust)
+            await asyncio.sleep(1.0)
+
+    work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready, beside=follow)
     _loop(role, work, fast=True)
 
 

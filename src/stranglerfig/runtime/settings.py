@@ -1,6 +1,6 @@
 """What the user's files say: ``fig.yaml`` (the estate) and each ``contexts/*/extraction.yaml``, read with exact errors.
 
-Secrets come from the environment or a file reference, are resolved when they are used, and show in no text of ours.
+Secrets come from the environment, a file or a command, are resolved when they are used, and show in no text of ours.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from stranglerfig.access.settings import AccessSettings, Policy
 from stranglerfig.changes.settings import DatabaseReference, Milliseconds, Reference, Settings
 from stranglerfig.eventlog import BACKENDS
 from stranglerfig.facade.queues import BrokerReference, BrokerSettings
-from stranglerfig.facade.settings import FacadeSettings
+from stranglerfig.facade.settings import FacadeSettings, UpstreamTls
 from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.runtime import yamlfile
+from stranglerfig.runtime.secrets import content, look_up
 from stranglerfig.telemetry.model import Destination
 
 if TYPE_CHECKING:
@@ -36,40 +38,6 @@ def host_and_port(listen: str) -> tuple[str, int]:
     """The parts of ``127.0.0.1:8080`` or ``[::1]:8080``."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def look_up(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
-    """The text that ``reference`` stands for.
-
-    Raises:
-        FigError: ``secret_missing`` with the name of the variable or file.
-    """
-    found = reference.text
-    if reference.env is not None:
-        found = environment.get(reference.env)
-        if not found:
-            raise FigError(
-                "secret_missing",
-                f"the environment variable {reference.env}, which the configuration names, is not set",
-                f"Set {reference.env} where fig runs, or name a file: {{file: path}}.",
-                variable=reference.env,
-            )
-    if reference.file is not None:
-        found = _content(directory / reference.file, "the configuration", "the address in it").strip()
-    assert found is not None
-    return found
-
-
-def _content(path: Path, named_by: str, wanted: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FigError(
-            "secret_missing",
-            f"the file {path}, which {named_by} names, cannot be read: {error.strerror}",
-            f"Create it with {wanted}, readable by the account that fig runs as.",
-            file=str(path),
-        ) from error
 
 
 def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]) -> str:
@@ -107,31 +75,6 @@ def reveal(reference: Reference, directory: Path, environment: Mapping[str, str]
     return found
 
 
-def _secret(env: str | None, file: str | None, directory: Path, environment: Mapping[str, str]) -> str:
-    """What an environment variable or a file holds; one of them is given."""
-    if env is not None:
-        found = environment.get(env)
-        if not found:
-            raise FigError(
-                "secret_missing",
-                f"the environment variable {env}, which the configuration names, is not set",
-                f"Set {env} where fig runs, or name a file: {{file: path}}.",
-                variable=env,
-            )
-        return found
-    assert file is not None
-    path = directory / file
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise FigError(
-            "secret_missing",
-            f"the file {path}, which the configuration names, cannot be read: {error.strerror}",
-            "Create it with what the configuration wants in it, readable by the account that fig runs as.",
-            file=str(path),
-        ) from error
-
-
 def describe(reference: DatabaseReference, directory: Path, environment: Mapping[str, str]) -> str:
     """Where ``reference`` points, without its password; never fails."""
     try:
@@ -144,6 +87,8 @@ def describe(reference: DatabaseReference, directory: Path, environment: Mapping
 def _named(reference: Reference) -> str:
     if reference.env is not None:
         return f"the value of {reference.env}"
+    if reference.command is not None:
+        return f"what {reference.command[0]} prints"
     return f"the content of {reference.file}" if reference.file is not None else "what the configuration gives"
 
 
@@ -159,7 +104,10 @@ class MonolithSettings(Settings):
     """The system being replaced."""
 
     url: str = Field(description="Where it answers HTTP: http://127.0.0.1:8001.", pattern=r"^https?://[^/\s]+$")
-    database: MonolithReference = Field(description="Its database: an address, {env: NAME} or {file: path}.")
+    tls: UpstreamTls = Field(default_factory=UpstreamTls, description="Whom an https:// address must prove to be.")
+    database: MonolithReference = Field(
+        description="Its database: an address, {env: NAME}, {file: path} or {command: […]}."
+    )
 
 
 class LogReference(Reference):
@@ -368,6 +316,16 @@ class Project:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
     @property
+    def monolith_trust(self) -> Trust:
+        """Whom the monolith's address must prove to be."""
+        tls = self._placed(self.estate.monolith.tls)
+        return Trust(tls.ca, tls.server_name)
+
+    def _placed(self, tls: UpstreamTls) -> UpstreamTls:
+        """``tls`` with the path of its file made absolute."""
+        return tls if tls.ca is None else tls.model_copy(update={"ca": str(self.directory / tls.ca)})
+
+    @property
     def data_directory(self) -> Path:
         """Where state, logs and the embedded servers' files are; absolute."""
         return (self.directory / self.estate.data).resolve()
@@ -400,6 +358,8 @@ class Project:
 
         document = yamlfile.read(file)
         settings = yamlfile.parse(document, ExtractionSettings)
+        service = settings.service.model_copy(update={"tls": self._placed(settings.service.tls)})
+        settings = settings.model_copy(update={"service": service})
         if settings.capture == "debezium" and self.estate.connect is None:
             line = document.line(("capture",))
             raise FigError(
@@ -460,7 +420,7 @@ class Project:
         if self.estate.connect is None or self.estate.connect.client is None:
             return {}
         path = self.directory / self.estate.connect.client
-        lines = _content(path, "connect.client", "a line name=value for each setting").splitlines()
+        lines = content(path, "connect.client", "a line name=value for each setting").splitlines()
         pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
         return {name.strip(): value.strip() for name, _, value in pairs}
 

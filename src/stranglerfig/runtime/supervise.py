@@ -21,7 +21,7 @@ from stranglerfig.databases import sides
 from stranglerfig.eventlog import describe
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.runtime import processes
+from stranglerfig.runtime import certificate, processes
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
 from stranglerfig.runtime.nursery import Born, Nursery
 from stranglerfig.runtime.settings import Project, host_and_port
@@ -101,7 +101,8 @@ class Supervisor:
         """What was started, and where it answers; without passwords."""
         host, port = self._project.estate.listen
         control = control_dsn(self._project, self._ports)
-        found = {"façade": f"http://{host}:{port}"}
+        scheme = "http" if self._project.estate.facade.tls is None else "https"
+        found = {"façade": f"{scheme}://{host}:{port}"}
         if "envoy" in self._roles:
             found["envoy admin"] = f"http://127.0.0.1:{self._ports['envoy_admin']}"
         found["control database"] = control if self.embedded else postgres.describe(control)
@@ -125,6 +126,8 @@ class Supervisor:
         """
         await self._clear_leftovers()
         self._check_listen()
+        certificate.load(self._project)
+        _check_authorities(self._project)
         estate = self._project.estate
         listens = [estate.listen] + ([host_and_port(estate.schemas.listen)] if estate.schemas.listen else [])
         self._ports = self._data.choose_ports(
@@ -302,6 +305,23 @@ class Supervisor:
         dsn = self._project.reveal(self._project.estate.monolith.database)
         async with sides.session(dsn, what="up"):
             pass
+
+
+def _check_authorities(project: Project) -> None:
+    trusts = {"monolith.tls.ca": project.monolith_trust}
+    trusts |= {f"service.tls.ca of {name}": found.service.trust for name, found in project.extractions.items()}
+    for key, trust in trusts.items():
+        if trust.ca is None:
+            continue
+        try:
+            trust.client()
+        except OSError as error:  # ssl.SSLError is one
+            raise FigError(
+                "bad_certificate",
+                f"{trust.ca}, which {key} names, holds no authority's certificate: {error.strerror or error}",
+                "Write the certificates of the authorities there in PEM.",
+                file=trust.ca,
+            ) from error
 
 
 def control_dsn(project: Project, ports: dict[str, int] | None = None) -> str:

@@ -42,6 +42,7 @@ def envoy_control(project: Project, ports: Mapping[str, int]) -> EnvoyControl:
         fence_url=f"http://127.0.0.1:{ports['fence']}",
         shadow_url=f"http://127.0.0.1:{ports['shadow']}",
         upstream_idle=project.estate.facade.upstream_idle,
+        monolith_trust=project.monolith_trust,
     )
     admin = project.estate.facade.admin or f"127.0.0.1:{ports['envoy_admin']}"
     return EnvoyControl(project.data_directory / "envoy", admin, estate)

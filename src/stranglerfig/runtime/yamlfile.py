@@ -176,7 +176,9 @@ def _mistake(document: Document, model: type[BaseModel], error: ErrorDetails) ->
         "file": str(document.path),
         "line": line,
         "key": key,
-        "found": found if isinstance(found, str | int | float | bool | None) and not _secret(location) else None,
+        "found": _masked(location, found)
+        if isinstance(found, str | int | float | bool | None) and not _secret(location)
+        else None,
         "problem": problem,
         "text": f"{document.path}:{line}: {key}: {problem}" if key else f"{document.path}:{line}: {problem}",
     }
@@ -191,14 +193,35 @@ def _wanted(error: ErrorDetails) -> str:
     )
 
 
+_SECRETS = frozenset(("database", "control", "passwords", "services", "credentials", "dsn", "command"))
+"""Keys of what may hold a password, wherever they stand."""
+_LOGIN = re.compile(r"//[^/@\s]*@")
+
+
 def _secret(location: tuple[str | int, ...]) -> bool:
-    return any(part in ("database", "control", "passwords") for part in location) or location[:2] == ("broker", "url")
+    places = (("broker", "url"), ("facade", "tls"))
+    return any(part in _SECRETS for part in location) or location[:2] in places
+
+
+def _masked(location: tuple[str | int, ...], found: Any) -> Any:
+    """``found`` without what may be a password: a mistake is often told with all that stands around it."""
+    if isinstance(found, dict):
+        return {key: _masked((*location, key), value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_masked((*location, number), value) for number, value in enumerate(found)]
+    if not isinstance(found, str):
+        return found
+    if _secret(location):
+        return "…"
+    hidden = _LOGIN.sub("//…@", found)
+    # Options of an address (kafka://…?sasl.password=…) may be secrets as well.
+    return hidden.partition("?")[0] + "?…" if "://" in hidden and "?" in hidden else hidden
 
 
 def _shown(location: tuple[str | int, ...], found: Any) -> str:
     if _secret(location) and isinstance(found, str):
         return "a text that is not shown"  # it may hold a password
-    text = repr(found)
+    text = repr(_masked(location, found))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Any, Literal, NamedTuple
@@ -27,6 +27,7 @@ from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 from stranglerfig.foundation.sql import load
+from stranglerfig.foundation.tls import Trust
 from stranglerfig.telemetry import metrics
 from stranglerfig.verification.answers import (
     Answer,
@@ -71,17 +72,26 @@ NOT_FORWARDED = frozenset(
         "if-modified-since",
     )
 )
+NOT_THERE = frozenset(("ClientConnectorError", "ClientOSError", "ServerDisconnectedError"))
+"""Errors after which another instance is asked."""
 Verdict = Literal["equal", "mismatched", "lagged", "noise", "dropped", "errors"]
 
 
 @dataclass(frozen=True)
 class ShadowContext:
-    """What the comparator is told about a context: the two base URLs, and what counts as equal."""
+    """What the comparator is told about a context: where both sides listen, and what counts as equal.
+
+    Attributes:
+        service_urls: the base URLs of the service's instances, asked in turn.
+        monolith_trust, service_trust: whom https:// addresses must prove to be.
+    """
 
     context: str
     monolith_url: str
-    service_url: str
+    service_urls: tuple[str, ...]
     settings: ShadowSettings = field(default_factory=ShadowSettings)
+    monolith_trust: Trust = field(default_factory=Trust)
+    service_trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +212,14 @@ class Comparator:
         self._queue: asyncio.Queue[Copy] = asyncio.Queue(context.settings.queue)
         self._again = 0
         self._second = (0, 0)
+        self._turn = 0
+        self._tls: dict[Trust, dict[str, Any]] = {}
         self._unsettled: Counter[int] = Counter()
+
+    def lead_to(self, context: ShadowContext) -> None:
+        """Ask where ``context`` says from now on."""
+        self.context = context
+        self._tls.clear()  # a file of authorities may say something else now
 
     def offer(self, copy: Copy) -> None:
         """Take a copy, or count it as dropped."""
@@ -320,11 +337,22 @@ class Comparator:
 
     async def _ask_both(self, copy: Copy) -> Pair:
         # Who is asked first has the shorter queue in our own loop: toss for it.
-        urls = [self.context.monolith_url, self.context.service_url]
+        asked = [self._ask(self.context.monolith_url, copy), self._ask_service(copy)]
         swap = random.random() < 0.5  # noqa: S311
-        first, second = await asyncio.gather(*(self._ask(url, copy) for url in (reversed(urls) if swap else urls)))
+        first, second = await asyncio.gather(*(reversed(asked) if swap else asked))
         monolith, service = (second, first) if swap else (first, second)
         return Pair(monolith[0], service[0], monolith[1], service[1])
+
+    async def _ask_service(self, copy: Copy) -> tuple[Answer, int]:
+        """As :meth:`_ask`, of the instance whose turn it is; of the next where that one is not there."""
+        urls = self.context.service_urls
+        self._turn += 1
+        turn = self._turn
+        for number in range(len(urls)):
+            found = await self._ask(urls[(turn + number) % len(urls)], copy)
+            if found[0].error not in NOT_THERE:
+                break
+        return found
 
     async def _ask(self, url: str, copy: Copy) -> tuple[Answer, int]:
         """One side's answer, and how long it took to its last byte, in microseconds."""
@@ -336,6 +364,7 @@ class Comparator:
                 URL(url.rstrip("/") + copy.target, encoded=True),
                 headers=copy.headers,
                 allow_redirects=False,
+                **self._secured(url),
                 timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
             ) as answer:
                 body = await _at_most(answer, most)
@@ -346,6 +375,14 @@ class Comparator:
                 return Answer(answer.status, headers, body), took
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Answer(0, error=type(error).__name__), (perf_counter_ns() - begun) // 1000
+
+    def _secured(self, url: str) -> dict[str, Any]:
+        if not url.startswith("https:"):
+            return {}
+        trust = self.context.monolith_trust if url == self.context.monolith_url else self.context.service_trust
+        if trust not in self._tls:
+            self._tls[trust] = trust.client()
+        return self._tls[trust]
 
     def _sample(self, copy: Copy, verdict: Verdict, pair: Pair, found: list[Difference]) -> None:
         if len(self._findings.samples) >= self.settings.samples:
@@ -425,6 +462,11 @@ class ShadowServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=256).start()
 
+    def lead_to(self, context: str, service_urls: Sequence[str], trust: Trust) -> None:
+        """Ask other instances of a context's service from now on."""
+        comparator = self.comparators[context]
+        comparator.lead_to(replace(comparator.context, service_urls=tuple(service_urls), service_trust=trust))
+
     async def stop(self) -> None:
         """Stop; what was found is written first, when the control database is there."""
         if self._runner is not None:
@@ -469,13 +511,16 @@ async def serve_shadow(
     control_dsn: str,
     *,
     ready: Callable[[], None] | None = None,
+    beside: Callable[[ShadowServer], Awaitable[None]] | None = None,
 ) -> None:
-    """Run the comparator until cancelled; ``ready`` is called once it listens."""
+    """Run the comparator until cancelled; ``ready`` is called once it listens, ``beside`` runs along with it."""
     server = ShadowServer(contexts, control_dsn)
     try:
         await server.start(host, port)
         if ready is not None:
             ready()
+        if beside is not None:
+            await beside(server)
         await asyncio.Event().wait()
     finally:
         await server.stop()

@@ -63,7 +63,7 @@ class Sides:
     async def start(self, **settings: Any) -> None:
         options = ShadowSettings(**{"baseline": 0, "lag": 0.5} | settings)
         context = ShadowContext(
-            "inventory", f"http://127.0.0.1:{self.monolith_port}", f"http://127.0.0.1:{self.service_port}", options
+            "inventory", f"http://127.0.0.1:{self.monolith_port}", (f"http://127.0.0.1:{self.service_port}",), options
         )
         self.server = ShadowServer([context], self.control)
         await self.server.start("127.0.0.1", self.port)
@@ -232,7 +232,7 @@ async def test_counts_outlive_a_control_database_that_is_away(sides: Sides) -> N
 
 async def test_serving_until_stopped(sides: Sides) -> None:
     ready = asyncio.Event()
-    context = ShadowContext("inventory", "http://127.0.0.1:1", "http://127.0.0.1:1")
+    context = ShadowContext("inventory", "http://127.0.0.1:1", ("http://127.0.0.1:1",))
     task = tasks.spawn(
         shadow.serve_shadow("127.0.0.1", sides.port, [context], sides.control, ready=ready.set), name="shadow"
     )

@@ -11,6 +11,7 @@ from aiohttp import web
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.model import ContextRouting, Estate
 from stranglerfig.facade.settings import ContextFacade, ReadRoute, Route, Routes
+from stranglerfig.facade.upstreams import Upstream as FacadeUpstream
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import free_port
@@ -32,6 +33,8 @@ class Upstream:
         self.name = name
         self.port = free_port()
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.healthy = True
+        self.breaks = False
         self.gate = asyncio.Event()
         self.gate.set()
         self._runner: web.AppRunner | None = None
@@ -45,6 +48,7 @@ class Upstream:
         app.router.add_get("/ws", self._socket)
         app.router.add_get("/stream", self._stream)
         app.router.add_post("/upload", self._upload)
+        app.router.add_get("/health", self._health)
         app.router.add_route("*", "/{path:.*}", self._any)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -55,10 +59,15 @@ class Upstream:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"side": self.name}, status=200 if self.healthy else 503)
+
     async def _any(self, request: web.Request) -> web.Response:
         self.requests.append((request.method, request.path_qs, dict(request.headers.items())))
         await self.gate.wait()
         size = len(await request.read())
+        if self.breaks and request.transport is not None:
+            request.transport.abort()
         return web.json_response({"side": self.name, "path": request.path_qs, "size": size})
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
@@ -108,7 +117,8 @@ class Estates:
     def routing(self, context: str = "inventory", **changes: object) -> ContextRouting:
         options = changes.pop("options", ContextFacade())
         routes = changes.pop("routes", ROUTES)
-        return ContextRouting(context, routes, self.service.url, options=options, **changes)  # type: ignore[arg-type]
+        service = changes.pop("service", FacadeUpstream((self.service.url,)))
+        return ContextRouting(context, routes, service, options=options, **changes)  # type: ignore[arg-type]
 
     async def start(self) -> None:
         for side in (self.monolith, self.service, self.shadow):

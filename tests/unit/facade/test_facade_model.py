@@ -29,6 +29,7 @@ from stranglerfig.facade.settings import (
     Routes,
     StickySettings,
 )
+from stranglerfig.facade.upstreams import Upstream
 from stranglerfig.telemetry.model import Destination
 
 ROUTES = Routes(
@@ -40,7 +41,7 @@ ESTATE = Estate("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"
 
 
 def table(**changes: Any) -> list[dict[str, Any]]:
-    routing = ContextRouting("a", ROUTES, "http://127.0.0.1:4", **changes)
+    routing = ContextRouting("a", ROUTES, changes.pop("service", Upstream(("http://127.0.0.1:4",))), **changes)
     rendered = render_routes([routing], "7")
     assert rendered["version_info"] == "7"
     return rendered["resources"][0]["virtual_hosts"][0]["routes"]  # type: ignore[no-any-return]
@@ -100,11 +101,15 @@ def test_weights_are_set_in_one_step_and_the_service_comes_first() -> None:
     assert action["weighted_clusters"]["clusters"][0]["weight"] == 9500
 
 
-def test_no_entry_retries_or_times_out() -> None:
+def test_no_entry_times_out_and_only_the_services_may_go_on_to_another_instance() -> None:
     for entry in table(reads=50, shadow=True, writes="fenced"):
         if "route" in entry:
-            assert entry["route"]["timeout"] == "0s"
-            assert "retry_policy" not in entry["route"]
+            action = entry["route"]
+            assert action["timeout"] == "0s"
+            of_service = "weighted_clusters" in action or action["cluster"].startswith("service_")
+            assert ("retry_policy" in action) == of_service
+            if ":write:" in entry["name"] and of_service:
+                assert action["retry_policy"]["retry_on"] == "connect-failure"
 
 
 def test_the_fenced_table_has_both_outcomes_before_the_fence() -> None:
@@ -139,7 +144,9 @@ def test_mirrors_are_on_reads_only_and_by_share() -> None:
 
 
 def test_clusters_bound_the_shadow_and_nothing_else() -> None:
-    wanted = {c["name"]: c for c in clusters(ESTATE, [ContextRouting("a", ROUTES, "https://stock.example/")])}
+    wanted = {
+        c["name"]: c for c in clusters(ESTATE, [ContextRouting("a", ROUTES, Upstream(("https://stock.example/",)))])
+    }
     assert set(wanted) == {"monolith", "fence", "shadow", "service_a", "monolith_writes_a", "service_writes_a"}
     limits = {name: c["circuit_breakers"]["thresholds"][0]["max_requests"] for name, c in wanted.items()}
     assert limits.pop("shadow") == 64

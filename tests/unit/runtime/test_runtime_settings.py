@@ -66,7 +66,12 @@ def test_an_estate_is_read_with_its_defaults(tmp_path: Path) -> None:
     [
         (GOOD.replace("database", "databse"), 2, "monolith.database", "is missing"),
         (GOOD + "fasade: {}\n", 6, "fasade", "did you mean 'facade'?"),
-        (GOOD.replace("{env: SHOP_DSN}", "{evn: X}"), 4, "monolith.database.evn", "allowed: env, file, dsn"),
+        (
+            GOOD.replace("{env: SHOP_DSN}", "{evn: X}"),
+            4,
+            "monolith.database.evn",
+            "allowed: env, file, command, timeout, dsn",
+        ),
         (GOOD.replace("{env: SHOP_DSN}", "5"), 4, "monolith.database", "found 5"),
         (GOOD.replace("{env: SHOP_DSN}", "{env: A, file: b}"), 4, "monolith.database", "exactly one"),
         (GOOD.replace("name: shop", "name: Shop!"), 1, "name", "found 'Shop!'"),
