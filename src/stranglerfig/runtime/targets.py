@@ -19,12 +19,15 @@ class Target(NamedTuple):
         role: the process's role; ``service`` for a context's service.
         address: host and port.
         path: of the metrics.
+        service: the context, of a ``service``.
+        scheme: ``http`` or ``https``.
     """
 
     role: str
     address: str
     path: str = "/metrics"
     service: str = ""
+    scheme: str = "http"
 
 
 def targets(project: Project, ports: Mapping[str, int], roles: Iterable[str]) -> list[Target]:
@@ -37,9 +40,10 @@ def targets(project: Project, ports: Mapping[str, int], roles: Iterable[str]) ->
         found.append(Target("envoy", admin, "/stats/prometheus"))
     for context, settings in project.extractions.items():
         if settings.service.metrics is not None:
-            place = urlsplit(settings.service.url)
-            address = place.netloc if place.port else f"{place.netloc}:{443 if place.scheme == 'https' else 80}"
-            found.append(Target("service", address, settings.service.metrics, context))
+            for url in settings.service.addresses:
+                place = urlsplit(url)
+                address = place.netloc if place.port else f"{place.netloc}:{443 if place.scheme == 'https' else 80}"
+                found.append(Target("service", address, settings.service.metrics, context, place.scheme))
     return found
 
 
@@ -49,6 +53,8 @@ def file_sd(project: Project, ports: Mapping[str, int], roles: Iterable[str]) ->
     made = []
     for target in targets(project, ports, roles):
         labels = {"estate": project.estate.name, "role": target.role, "__metrics_path__": target.path}
+        if target.scheme != "http":
+            labels["__scheme__"] = target.scheme
         if target.service:
             labels["service_name"] = target.service
         made.append({"targets": [target.address], "labels": labels})
