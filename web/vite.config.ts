@@ -11,7 +11,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 900,
     modulePreload: { polyfill: false },
     rollupOptions: {
-      input: { wall: "index.html", seams: "seams.html" },
+      input: { wall: "index.html", seams: "seams.html", console: "console.html" },
       output: {
         entryFileNames: "[name].js",
         chunkFileNames: "[name].js",

@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": "extraction:verify",
     "abort": "extraction:abort",
     "report": "extraction:report",
+    "console": "console:console",
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
     "events": "events.group:events",

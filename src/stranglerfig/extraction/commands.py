@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -110,13 +110,29 @@ async def _status(store: Store, context: str, flows: list[Any]) -> dict[str, Any
             for flow in flows
             if flow.context == context
         },
-        "warnings": [*standing.facts.get("warnings", []), *_taken_back(milestones)],
+        "warnings": [*standing.facts.get("warnings", []), *taken_back(milestones)],
         "milestones": milestones[-5:],
     }
 
 
-def _taken_back(milestones: list[dict[str, Any]]) -> list[str]:
+def taken_back(milestones: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was taken back last, while nothing has been switched since."""
     switched = [m for m in milestones if m["kind"] in ("rollback", "cutover", "switch")]
     backs = [m for m in switched[-2:] if m["kind"] == "rollback"]
     return [f"{back['stage']} was taken back at {back['at']:%H:%M:%S}: {back['cause']}" for back in backs[-1:]]
+
+
+def confirmed(context: str, confirm: str | None, dry_run: bool) -> None:
+    """Refuse what cannot be undone until its name was repeated.
+
+    Raises:
+        FigError: ``not_confirmed``.
+    """
+    if not dry_run and confirm != context:
+        raise FigError(
+            "not_confirmed",
+            "this cannot be undone, and "
+            + ("was not confirmed" if confirm is None else f"{confirm!r} is not {context!r}"),
+            f"Repeat the name: --confirm {context} (or look first, with --dry-run).",
+            context=context,
+        )

@@ -45,7 +45,7 @@ from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
-NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller"})
+NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller", "console"})
 KillPoint = Callable[[str], None]
 
 
@@ -98,8 +98,8 @@ def killer(data: Path, point: str | None) -> KillPoint:
     return reached
 
 
-def run(name: str, directory: Path) -> None:
-    """Be the role ``name`` until SIGTERM or Ctrl-C.
+def run(name: str, directory: Path, work: Callable[[Role], None] | None = None) -> None:
+    """Be the role ``name`` until SIGTERM or Ctrl-C; ``work`` is what a role does that lies above this room.
 
     Raises:
         FigError: what the role's start was refused with.
@@ -127,7 +127,7 @@ def run(name: str, directory: Path) -> None:
     try:
         if name in NEEDS_CONTROL:
             asyncio.run(_await_control(role.control))
-        ROLES[name](role)
+        (work or ROLES[name])(role)
     except FigError as error:
         data.say_refused(name, error)
         raise
@@ -174,7 +174,7 @@ def collect_rarely() -> None:
     gc.set_threshold(70_000, 20, 100)
 
 
-def _loop(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:
+def serve(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:
     """Run ``work`` on an event loop of its own; uvloop where throughput or latency counts."""
     factory = None
     if fast:
@@ -246,7 +246,7 @@ def envoy(role: Role) -> None:
         )
 
     try:
-        _loop(role, watch())
+        serve(role, watch())
     finally:
         process.terminate()
         try:
@@ -261,7 +261,7 @@ def fence(role: Role) -> None:
     from stranglerfig.facade.fence import serve_fence
 
     contexts = fence_contexts(role.project, role.project.extractions.values())
-    _loop(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
+    serve(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
 
 
 def router(role: Role) -> None:
@@ -284,7 +284,7 @@ def router(role: Role) -> None:
         )
         await serve_router("127.0.0.1", role.ports["router"], found, ready=role.ready)
 
-    _loop(role, work(), fast=True)
+    serve(role, work(), fast=True)
 
 
 def controller(role: Role) -> None:
@@ -332,7 +332,7 @@ def controller(role: Role) -> None:
             await envoy.close()
             await log_.close()
 
-    _loop(role, work())
+    serve(role, work())
 
 
 def shadow(role: Role) -> None:
@@ -344,7 +344,7 @@ def shadow(role: Role) -> None:
         for settings in role.project.extractions.values()
     ]
     work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready)
-    _loop(role, work, fast=True)
+    serve(role, work, fast=True)
 
 
 def registry(role: Role) -> None:
@@ -353,7 +353,7 @@ def registry(role: Role) -> None:
 
     listen = role.project.estate.schemas.listen
     host, port = ("127.0.0.1", role.ports["registry"]) if listen is None else host_and_port(listen)
-    _loop(role, serve_registry(host, port, role.control, ready=lambda _: role.ready()))
+    serve(role, serve_registry(host, port, role.control, ready=lambda _: role.ready()))
 
 
 def capture(role: Role) -> None:
@@ -379,7 +379,7 @@ def capture(role: Role) -> None:
             await flows.close()
             await log_.close()
 
-    _loop(role, work(), fast=True)
+    serve(role, work(), fast=True)
 
 
 def sync(role: Role) -> None:
@@ -414,7 +414,7 @@ def sync(role: Role) -> None:
             await leases.close()
             await log_.close()
 
-    _loop(role, work(), fast=True)
+    serve(role, work(), fast=True)
 
 
 ROLES: dict[str, Callable[[Role], None]] = {

@@ -1,0 +1,22 @@
+// The console's pages. To add one: a file of its own beside this one, a line here, and its module in
+// stranglerfig/console (whose docstring in app.py says the rest).
+import type { ComponentType } from "react";
+import { EstatePage } from "./estate";
+
+export interface PageProps {
+  /** What stands behind the page's name in the address: `#/extractions/inventory` → `["inventory"]`. */
+  parts: string[];
+}
+
+export interface Page {
+  /** First part of the address; the estate's is empty. */
+  name: string;
+  title: string;
+  /** Whether the navigation shows it. */
+  listed: boolean;
+  Show: ComponentType<PageProps>;
+}
+
+export const PAGES: Page[] = [
+  { name: "", title: "Estate", listed: true, Show: EstatePage },
+];
