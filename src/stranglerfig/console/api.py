@@ -31,9 +31,23 @@ STATUSES = {
     "console_link": 403,
     "console_session": 401,
     "database_unreachable": 503,
+    "log_unreachable": 503,
+    "missing_privilege": 403,
     "not_confirmed": 409,
+    "position_expired": 404,
+    "registry_unreachable": 503,
+    "saga_not_blocked": 409,
+    "tripwire_stays": 409,
     "unknown_command": 404,
     "unknown_context": 404,
+    "unknown_flow": 404,
+    "unknown_letter": 404,
+    "unknown_parked": 404,
+    "unknown_partition": 404,
+    "unknown_position": 404,
+    "unknown_saga": 404,
+    "unknown_service": 404,
+    "unknown_topic": 404,
 }
 """HTTP statuses by the code of an error; 400 of others."""
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from stranglerfig.changes.flows import Flow, Flows
+from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.extraction.journal import Journal
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.store import Store
@@ -14,6 +15,8 @@ from stranglerfig.foundation.postgres import Connection, Kept
 from stranglerfig.gates.evidence import EvidenceStore
 from stranglerfig.runtime.datadir import DataDirectory
 from stranglerfig.runtime.settings import Estate, MonolithSettings, Project
+from stranglerfig.runtime.wiring import open_log, open_registry
+from stranglerfig.schemas.ports import Registry
 from stranglerfig.verification import shadow
 
 
@@ -28,6 +31,8 @@ class Reading:
         self.evidence = EvidenceStore(control)
         self.journal = Journal(control)
         self._kept = Kept(control, what="console")
+        self._log: EventLog | None = None
+        self._registry: Registry | None = None
 
     @classmethod
     def nowhere(cls) -> Reading:
@@ -59,6 +64,20 @@ class Reading:
         async with self._kept.session() as conn:
             yield Store(conn)
 
+    @property
+    def log(self) -> EventLog:
+        """The event log, opened by whoever looks at it first."""
+        if self._log is None:
+            self._log = open_log(self.project)
+        return self._log
+
+    @property
+    def registry(self) -> Registry:
+        """The schema registry, the same way."""
+        if self._registry is None:
+            self._registry = open_registry(self.project)
+        return self._registry
+
     def settings(self, context: str) -> ExtractionSettings:
         """A context's ``extraction.yaml``.
 
@@ -80,6 +99,9 @@ class Reading:
 
     async def close(self) -> None:
         """End the sessions."""
+        for opened in (self._log, self._registry):
+            if opened is not None:
+                await opened.close()
         await self.flows.close()
         await self.evidence.close()
         await self.journal.close()

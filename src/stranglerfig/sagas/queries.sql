@@ -145,7 +145,7 @@ WHERE ended_at IS NULL GROUP BY s.name
 -- name: gone
 -- Of a version's sagas that have not ended, and the newest that have: how many are in which phase of each step, and how
 -- many ended how.
-WITH some AS (
+WITH looked AS (
     SELECT status, course FROM fig.saga WHERE ended_at IS NULL AND (name, version) = (%(name)s, %(version)s)
     UNION ALL
     SELECT status, course FROM (
@@ -153,6 +153,6 @@ WITH some AS (
         ORDER BY ended_at DESC LIMIT %(last)s
     ) AS ended WHERE (name, version) = (%(name)s, %(version)s)
 )
-SELECT step.key, step.value ->> 0, count(*) FROM some, jsonb_each(course -> 'steps') AS step GROUP BY 1, 2
+SELECT step.key, step.value ->> 0, count(*) FROM looked, jsonb_each(course -> 'steps') AS step GROUP BY 1, 2
 UNION ALL
-SELECT '', status, count(*) FROM some GROUP BY 2
+SELECT '', status, count(*) FROM looked GROUP BY 2

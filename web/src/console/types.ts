@@ -31,12 +31,93 @@ export interface ContextRow {
   warnings: string[];
 }
 
+/** Which courses of a flow: in a state, however old, or one by its id. */
+export interface CoursesQuery {
+  service: string;
+  flow: string;
+  state?: "done" | "running" | "stopped" | "surprising" | "";
+  id?: string;
+}
+
 /** All of it. */
 export interface EstatePage {
   name: string;
   facade: string;
   contexts: ContextRow[];
   processes: Process[];
+}
+
+/** A way in the drawing; ``gone`` is how often, where that is counted; ``back`` leads to an earlier layer. */
+export interface FlowArrow {
+  source: string;
+  target: string;
+  gone: number | null;
+  back: boolean;
+}
+
+/** One flow as it went, by its correlation id: what was ``missed`` makes it ``stopped``. */
+export interface FlowCourse {
+  id: string;
+  state: "done" | "running" | "stopped" | "surprising";
+  path: FlowEvent[];
+  missed: FlowGap[];
+  waiting: FlowGap[];
+  surprises: string[];
+  ends: string[];
+}
+
+/** The newest first. */
+export interface FlowCourses {
+  courses: FlowCourse[];
+}
+
+/** An event of a flow that was seen; ``hops`` from its start, -1 where it follows from nothing that was seen. */
+export interface FlowEvent {
+  id: string;
+  type: string;
+  source: string;
+  at: string;
+  hops: number;
+}
+
+/** A reaction that has not come. */
+export interface FlowGap {
+  service: string;
+  event: string;
+  id: string;
+  emits: string[];
+}
+
+/** A choreographed flow as declared, and its newest courses; ``states`` counts those of the newest ``looked_at``. */
+export interface FlowKind {
+  service: string;
+  name: string;
+  starts: string[];
+  ends: string[];
+  within: number;
+  max_hops: number | null;
+  events: string[];
+  reactions: ReactionDrawn[];
+  spots: FlowSpot[];
+  arrows: FlowArrow[];
+  states: Record<string, number>;
+  looked_at: number;
+  courses: FlowCourse[];
+}
+
+/** An event, or (``after`` is the event) a service's reaction, in the drawing; ``across`` in widths of a box. */
+export interface FlowSpot {
+  id: string;
+  words: string;
+  after: string | null;
+  layer: number;
+  across: number;
+}
+
+/** All flows. */
+export interface FlowsPage {
+  flows: FlowKind[];
+  trouble: string[];
 }
 
 /** How far the side that does not own the data is behind, in milliseconds, and which way the changes go. */
@@ -51,12 +132,125 @@ export interface Link {
   token: string;
 }
 
+/** An event or a change in a view; ``preview`` is the beginning of its data, as JSON where it is some. */
+export interface LogLine {
+  topic: string;
+  partition: number;
+  position: number | string;
+  type: string;
+  key: string;
+  time: string | null;
+  preview: string;
+}
+
+/** The log as it stands. ``trouble`` says what could not be asked. */
+export interface LogPage {
+  log: string;
+  topics: TopicRow[];
+  subjects: Subject[];
+  trouble: string[];
+}
+
+/** ``first`` is the oldest position that is kept, ``next`` where the next event goes. */
+export interface LogPartition {
+  first: number | string;
+  next: number | string;
+}
+
+/** A consumer group of a topic; ``lag`` is in events, in all and by partition, null where they cannot be counted. */
+export interface LogReader {
+  name: string;
+  committed: (number | string)[];
+  lag: number | null;
+  lags: number[] | null;
+}
+
+/** A record whole: its event with its data, or each change of its frame. */
+export interface LogRecord {
+  topic: string;
+  partition: number;
+  position: number | string;
+  appended_at: string;
+  events: Record<string, unknown>[];
+}
+
+/** What came since the message before. ``passed`` events came, of which ``unread`` were let go unread; ``matched`` of the others were asked for, and ``lines`` has the newest of those. */
+export interface LogSeen {
+  passed: number;
+  unread: number;
+  matched: number;
+  lines: LogLine[];
+}
+
+/** What a decision does, in words, and whether it is done. */
+export interface ParkedConsequence {
+  words: string;
+  done: boolean;
+}
+
+/** One of them, whole. */
+export interface ParkedOne {
+  row: ParkedRow;
+  whole: Record<string, unknown>;
+}
+
+/** All that is parked, the newest first. ``trouble`` says what could not be asked. */
+export interface ParkedPage {
+  parked: ParkedRow[];
+  trouble: string[];
+}
+
+/** Which one. */
+export interface ParkedQuery {
+  kind: "event" | "change";
+  of: string;
+  number: number;
+}
+
+/** An event that a service, or a change that sync could not handle. ``of`` is the service, or the context and direction; ``behind`` how many later ones of its key wait for it (null: all that came after it); a ``tripwire`` can only be looked at. */
+export interface ParkedRow {
+  kind: "event" | "change";
+  of: string;
+  number: number;
+  what: string;
+  key: string;
+  error: string;
+  at: string;
+  attempts: number;
+  behind: number | null;
+  state: "waiting" | "retry" | "tripwire";
+}
+
+/** What becomes of it. With ``dry_run`` nothing is done but said. */
+export interface ParkedWord {
+  kind: "event" | "change";
+  of: string;
+  number: number;
+  word: "retry" | "discard";
+  dry_run?: boolean;
+}
+
 /** A process of ``fig up``. */
 export interface Process {
   role: string;
   state: string;
   restarts: number;
   since: string | null;
+}
+
+/** A service reacts to an event, and says one of these then. */
+export interface ReactionDrawn {
+  service: string;
+  event: string;
+  emits: string[];
+  may_stay_silent: boolean;
+}
+
+/** A place in the log. */
+export interface RecordQuery {
+  topic: string;
+  partition?: number;
+  position: number;
 }
 
 /** What was refused, why, and what to do. */
@@ -72,6 +266,124 @@ export interface Refused {
   error: Refusal;
 }
 
+/** What the word does, and whether it is given. */
+export interface SagaConsequence {
+  words: string;
+  done: boolean;
+}
+
+/** Something that happened to a saga: to a step, or (``step`` null) to the whole. */
+export interface SagaEntry {
+  at: string;
+  step: string | null;
+  what: string;
+  attempt: number | null;
+}
+
+/** A kind of saga: its newest version, and how its sagas stand. ``phases`` counts, by step, in which phase it is; ``statuses`` how those stand: of the ones that have not ended and of the newest that have. ``counts`` has all that are kept, by status. */
+export interface SagaKind {
+  service: string;
+  name: string;
+  version: number;
+  starts: string;
+  completed: string | null;
+  compensated: string | null;
+  steps: SagaStep[];
+  success: SagaShare;
+  running: number;
+  needs_operator: number;
+  stuck: number;
+  counts: Record<string, number>;
+  phases: Record<string, Record<string, number>>;
+  statuses: Record<string, number>;
+}
+
+/** One saga, whole. */
+export interface SagaOne {
+  row: SagaRow;
+  flow: string | null;
+  trace: string | null;
+  data: Record<string, unknown>;
+  steps: SagaStepAt[];
+  drawn: SagaStep[];
+  history: SagaEntry[];
+  asked_by: string | null;
+}
+
+/** One saga in a list; ``blocked`` names the steps that need an operator, ``asked`` what one has asked for. */
+export interface SagaRow {
+  service: string;
+  id: string;
+  name: string;
+  version: number;
+  tenant: string | null;
+  key: string;
+  status: "waiting" | "running" | "compensating" | "needs operator" | "completed" | "compensated" | "refused";
+  blocked: string | null;
+  begun_at: string;
+  ended_at: string | null;
+  due_at: string | null;
+  asked: string | null;
+}
+
+/** The newest first. */
+export interface SagaRows {
+  sagas: SagaRow[];
+  trouble: string[];
+}
+
+/** The share of sagas that ended in time, over the last ``window`` seconds, with its 95 % interval. ``within`` is the seconds that one may take; ``share``, ``lower`` and ``upper`` are null without samples. */
+export interface SagaShare {
+  samples: number;
+  failures: number;
+  within: number;
+  window: number;
+  share: number | null;
+  lower: number | null;
+  upper: number | null;
+}
+
+/** A step as declared: steps of one ``group`` run side by side; after the ``pivot`` there is no way back. */
+export interface SagaStep {
+  name: string;
+  group: number;
+  ask: string | null;
+  ok: string[];
+  fail: string[];
+  undo: string | null;
+  timeout: number | null;
+  pivot: boolean;
+  when: string | null;
+}
+
+/** Where a step of a saga stands. */
+export interface SagaStepAt {
+  name: string;
+  phase: string;
+  execution: number;
+  attempt: number;
+  due: string | null;
+}
+
+/** An operator's word. With ``dry_run`` nothing is done but said. */
+export interface SagaWord {
+  word: "retry" | "resolve";
+  dry_run?: boolean;
+}
+
+/** All kinds. ``trouble`` says what could not be asked. */
+export interface SagasPage {
+  kinds: SagaKind[];
+  trouble: string[];
+}
+
+/** Which sagas; what is empty is not asked for. */
+export interface SagasQuery {
+  name?: string;
+  status?: "waiting" | "running" | "compensating" | "needs operator" | "completed" | "compensated" | "refused" | "";
+  key?: string;
+}
+
 /** One thing that the controller says of a command. */
 export interface Said {
   at: string;
@@ -80,11 +392,47 @@ export interface Said {
   data: Record<string, unknown>;
 }
 
+/** A version of a subject, as it was registered. */
+export interface SchemaVersion {
+  version: number;
+  id: number;
+  registered_at: string | null;
+  registered_by: string;
+}
+
 /** What is sent as ``Authorization: Bearer`` from then on, and whose it is. */
 export interface Session {
   session: string;
   by: string;
   estate: string;
+}
+
+/** A schema's subject, the topic that its events travel on, and its versions in force, oldest first. */
+export interface Subject {
+  subject: string;
+  topic: string;
+  format: string;
+  compatibility: string;
+  versions: SchemaVersion[];
+}
+
+/** What to show of the events that come; none named is any. ``*`` in a type or key stands for anything. */
+export interface TailQuery {
+  topic?: string;
+  type?: string;
+  key?: string;
+  text?: string;
+}
+
+/** A topic. ``rate`` is events appended a second over the last ten; ``kind`` is what its events are. */
+export interface TopicRow {
+  name: string;
+  kind: "events" | "changes" | "fig" | "other";
+  partitions: LogPartition[];
+  retention_seconds: number | null;
+  retained: number | null;
+  rate: number | null;
+  readers: LogReader[];
 }
 
 /** What the façade saw of a context over the last seconds. Rates are requests a second; ``reads_share`` and ``writes_share`` are the shares that the service answered, 0 to 1. */
