@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
-from stranglerfig.console import acting, estate, extraction, openapi, site
+from stranglerfig.console import acting, audit, estate, extraction, openapi, site
 from stranglerfig.console.api import EVENT_STREAM, STATUSES, Asked, Live, Model, Route, checked, stream
 from stranglerfig.console.entry import Entry
 from stranglerfig.console.reading import Reading
 from stranglerfig.foundation.errors import FigError
 
 log = logging.getLogger(__name__)
-PAGES: tuple[Callable[[Reading], list[Route]], ...] = (estate.routes, extraction.routes, acting.routes)
+PAGES: tuple[Callable[[Reading], list[Route]], ...] = (estate.routes, extraction.routes, audit.routes, acting.routes)
 """What each page asks for; all routes of the console are theirs and the few below."""
 
 
