@@ -1,4 +1,4 @@
-"""A project whose inventory is in the middle of its extraction, written by the stores that the controller writes with."""
+"""A project whose inventory is half way through its extraction, written by the stores that the controller uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ routes:
 tables:
   - {{from: public.{context}, to: item, key: {{id: id}}, columns: {{name: name}}, reverse: {{name: name}}}}
 gates:
-  reads: {{latency: {{below: 50ms, share: 0.99, samples: 300}}, error_rate: {{below: 0.01, samples: 300}}, steps: [10, 50, 100]}}
+  reads:
+    steps: [10, 50, 100]
+    latency: {{below: 50ms, share: 0.99, samples: 300}}
+    error_rate: {{below: 0.01, samples: 300}}
 """
 DIFFERENCE = {
     "table": "public.inventory",

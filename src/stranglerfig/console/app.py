@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
-from stranglerfig.console import acting, estate, events, extraction, openapi, parked, sagas, site
+from stranglerfig.console import acting, audit, estate, events, extraction, openapi, parked, sagas, site
 from stranglerfig.console.api import EVENT_STREAM, STATUSES, Asked, Live, Model, Route, checked, stream
 from stranglerfig.console.entry import Entry
 from stranglerfig.console.reading import Reading
@@ -25,6 +25,7 @@ PAGES: tuple[Callable[[Reading], list[Route]], ...] = (
     estate.routes,
     extraction.routes,
     acting.routes,
+    audit.routes,
     events.routes,
     parked.routes,
     sagas.routes,

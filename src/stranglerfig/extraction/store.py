@@ -12,6 +12,9 @@ from psycopg.types.json import Jsonb
 
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.foundation import postgres
+from stranglerfig.foundation.sql import load
+
+_queries = load(__package__ or "", "trail.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +249,24 @@ class Store:
             (command, last),
         )
         return [(at, kind, text, data) for at, kind, text, data in rows]
+
+    async def under_way(self, context: str) -> list[dict[str, Any]]:
+        """Commands that wait or are at work, oldest first: ``id``, ``verb``, ``by``, ``dry_run``."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT id, verb, asked_by, coalesce((args ->> 'dry_run')::boolean, false) FROM fig.command"
+            " WHERE context = %s AND state IN ('pending', 'running') ORDER BY id",
+            (context,),
+        )
+        return [dict(zip(("id", "verb", "by", "dry_run"), row, strict=True)) for row in rows]
+
+    async def trail(self, context: str | None, before: tuple[int, str, int] | None, limit: int) -> list[dict[str, Any]]:
+        """Who did what and when, newest first, behind ``before`` (microseconds, kind, id)."""
+        micros, kind, number = before or (None, None, None)
+        values = {"context": context, "micros": micros, "kind": kind, "id": number, "limit": limit}
+        keys = ("micros", "kind", "id", "at", "context", "what", "by", "text", "outcome", "data")
+        rows = await postgres.fetch(self._conn, _queries.trail, values)
+        return [dict(zip(keys, row, strict=True)) for row in rows]
 
     # -- milestones and series ------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ export function App() {
   const [parts, setParts] = useState(address);
   const keys = useRef<HTMLDialogElement>(null);
   const heading = useRef<HTMLElement>(null);
+  // The estate leads to each extraction, so that it stands for them in the navigation.
   const page = PAGES.find((each) => each.name === (parts[0] ?? "")) ?? PAGES[0]!;
   const listed = PAGES.filter((each) => each.listed);
   const mine = session();

@@ -52,11 +52,11 @@ function Row({ of }: { of: ContextRow }) {
         <Warnings of={of.warnings} />
       </th>
       <td data-label="Stage"><Stages of={of} /></td>
-      <td data-label="Owner"><span className={`side ${of.owner}`}>{of.owner}</span> <span className="dim">epoch {of.epoch}</span></td>
+      <td data-label="Owner"><span className={`side ${of.owner}`}>{of.owner}</span> <span className="note">epoch {of.epoch}</span></td>
       <td data-label="At the service"><Share what="reads" is={of.traffic?.reads_share ?? null} /><Share what="writes" is={of.traffic?.writes_share ?? null} /></td>
-      <td data-label="Requests" className="num">{of.traffic === null ? <span className="dim">–</span> : <>{count(of.traffic.reads + of.traffic.writes)}/s<br /><span className={errors > 0 ? "bad" : "dim"}>{errors} failed</span></>}</td>
-      <td data-label="Lag" className="num">{of.lag === null ? <span className="dim">–</span> : <>{of.lag.milliseconds === null ? of.lag.state : lasted(of.lag.milliseconds)}<br /><span className="dim">{of.lag.direction}</span></>}</td>
-      <td data-label="Gate"><Verdict is={of.verdict} />{of.kpis > 0 && <><br /><span className="dim">{of.passed} of {of.kpis} KPIs pass</span></>}</td>
+      <td data-label="Requests" className="num">{of.traffic === null ? <span className="dim">–</span> : <span>{count(of.traffic.reads + of.traffic.writes)}/s<span className={errors > 0 ? "note bad" : "note"}>{errors} failed</span></span>}</td>
+      <td data-label="Lag" className="num">{of.lag === null ? <span className="dim">–</span> : <span>{of.lag.milliseconds === null ? of.lag.state : lasted(of.lag.milliseconds)}<span className="note">{of.lag.direction}</span></span>}</td>
+      <td data-label="Gate"><Verdict is={of.verdict} />{of.kpis > 0 && <span className="note">{of.passed} of {of.kpis} KPIs pass</span>}</td>
     </tr>
   );
 }

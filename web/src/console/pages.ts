@@ -1,7 +1,9 @@
 // The console's pages. To add one: a file of its own beside this one, a line here, and its module in
 // stranglerfig/console (whose docstring in app.py says the rest).
 import type { ComponentType } from "react";
+import { AuditPage } from "./audit";
 import { EstatePage } from "./estate";
+import { ExtractionPage } from "./extraction";
 
 export interface PageProps {
   /** What stands behind the page's name in the address: `#/extractions/inventory` → `["inventory"]`. */
@@ -19,4 +21,6 @@ export interface Page {
 
 export const PAGES: Page[] = [
   { name: "", title: "Estate", listed: true, Show: EstatePage },
+  { name: "extractions", title: "Extraction", listed: false, Show: ExtractionPage },
+  { name: "audit", title: "Audit", listed: true, Show: AuditPage },
 ];
