@@ -1,6 +1,6 @@
 // Asking the console's server, and following it: its state is sent whole whenever it changes, so that who was cut off
 // has missed nothing. The session is kept per browser and sent in a header, which no other site's page can do.
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import type { Refused as RefusedBody, Session } from "./types";
 
 const KEY = "fig-console-session";
@@ -93,8 +93,11 @@ const looked = (signal: AbortSignal) =>
     signal.addEventListener("abort", seen, { once: true });
   });
 
-/** Follow what the server says at `path`, for as long as the page shows it; connects again by itself. */
-export function useLive<T>(path: string | null): Followed<T> {
+/** Follow what the server says at `path`, for as long as the page shows it; connects again by itself. `each` hears every
+ * message: React may pass some over where several come at once. */
+export function useLive<T>(path: string | null, each?: (state: T) => void): Followed<T> {
+  const hears = useRef(each);
+  hears.current = each;
   const [found, setFound] = useState<Followed<T>>({ state: null, trouble: null, ended: false });
   useEffect(() => {
     setFound({ state: null, trouble: null, ended: false });
@@ -110,6 +113,7 @@ export function useLive<T>(path: string | null): Followed<T> {
         try {
           await listen(path, AbortSignal.any([leaving.signal, hidden.signal]), (event, data) => {
             pause = 250;
+            if (event === "state") hears.current?.(data as T);
             if (event === "state") setFound({ state: data as T, trouble: null, ended: false });
             else if (event === "trouble") setFound((before) => ({ ...before, trouble: data as { message: string; remedy: string } }));
             else ended = true;

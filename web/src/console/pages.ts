@@ -4,6 +4,8 @@ import type { ComponentType } from "react";
 import { AuditPage } from "./audit";
 import { EstatePage } from "./estate";
 import { ExtractionPage } from "./extraction";
+import { LogPage } from "./log";
+import { SagasPage } from "./sagas";
 
 export interface PageProps {
   /** What stands behind the page's name in the address: `#/extractions/inventory` → `["inventory"]`. */
@@ -22,5 +24,7 @@ export interface Page {
 export const PAGES: Page[] = [
   { name: "", title: "Estate", listed: true, Show: EstatePage },
   { name: "extractions", title: "Extraction", listed: false, Show: ExtractionPage },
+  { name: "log", title: "Log", listed: true, Show: LogPage },
+  { name: "sagas", title: "Sagas", listed: true, Show: SagasPage },
   { name: "audit", title: "Audit", listed: true, Show: AuditPage },
 ];
