@@ -19,7 +19,8 @@ export interface Box {
   layer: number;
   across: number;
 }
-export interface Way { source: string; target: string; gone: number | null; back?: boolean }
+/** `back` leads to an earlier layer; `aside` leaves its box at the side. */
+export interface Way { source: string; target: string; gone: number | null; back?: boolean; aside?: boolean }
 
 const WIDE = { width: 176, height: 64, layer: 244, across: 104 };
 const TALL = { width: 154, height: 64, layer: 108, across: 172 };
@@ -29,7 +30,7 @@ function Drawn({ data: { box, tall } }: NodeProps<BoxNode>) {
   const [before, after] = tall ? [Position.Top, Position.Bottom] : [Position.Left, Position.Right];
   return (
     <div className={`box ${box.kind}${box.alarm ? " alarm" : ""}`} title={box.words}>
-      {[["in", "target", before], ["out", "source", after], ["back-in", "target", after], ["back-out", "source", before]].map(([id, type, position]) => (
+      {[["in", "target", before], ["out", "source", after], ["back-in", "target", after], ["back-out", "source", before], ["aside", "source", tall ? Position.Right : Position.Bottom]].map(([id, type, position]) => (
         <Handle key={id} id={id!} type={type as "source" | "target"} position={position as Position} isConnectable={false} />
       ))}
       <strong>{short(box.words)}</strong>
@@ -63,7 +64,7 @@ export function Graph({ name, boxes, ways }: { name: string; boxes: Box[]; ways:
     return { id: box.id, type: "box", data: { box, tall }, position: tall ? { x: across, y: along } : { x: along, y: across }, width: size.width, height: size.height };
   });
   const edges: Edge[] = ways.map((way) => ({
-    id: `${way.source} ${way.target}`, source: way.source, target: way.target, sourceHandle: way.back ? "back-out" : "out", targetHandle: way.back ? "back-in" : "in",
+    id: `${way.source} ${way.target}`, source: way.source, target: way.target, sourceHandle: way.aside ? "aside" : way.back ? "back-out" : "out", targetHandle: way.back ? "back-in" : "in",
     className: `${way.back ? "back" : "go"}${way.gone === 0 ? " never" : ""}`, markerEnd: { type: MarkerType.ArrowClosed, width: 16, height: 16 },
     ...(way.gone === null ? {} : { label: count(way.gone), labelBgPadding: [5, 2] as [number, number], labelBgBorderRadius: 5 }),
   }));

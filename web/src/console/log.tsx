@@ -108,7 +108,7 @@ function Topic({ name, of }: { name: string; of: Log }) {
       </section>
       <section aria-labelledby="partitions">
         <h2 id="partitions">Partitions</h2>
-        <table className="rows">
+        <table className="rows partitions">
           <thead><tr><th>Partition</th><th className="num">First kept</th><th className="num">Next</th></tr></thead>
           <tbody>{topic.partitions.map((each, index) => (
             <tr key={index}><th scope="row">{index}</th><td data-label="First kept" className="num"><code>{each.first}</code></td><td data-label="Next" className="num"><code>{each.next}</code></td></tr>

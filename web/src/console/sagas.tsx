@@ -113,7 +113,7 @@ export function drawn(steps: SagaStep[], of: Pick<SagaKind, "starts" | "complete
   });
   for (const step of failing) {
     const last = undos.filter((each) => each.group < step.group).at(-1);
-    ways.push({ source: step.name, target: last === undefined ? "(back)" : `undo ${last.name}`, gone: counted ? sum(step.name, "failed") : null, back: true });
+    ways.push({ source: step.name, target: last === undefined ? "(back)" : `undo ${last.name}`, gone: counted ? sum(step.name, "failed") : null, back: true, aside: true });
   }
   return { boxes, ways };
 }

@@ -102,7 +102,7 @@ function View({ path }: { path: string }) {
     const at = lines.findIndex((each) => each.number === chosen);
     const steps: Record<string, number> = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + 15, PageUp: at - 15, Home: 0, End: lines.length - 1 };
     if (event.key in steps) { event.preventDefault(); choose(steps[event.key]!); }
-    else if (event.key === "Enter" && at >= 0) setOpened(lines[at]!);
+    else if (event.key === "Enter" && at >= 0) { event.preventDefault(); setOpened(lines[at]!); } // else it presses what has the focus then
     else if (event.key === "Escape") goOn();
   };
   return (
