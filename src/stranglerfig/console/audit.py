@@ -9,6 +9,7 @@ from pydantic import Field
 
 from stranglerfig.console.api import Asked, Model, Route
 from stranglerfig.console.reading import Reading
+from stranglerfig.extraction.stages import Place, Stage
 
 
 class AuditQuery(Model):
@@ -66,6 +67,9 @@ async def read(reading: Reading, query: AuditQuery) -> AuditPage:
         before = (int(micros), kind, int(number))
     async with reading.store() as store:
         found = await store.trail(query.context, before, query.limit + 1)
+    for entry in found:
+        if entry["kind"] == "visit":
+            entry["what"] = str(Place(Stage(entry["data"].pop("stage")), entry["data"].pop("step")))
     entries = [
         AuditEntry(
             mark=f"{entry['micros']}-{entry['kind']}-{entry['id']}",

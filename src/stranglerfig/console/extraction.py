@@ -83,6 +83,7 @@ class Series(Model):
     service_errors: list[float | None]
     lag_forward: list[float | None]
     lag_reverse: list[float | None]
+    held: list[float | None]
 
 
 class FlowRow(Model):
@@ -333,6 +334,7 @@ def columns(series: Sequence[Mapping[str, Any]]) -> Series:
         service_errors=of("service", "errors"),
         lag_forward=[second.get("lag_forward_ms") for second in series],
         lag_reverse=[second.get("lag_reverse_ms") for second in series],
+        held=[second.get("held") for second in series],
     )
 
 
@@ -410,6 +412,9 @@ async def _cutover(reading: Reading, context: str, kept: Sequence[Mapping[str, A
         elif entry.step in found:
             found[entry.step].took_ms = (at - found[entry.step].at).total_seconds() * 1000
     held = next((milestone for milestone in reversed(kept) if milestone.get("epoch") == last[0].epoch), {})
+    for name, milliseconds in (held.get("steps") or {}).items():
+        if name in found:  # measured by who did it: the journal's own times are those of its commits
+            found[name].took_ms = milliseconds
     ended = {step: each.took_ms is not None for step, each in found.items()}
     return Cutover(
         epoch=last[0].epoch,

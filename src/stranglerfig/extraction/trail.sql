@@ -3,7 +3,8 @@
 SELECT * FROM (
     SELECT (extract(epoch FROM asked_at) * 1000000)::bigint AS micros, 'command' AS kind, id, asked_at AS at, context,
            verb AS what, asked_by AS by,
-           coalesce(result ->> 'message', (SELECT text FROM fig.command_event e WHERE e.command = c.id ORDER BY e.id DESC LIMIT 1), '') AS text,
+           coalesce(result ->> 'message',
+                    (SELECT text FROM fig.command_event e WHERE e.command = c.id ORDER BY e.id DESC LIMIT 1), '') AS text,
            state AS outcome, args AS data
     FROM fig.command c
     UNION ALL
@@ -14,9 +15,10 @@ SELECT * FROM (
     FROM fig.milestone
     UNION ALL
     SELECT (extract(epoch FROM entered_at) * 1000000)::bigint, 'visit', v.id, entered_at, context,
-           concat_ws(', ', stage, nullif(step, '')),
+           stage,
            coalesce(lag(left_by) OVER (PARTITION BY context ORDER BY v.id), ''), '',
-           coalesce(gate ->> 'verdict', ''), '{}'::jsonb
+           CASE WHEN left_at IS NOT NULL THEN coalesce(gate ->> 'verdict', '') ELSE '' END,
+           jsonb_build_object('stage', stage, 'step', step)
     FROM fig.visit v
 ) AS found
 WHERE (%(context)s::text IS NULL OR context = %(context)s)

@@ -339,6 +339,7 @@ class Estimate:
 
 
 def estimate(kpi: Kpi, evidence: Evidence, alpha: float) -> Estimate | None:
+    """What the evidence says of a KPI that is judged by samples, bounded at ``alpha``; None while it says nothing."""
     if kpi.kind is Kind.NO_WORSE:
         blocks = [(block.histogram, block.baseline) for block in evidence.blocks]
         both = sum(1 for new, old in blocks if new and old)

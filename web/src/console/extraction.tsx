@@ -43,6 +43,8 @@ function Whole({ of }: { of: Extraction }) {
             { label: "monolith", colour: "--monolith", values: series.monolith_errors }, { label: "service", colour: "--service", values: series.service_errors }]} />
           <Chart title="Lag" unit=" ms" at={series.at} shown={time} none="nothing flows yet" lines={[
             { label: "forward", colour: "--accent", values: series.lag_forward }, { label: "reverse", colour: "--soft", values: series.lag_reverse, dash: true }]} />
+          <Chart title="Requests held at the façade" unit="" at={series.at} shown={time} none="no requests yet" lines={[
+            { label: "held", colour: "--wait", values: series.held }]} />
         </div>
         <Flows of={of.flows} />
       </section>

@@ -52,7 +52,7 @@ export function Shadow({ of }: { of: ShadowType | null }) {
       <h2 id="shadow">Shadow reads</h2>
       {of === null ? <p className="dim">Nothing was compared here yet.</p> : (
         <div className="card">
-          <p className="big"><b className={of.mismatched > 0 ? "bad" : "good"}>{of.mismatched === 0 ? "✓ no mismatch" : `${count(of.mismatched)} mismatched`}</b> <span className="dim">of {count(of.compared)} compared{of.lagged > 0 && `, ${count(of.lagged)} equal a moment later`}{of.noise > 0 && `, ${count(of.noise)} noise`}{of.dropped + of.errors > 0 && `, ${count(of.dropped + of.errors)} not compared`}</span></p>
+          <p className="big"><b className={of.mismatched > 0 ? "bad" : of.compared > 0 ? "good" : ""}>{of.mismatched > 0 ? `${count(of.mismatched)} mismatched` : of.compared > 0 ? "✓ no mismatch" : "none here yet"}</b> <span className="dim">of {count(of.compared)} compared since this place was entered{of.lagged > 0 && `, ${count(of.lagged)} equal a moment later`}{of.noise > 0 && `, ${count(of.noise)} noise`}{of.dropped + of.errors > 0 && `, ${count(of.dropped + of.errors)} not compared`}</span></p>
           {of.samples.map((each) => <Mismatch key={`${each.at} ${each.path}`} of={each} />)}
         </div>
       )}

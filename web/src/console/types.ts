@@ -547,6 +547,7 @@ export interface Series {
   service_errors: (number | null)[];
   lag_forward: (number | null)[];
   lag_reverse: (number | null)[];
+  held: (number | null)[];
 }
 
 /** What is sent as ``Authorization: Bearer`` from then on, and whose it is. */
