@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo demo-kafka test faults lint types bench docs web lock clean
+.PHONY: help setup demo demo-kafka test faults lint types types-web bench docs web lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,7 +47,7 @@ lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
-	@$(BIN)/codespell src tests examples bench docs README.md web/src web/index.html
+	@$(BIN)/codespell src tests examples bench docs README.md web/src web/index.html web/console.html
 
 bench: setup  ## Speed and memory beside the peers; writes bench/out/results.json
 	@$(BIN)/python -m bench.run $(ARGS)
@@ -55,7 +55,10 @@ bench: setup  ## Speed and memory beside the peers; writes bench/out/results.jso
 docs: setup  ## Regenerate the reference (CI fails when it drifts)
 	@$(BIN)/python -m stranglerfig.cli.reference docs/reference
 
-web:  ## Build the wall's page (TypeScript in web/) into the package; wants Node 20.19 or later
+types-web: setup  ## Write the console's TypeScript types from its Python models (a test fails when they drift)
+	@$(BIN)/python -m stranglerfig.console.typescript web/src/console/types.ts
+
+web:  ## Build the pages of wall, seams and console (TypeScript in web/) into the package; wants Node 20.19 or later
 	@cd web && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent build
 
 lock: setup  ## Refresh requirements.lock from pyproject.toml

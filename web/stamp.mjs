@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 
 const files = [
+  "console.html",
   "index.html",
   "offline.js",
   "package-lock.json",

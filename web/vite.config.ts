@@ -11,12 +11,12 @@ export default defineConfig({
     chunkSizeWarningLimit: 900,
     modulePreload: { polyfill: false },
     rollupOptions: {
-      input: { wall: "index.html", seams: "seams.html" },
+      input: { wall: "index.html", seams: "seams.html", console: "console.html" },
       output: {
         entryFileNames: "[name].js",
         chunkFileNames: "[name].js",
         assetFileNames: "[name][extname]",
-        codeSplitting: { groups: [{ name: "react", test: /node_modules\/(react|react-dom|scheduler)\// }] },
+        codeSplitting: { groups: [{ name: "react", test: /node_modules\/(react|react-dom|scheduler)\// }, { name: "graph", test: /node_modules\/@xyflow\// }] },
       },
     },
   },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from stranglerfig.cli.extraction import ask, confirmed, dry_run_option
+from stranglerfig.cli.extraction import ask, dry_run_option
 from stranglerfig.cli.main import Fig
 
 
@@ -88,5 +88,7 @@ def drop(fig: Fig, context: str, confirm: str | None, dry_run: bool) -> None:
 
     Example: fig decommission drop inventory --confirm inventory
     """
+    from stranglerfig.extraction.commands import confirmed
+
     confirmed(context, confirm, dry_run)
     ask(fig, context, "decommission-drop", {"confirm": confirm, "dry_run": dry_run})

@@ -141,24 +141,10 @@ def abort(fig: Fig, context: str, dry_run: bool, confirm: str | None) -> None:
 
     Example: fig abort inventory --confirm inventory
     """
+    from stranglerfig.extraction.commands import confirmed
+
     confirmed(context, confirm, dry_run)
     ask(fig, context, "abort", {"dry_run": dry_run})
-
-
-def confirmed(context: str, confirm: str | None, dry_run: bool) -> None:
-    """Refuse what cannot be undone until its name was repeated.
-
-    Raises:
-        FigError: ``not_confirmed``.
-    """
-    if not dry_run and confirm != context:
-        raise FigError(
-            "not_confirmed",
-            "this cannot be undone, and "
-            + ("was not confirmed" if confirm is None else f"{confirm!r} is not {context!r}"),
-            f"Repeat the name: --confirm {context} (or look first, with --dry-run).",
-            context=context,
-        )
 
 
 @click.command()

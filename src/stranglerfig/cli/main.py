@@ -39,6 +39,7 @@ COMMANDS = {
     "approvals": "access:approvals",
     "audit": "access:audit",
     "token": "access:token",
+    "console": "console:console",
     "decommission": "decommission:decommission",
     "sync": "sync:sync",
     "events": "events.group:events",

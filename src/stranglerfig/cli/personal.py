@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stranglerfig.cli.extraction import confirmed, dry_run_option
+from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.cli.saga import service_option
 from stranglerfig.foundation.errors import FigError
@@ -31,6 +31,7 @@ def destroy(fig: Fig, subject: str, service: str | None, confirm: str | None, dr
 
     Example: fig personal destroy 4711 --service crm --confirm 4711
     """
+    from stranglerfig.extraction.commands import confirmed
     from stranglerfig.kit import operating
     from stranglerfig.runtime.services import each
 

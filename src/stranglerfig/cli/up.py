@@ -58,19 +58,39 @@ def up(fig: Fig, detach: bool, no_check: bool) -> None:
 
 
 def _ready(fig: Fig, state: dict[str, Any], seconds: float) -> None:
+    link = console_link(fig, state)
     if fig.json:
         click.echo(
-            _line({"ready": True, "seconds": round(seconds, 3), "pid": state["pid"], "addresses": state["addresses"]})
+            _line(
+                {
+                    "ready": True,
+                    "seconds": round(seconds, 3),
+                    "pid": state["pid"],
+                    "addresses": state["addresses"],
+                    "console_link": link,
+                }
+            )
         )
     else:
         table = Table(title=f"{fig.project.estate.name}: ready after {seconds:.1f} s", title_justify="left", box=None)
         table.add_column("what")
         table.add_column("where", overflow="fold")
         for what, where in state["addresses"].items():
-            table.add_row(what, where)
+            table.add_row(what, link if what == "console" and link is not None else where)
         Console(soft_wrap=True).print(table)
         click.echo("Ctrl-C ends all of it." if sys.stdin.isatty() else "fig down ends all of it.")
     sys.stdout.flush()
+
+
+def console_link(fig: Fig, state: dict[str, Any]) -> str | None:
+    """A link that opens the console once; None where none runs."""
+    address = state.get("addresses", {}).get("console")
+    if address is None:
+        return None
+    from stranglerfig.cli.extraction import asker
+    from stranglerfig.console.entry import Entry
+
+    return f"{address}#{Entry(fig.project.data_directory / 'console').link_token(asker())}"
 
 
 def _line(value: Any) -> str:
@@ -154,7 +174,7 @@ def ps(fig: Fig) -> None:
         fig.print({"running": False, "pid": None, "roles": []}, "Nothing runs on this project (fig up starts it).")
         return
     if fig.json:
-        fig.print({"running": True, **state, "pid": pid}, "")
+        fig.print({"running": True, **state, "pid": pid, "console_link": console_link(fig, state)}, "")
         return
     table = Table(title=f"fig up is process {pid}", title_justify="left", box=None)
     for column in ("role", "pid", "restarts", "state", "for"):
@@ -168,10 +188,13 @@ def ps(fig: Fig) -> None:
             f"{max(clock.epoch() - row['since'], 0):.0f} s",
         )
     Console(soft_wrap=True).print(table)
+    if (link := console_link(fig, state)) is not None:
+        click.echo(f"console, to be opened once: {link}")
 
 
 ROLE_NAMES = (
     *("postgres", "envoy", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts"),
+    "console",
 )
 
 
@@ -185,4 +208,9 @@ def run(fig: Fig, role: str) -> None:
     """
     from stranglerfig.runtime import roles
 
+    if role == "console":
+        from stranglerfig.console.role import be
+
+        roles.run(role, Path(fig.directory), be)
+        return
     roles.run(role, Path(fig.directory))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -130,19 +130,35 @@ async def _status(store: Store, context: str, flows: list[Any]) -> dict[str, Any
             for flow in flows
             if flow.context == context
         },
-        "warnings": [*standing.facts.get("warnings", []), *_taken_back(milestones), *_ignored(milestones)],
+        "warnings": [*standing.facts.get("warnings", []), *taken_back(milestones), *_ignored(milestones)],
         "milestones": milestones[-5:],
     }
 
 
-def _ignored(milestones: list[dict[str, Any]]) -> list[str]:
+def _ignored(milestones: Sequence[Mapping[str, Any]]) -> list[str]:
     """Why the last change of the service's addresses is not in force."""
     said = [m for m in milestones if m["kind"] == "configuration"]
     return [f"a change of extraction.yaml is not in force: {m['refused']}" for m in said[-1:] if m.get("refused")]
 
 
-def _taken_back(milestones: list[dict[str, Any]]) -> list[str]:
+def taken_back(milestones: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was taken back last, while nothing has been switched since."""
     switched = [m for m in milestones if m["kind"] in ("rollback", "cutover", "switch")]
     backs = [m for m in switched[-2:] if m["kind"] == "rollback"]
     return [f"{back['stage']} was taken back at {back['at']:%H:%M:%S}: {back['cause']}" for back in backs[-1:]]
+
+
+def confirmed(context: str, confirm: str | None, dry_run: bool) -> None:
+    """Refuse what cannot be undone until its name was repeated.
+
+    Raises:
+        FigError: ``not_confirmed``.
+    """
+    if not dry_run and confirm != context:
+        raise FigError(
+            "not_confirmed",
+            "this cannot be undone, and "
+            + ("was not confirmed" if confirm is None else f"{confirm!r} is not {context!r}"),
+            f"Repeat the name: --confirm {context} (or look first, with --dry-run).",
+            context=context,
+        )

@@ -32,6 +32,11 @@ class Place:
     stage: Stage
     step: str = ""
 
+    @classmethod
+    def first(cls) -> Place:
+        """Where every extraction begins."""
+        return cls(Stage.PREPARE)
+
     @property
     def share(self) -> float:
         """Share of reads, in percent, that the service answers here."""

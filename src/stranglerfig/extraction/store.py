@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,9 @@ from stranglerfig.access.credentials import Credential
 from stranglerfig.access.model import Principal
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.foundation import postgres
+from stranglerfig.foundation.sql import load
+
+_queries = load(__package__ or "", "trail.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,8 @@ class Store:
 
     async def standing(self, context: str) -> Standing:
         """Where ``context`` stands; a new one begins at ``prepare``."""
-        row = await postgres.one(
-            self._conn,
-            "SELECT e.stage, e.step, e.visit, coalesce(v.evidence, v.id), e.owner, e.epoch, e.facts"
-            " FROM fig.extraction e JOIN fig.visit v ON v.id = e.visit WHERE e.context = %s",
-            (context,),
-        )
-        if row is None:
+        found = await self.known(context)
+        if found is None:
             async with self._conn.transaction():
                 await self._conn.execute(
                     "INSERT INTO fig.extraction (context, stage) VALUES (%s, 'prepare') ON CONFLICT DO NOTHING",
@@ -107,7 +105,17 @@ class Store:
                 )
                 await self._visit(context, Place(Stage.PREPARE))
             return await self.standing(context)
-        return Standing(context, Place(Stage(row[0]), row[1]), *row[2:])
+        return found
+
+    async def known(self, context: str) -> Standing | None:
+        """Where ``context`` stands; None when it has not begun, and it does not begin by being asked."""
+        row = await postgres.one(
+            self._conn,
+            "SELECT e.stage, e.step, e.visit, coalesce(v.evidence, v.id), e.owner, e.epoch, e.facts"
+            " FROM fig.extraction e JOIN fig.visit v ON v.id = e.visit WHERE e.context = %s",
+            (context,),
+        )
+        return None if row is None else Standing(context, Place(Stage(row[0]), row[1]), *row[2:])
 
     async def _visit(self, context: str, place: Place, evidence: int | None = None) -> int:
         visit = int(
@@ -162,6 +170,11 @@ class Store:
     async def judged(self, visit: int, gate: Any) -> None:
         """Keep the newest verdict of a visit."""
         await self._conn.execute("UPDATE fig.visit SET gate = %s WHERE id = %s", (_json(gate), visit))
+
+    async def visit(self, number: int) -> dict[str, Any] | None:
+        """One visit: ``entered_at`` and ``gate``."""
+        row = await postgres.one(self._conn, "SELECT entered_at, gate FROM fig.visit WHERE id = %s", (number,))
+        return None if row is None else {"entered_at": row[0], "gate": row[1]}
 
     async def visits(self, context: str) -> list[dict[str, Any]]:
         """All visits, oldest first."""
@@ -272,6 +285,44 @@ class Store:
         """The people whose tokens may approve, other than ``without``."""
         return await credentials.approvers(self._conn, without=without)
 
+    async def asked(self, command: int) -> dict[str, Any] | None:
+        """A command as it stands: ``context``, ``verb``, ``args``, ``asked_by``, ``asked_at``, ``state``."""
+        keys = ("context", "verb", "args", "asked_by", "asked_at", "state")
+        row = await postgres.one(
+            self._conn,
+            "SELECT context, verb, args, asked_by, asked_at, state FROM fig.command WHERE id = %s",
+            (command,),
+        )
+        return None if row is None else dict(zip(keys, row, strict=True))
+
+    async def told(self, command: int, *, last: int) -> list[tuple[datetime, str, str, dict[str, Any]]]:
+        """What was said to the followers of a command, oldest first; only the newest ``last``."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT at, kind, text, data FROM (SELECT id, at, kind, text, data FROM fig.command_event"
+            " WHERE command = %s ORDER BY id DESC LIMIT %s) AS newest ORDER BY id",
+            (command, last),
+        )
+        return [(at, kind, text, data) for at, kind, text, data in rows]
+
+    async def under_way(self, context: str) -> list[dict[str, Any]]:
+        """Commands that wait or are at work, oldest first: ``id``, ``verb``, ``by``, ``dry_run``."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT id, verb, asked_by, coalesce((args ->> 'dry_run')::boolean, false) FROM fig.command"
+            " WHERE context = %s AND state IN ('pending', 'running') ORDER BY id",
+            (context,),
+        )
+        return [dict(zip(("id", "verb", "by", "dry_run"), row, strict=True)) for row in rows]
+
+    async def trail(self, context: str | None, before: tuple[int, str, int] | None, limit: int) -> list[dict[str, Any]]:
+        """Who did what and when, newest first, behind ``before`` (microseconds, kind, id)."""
+        micros, kind, number = before or (None, None, None)
+        values = {"context": context, "micros": micros, "kind": kind, "id": number, "limit": limit}
+        keys = ("micros", "kind", "id", "at", "context", "what", "by", "text", "outcome", "data")
+        rows = await postgres.fetch(self._conn, _queries.trail, values)
+        return [dict(zip(keys, row, strict=True)) for row in rows]
+
     # -- milestones and series ------------------------------------------------------------------------------------
 
     async def milestone(self, context: str, kind: str, data: Mapping[str, Any]) -> None:
@@ -280,13 +331,17 @@ class Store:
             "INSERT INTO fig.milestone (context, kind, data) VALUES (%s, %s, %s)", (context, kind, _json(dict(data)))
         )
 
-    async def milestones(self, context: str, kind: str | None = None) -> list[dict[str, Any]]:
-        """Milestones, oldest first, each with ``at`` and ``kind``."""
+    async def milestones(
+        self, context: str, kinds: str | Sequence[str] | None = None, *, last: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Milestones (of some kinds), oldest first, each with ``at`` and ``kind``; or the ``last`` of them."""
+        wanted = [kinds] if isinstance(kinds, str) else list(kinds) if kinds is not None else None
         rows = await postgres.fetch(
             self._conn,
-            "SELECT at, kind, data FROM fig.milestone"
-            " WHERE context = %s AND (%s::text IS NULL OR kind = %s) ORDER BY id",
-            (context, kind, kind),
+            "SELECT at, kind, data FROM (SELECT id, at, kind, data FROM fig.milestone"
+            " WHERE context = %s AND (%s::text[] IS NULL OR kind = ANY (%s)) ORDER BY id DESC LIMIT %s)"
+            " AS newest ORDER BY id",
+            (context, wanted, wanted, last),
         )
         return [{"at": at, "kind": found, **data} for at, found, data in rows]
 

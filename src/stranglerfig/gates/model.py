@@ -329,7 +329,7 @@ def _verdict(kpi: Kpi, verdict: Verdict, *, samples: int, reason: str, **more: A
 
 
 @dataclass(frozen=True, slots=True)
-class _Estimate:
+class Estimate:
     """A badness with its one-sided bounds: smaller is better, ``allowed`` is the threshold on this scale."""
 
     observed: float
@@ -338,7 +338,8 @@ class _Estimate:
     most: float
 
 
-def _estimate(kpi: Kpi, evidence: Evidence, alpha: float) -> _Estimate | None:
+def estimate(kpi: Kpi, evidence: Evidence, alpha: float) -> Estimate | None:
+    """What the evidence says of a KPI that is judged by samples, bounded at ``alpha``; None while it says nothing."""
     if kpi.kind is Kind.NO_WORSE:
         blocks = [(block.histogram, block.baseline) for block in evidence.blocks]
         both = sum(1 for new, old in blocks if new and old)
@@ -347,18 +348,18 @@ def _estimate(kpi: Kpi, evidence: Evidence, alpha: float) -> _Estimate | None:
             return None
         share, error = found
         away = bounds.student(alpha, both - 1) * error
-        return _Estimate(share, 0.5, max(0.0, share - away), min(1.0, share + away))
+        return Estimate(share, 0.5, max(0.0, share - away), min(1.0, share + away))
     allowed = kpi.threshold if kpi.kind is Kind.RATE_BELOW else 1 - kpi.threshold
     n, k = evidence.n, evidence.k
     if n == 0:
         return None
     shrunk = 1.0 if kpi.independent else bounds.design_effect([(block.n, block.k) for block in evidence.blocks])
-    return _Estimate(
+    return Estimate(
         k / n, allowed, bounds.lower(k / shrunk, n / shrunk, alpha), bounds.upper(k / shrunk, n / shrunk, alpha)
     )
 
 
-def _shown(kpi: Kpi, badness: float) -> float:
+def shown(kpi: Kpi, badness: float) -> float:
     """A badness on the KPI's own scale."""
     return 1 - badness if kpi.kind in (Kind.RATE_ABOVE, Kind.SHARE_BELOW) else badness
 
@@ -381,7 +382,7 @@ def _failing(kpi: Kpi, evidence: Evidence, looks: Looks) -> Looks:
     elif not looks.recent_at and evidence.blocks:
         looks = replace(looks, recent_at=evidence.blocks[-1].at)
     for part, alpha, where in parts:
-        found = _estimate(kpi, part, alpha)
+        found = estimate(kpi, part, alpha)
         if found is not None and found.least > found.allowed:
             reason = f"worse than the threshold {where}: {part.k} of {part.n}"
             if kpi.kind is Kind.NO_WORSE:
@@ -391,8 +392,8 @@ def _failing(kpi: Kpi, evidence: Evidence, looks: Looks) -> Looks:
                 Verdict.FAIL,
                 samples=part.n,
                 reason=reason,
-                observed=_shown(kpi, found.observed),
-                bound=_shown(kpi, found.least),
+                observed=shown(kpi, found.observed),
+                bound=shown(kpi, found.least),
                 confidence=1 - kpi.fail_alpha,
                 alpha_spent=kpi.fail_alpha,
             )
@@ -404,7 +405,7 @@ def _passing(kpi: Kpi, evidence: Evidence, looks: Looks) -> tuple[KpiVerdict, Lo
     n = evidence.n
     due = looks.next_pass or kpi.samples
     alpha = kpi.alpha / 2**looks.passing
-    found = _estimate(kpi, evidence, alpha)
+    found = estimate(kpi, evidence, alpha)
     looking = n >= due and found is not None
     if looking:
         doubled = replace(looks, passing=looks.passing + 1, next_pass=2 * n, alpha_spent=looks.alpha_spent + alpha)
@@ -414,8 +415,8 @@ def _passing(kpi: Kpi, evidence: Evidence, looks: Looks) -> tuple[KpiVerdict, Lo
             Verdict.PASS,
             samples=n,
             reason=f"the bound is within the threshold at look {doubled.passing}",
-            observed=_shown(kpi, found.observed),
-            bound=_shown(kpi, found.most),
+            observed=shown(kpi, found.observed),
+            bound=shown(kpi, found.most),
             confidence=1 - doubled.alpha_spent,
             alpha_spent=doubled.alpha_spent,
         )
@@ -426,8 +427,8 @@ def _passing(kpi: Kpi, evidence: Evidence, looks: Looks) -> tuple[KpiVerdict, Lo
         Verdict.INCONCLUSIVE,
         samples=n,
         reason=_why_not_yet(kpi, evidence, looks, found),
-        observed=None if found is None else _shown(kpi, found.observed),
-        bound=None if found is None else _shown(kpi, found.most),
+        observed=None if found is None else shown(kpi, found.observed),
+        bound=None if found is None else shown(kpi, found.most),
         confidence=1 - (looks.alpha_spent or kpi.alpha),
         alpha_spent=looks.alpha_spent,
         needed=_needed(kpi, evidence, looks),
@@ -447,7 +448,7 @@ def _needed(kpi: Kpi, evidence: Evidence, looks: Looks) -> int:
     return max(0, due - evidence.n)
 
 
-def _why_not_yet(kpi: Kpi, evidence: Evidence, looks: Looks, found: _Estimate | None) -> str:
+def _why_not_yet(kpi: Kpi, evidence: Evidence, looks: Looks, found: Estimate | None) -> str:
     if evidence.n == 0:
         return "no samples yet"
     if found is None:

@@ -29,14 +29,20 @@ async def is_kept_here(conn: Connection) -> bool:
 
 
 async def parked(
-    conn: Connection, *, subscription: str | None = None, cause: str | None = None, last: int = 100
+    conn: Connection,
+    *,
+    subscription: str | None = None,
+    cause: str | None = None,
+    number: int | None = None,
+    last: int = 100,
 ) -> list[dict[str, Any]]:
     """What could not be handled, oldest first, and how many events of its key wait behind it.
 
     Args:
         cause: words that its error contains.
+        number: of this id alone.
     """
-    params = {"subscription": subscription, "cause": cause, "last": last}
+    params = {"subscription": subscription, "cause": cause, "number": number, "last": last}
     rows = [dict(zip(_LETTER, row, strict=True)) for row in await postgres.fetch(conn, queries.letters, params)]
     for row in rows:
         row["position"] = shown_position(int(row["position"]))

@@ -203,7 +203,7 @@ SELECT d.id, s.name, nullif(d.event ->> 'tenantid', ''), d.key, d.event ->> 'typ
         AND nullif(b.event ->> 'tenantid', '') IS NOT DISTINCT FROM nullif(d.event ->> 'tenantid', ''))
 FROM fig.dead_letter AS d JOIN fig.subscription AS s ON s.id = d.subscription
 WHERE d.error IS NOT NULL AND s.name = coalesce(%(subscription)s::text, s.name)
-  AND position(coalesce(%(cause)s::text, '') IN d.error) > 0
+  AND position(coalesce(%(cause)s::text, '') IN d.error) > 0 AND d.id = coalesce(%(number)s::bigint, d.id)
 ORDER BY d.id LIMIT %(last)s
 
 -- name: letter

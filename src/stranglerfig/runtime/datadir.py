@@ -20,7 +20,7 @@ from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import free_port
 
 VERSION = 1
-PORTS = ("control", "envoy_admin", "fence", "shadow", "router", "registry")
+PORTS = ("control", "envoy_admin", "fence", "shadow", "router", "registry", "console")
 
 
 class DataDirectory:

@@ -28,11 +28,11 @@ def target_dsn(project: Project, context: str, direction: Direction) -> str:
 
 async def listed(project: Project, context: str) -> list[dict[str, Any]]:
     """The parked changes of both directions, oldest first, undecided ones and those that wait for sync."""
-    found = []
+    rows = []
     for direction in Direction:
         async with ends.decisions(target_dsn(project, context, direction)) as parked:
-            found += await parked.listed(Place(context, direction))
-    return found
+            rows += await parked.listed(Place(context, direction))
+    return rows
 
 
 CONFLICTS = (
@@ -66,6 +66,23 @@ async def conflicts(project: Project, context: str, *, last: int = 100) -> list[
     return found
 
 
+async def found(project: Project, context: str, direction: Direction, number: int) -> dict[str, Any]:
+    """One parked change.
+
+    Raises:
+        FigError: ``unknown_parked``.
+    """
+    async with ends.decisions(target_dsn(project, context, direction)) as parked:
+        rows = [row for row in await parked.listed(Place(context, direction)) if row["id"] == number]
+    if not rows:
+        raise FigError(
+            "unknown_parked",
+            f"{context} has no parked change {number} in the {direction} direction",
+            f"fig sync parked {context} lists them.",
+        )
+    return rows[0]
+
+
 async def decide(
     project: Project, context: str, direction: Direction, number: int, how: Literal["skip", "retry"], *, dry_run: bool
 ) -> dict[str, Any]:
@@ -74,14 +91,7 @@ async def decide(
     Raises:
         FigError: ``unknown_parked``, ``tripwire_stays``.
     """
-    rows = [row for row in await listed(project, context) if (row["direction"], row["id"]) == (direction, number)]
-    if not rows:
-        raise FigError(
-            "unknown_parked",
-            f"{context} has no parked change {number} in the {direction} direction",
-            f"fig sync parked {context} lists them.",
-        )
-    [row] = rows
+    row = await found(project, context, direction, number)
     if row["reason"] == "tripwire":
         raise FigError(
             "tripwire_stays",

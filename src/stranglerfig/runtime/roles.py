@@ -49,7 +49,7 @@ from stranglerfig.telemetry import metrics, traces
 
 log = logging.getLogger(__name__)
 
-NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller", "alerts"})
+NEEDS_CONTROL = frozenset({"shadow", "registry", "capture", "sync", "controller", "alerts", "console"})
 KillPoint = Callable[[str], None]
 
 
@@ -102,8 +102,8 @@ def killer(data: Path, point: str | None) -> KillPoint:
     return reached
 
 
-def run(name: str, directory: Path) -> None:
-    """Be the role ``name`` until SIGTERM or Ctrl-C.
+def run(name: str, directory: Path, work: Callable[[Role], None] | None = None) -> None:
+    """Be the role ``name`` until SIGTERM or Ctrl-C; ``work`` is what a role does that lies above this room.
 
     Raises:
         FigError: what the role's start was refused with.
@@ -132,7 +132,7 @@ def run(name: str, directory: Path) -> None:
     try:
         if name in NEEDS_CONTROL:
             asyncio.run(_await_control(role.control))
-        ROLES[name](role)
+        (work or ROLES[name])(role)
     except FigError as error:
         data.say_refused(name, error)
         raise
@@ -179,7 +179,7 @@ def collect_rarely() -> None:
     gc.set_threshold(70_000, 20, 100)
 
 
-def _loop(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:
+def serve(role: Role, work: Awaitable[None], *, fast: bool = False) -> None:
     """Run ``work`` on an event loop of its own; uvloop where throughput or latency counts."""
     factory = None
     if fast:
@@ -264,7 +264,7 @@ def envoy(role: Role) -> None:
         )
 
     try:
-        _loop(role, watch())
+        serve(role, watch())
     finally:
         process.terminate()
         try:
@@ -279,7 +279,7 @@ def fence(role: Role) -> None:
     from stranglerfig.facade.fence import serve_fence
 
     contexts = fence_contexts(role.project, role.project.extractions.values())
-    _loop(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
+    serve(role, serve_fence("127.0.0.1", role.ports["fence"], contexts, ready=role.ready), fast=True)
 
 
 def router(role: Role) -> None:
@@ -302,7 +302,7 @@ def router(role: Role) -> None:
         )
         await serve_router("127.0.0.1", role.ports["router"], found, ready=role.ready)
 
-    _loop(role, work(), fast=True)
+    serve(role, work(), fast=True)
 
 
 def controller(role: Role) -> None:
@@ -354,7 +354,7 @@ def controller(role: Role) -> None:
             await envoy.close()
             await log_.close()
 
-    _loop(role, work())
+    serve(role, work())
 
 
 def shadow(role: Role) -> None:
@@ -382,7 +382,7 @@ def shadow(role: Role) -> None:
             await asyncio.sleep(1.0)
 
     work = serve_shadow("127.0.0.1", role.ports["shadow"], contexts, role.control, ready=role.ready, beside=follow)
-    _loop(role, work, fast=True)
+    serve(role, work, fast=True)
 
 
 def registry(role: Role) -> None:
@@ -391,7 +391,7 @@ def registry(role: Role) -> None:
 
     listen = role.project.estate.schemas.listen
     host, port = ("127.0.0.1", role.ports["registry"]) if listen is None else host_and_port(listen)
-    _loop(role, serve_registry(host, port, role.control, ready=lambda _: role.ready()))
+    serve(role, serve_registry(host, port, role.control, ready=lambda _: role.ready()))
 
 
 def capture(role: Role) -> None:
@@ -417,7 +417,7 @@ def capture(role: Role) -> None:
             await flows.close()
             await log_.close()
 
-    _loop(role, work(), fast=True)
+    serve(role, work(), fast=True)
 
 
 def sync(role: Role) -> None:
@@ -452,7 +452,7 @@ def sync(role: Role) -> None:
             await leases.close()
             await log_.close()
 
-    _loop(role, work(), fast=True)
+    serve(role, work(), fast=True)
 
 
 def alerts(role: Role) -> None:
@@ -471,7 +471,7 @@ def alerts(role: Role) -> None:
         project.webhook(webhook),
         Book(role.control),
     )
-    _loop(role, told.run(role.ready))
+    serve(role, told.run(role.ready))
 
 
 ROLES: dict[str, Callable[[Role], None]] = {

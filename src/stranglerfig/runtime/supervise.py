@@ -30,7 +30,7 @@ from stranglerfig.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller")
+ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller", "console")
 MEASURED = ("up", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 STEADY = 3.0
@@ -110,6 +110,8 @@ class Supervisor:
         found["log"] = found["control database"] if log is None else describe(log)
         if (registry := registry_url(self._project, self._ports)) is not None:
             found["schema registry"] = registry
+        if "console" in self._roles:
+            found["console"] = f"http://127.0.0.1:{self._ports['console']}/"
         for role in ("up", *self._roles):
             if role in MEASURED:
                 found[f"metrics of {role}"] = f"http://127.0.0.1:{self._ports[f'metrics_{role}']}/metrics"

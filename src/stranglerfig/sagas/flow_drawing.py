@@ -83,9 +83,56 @@ def svg(drawing: Drawing, ways: Ways | None = None) -> str:
     return page(drawing.name, width, MARGIN * 2 + (len(layers) - 1) * step + HEIGHT, parts)
 
 
+class Spot(NamedTuple):
+    """An event's, or a service's reaction's, place in a drawing: ``layer`` below ``layer``, ``across`` from its middle.
+
+    ``across`` is in widths of a box with its margin; ``after`` is the event whose reaction it is, None for an event.
+    """
+
+    id: str
+    words: str
+    after: str | None
+    layer: int
+    across: float
+
+
+class Arrow(NamedTuple):
+    """A way between two spots; ``gone`` is how often, where that is counted; ``back`` leads to an earlier layer."""
+
+    source: str
+    target: str
+    gone: int | None
+    back: bool
+
+
+def arranged(drawing: Drawing, ways: Ways | None = None) -> tuple[list[Spot], list[Arrow]]:
+    """What :func:`svg` draws, for whoever draws it in another way."""
+    layers, paths, back = _layered([_Node(event) for event in drawing.events], _edges(drawing))
+    spots = []
+    for number, layer in enumerate(layers):
+        x = -sum(map(_width, layer)) / 2
+        for node in layer:
+            if not node.via:
+                words = node.event if node.number < 0 else drawing.reactions[node.number].service
+                after = None if node.number < 0 else node.event
+                spots.append(Spot(_id(node), words, after, number, (x + _width(node) / 2) / (WIDTH + MARGIN)))
+            x += _width(node)
+    ahead = [(path[0], path[-1], False) for path in paths] + [(*edge, True) for edge in back]
+    return spots, [Arrow(_id(a), _id(b), _gone(ways, a, b), is_back) for a, b, is_back in ahead]
+
+
+def _id(node: _Node) -> str:
+    return node.event if node.number < 0 else f"{node.event}/{node.number}"
+
+
+def _gone(ways: Ways | None, before: _Node, after: _Node) -> int | None:
+    """How often a way from a reaction to what follows was gone."""
+    return (ways or {}).get((before.event, after.event)) if before.number >= 0 else None
+
+
 def _count(parts: list[str], ways: Ways | None, before: _Node, after: _Node, tip: tuple[float, float]) -> None:
     """How often a way was gone, beside its first tip."""
-    if before.number >= 0 and (count := (ways or {}).get((before.event, after.event))) is not None:
+    if (count := _gone(ways, before, after)) is not None:
         parts.append(text(tip[0] + 9, tip[1] - 6, f"{count:,}", "small"))
 
 

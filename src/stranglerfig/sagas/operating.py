@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import psycopg
 
@@ -66,6 +66,37 @@ async def ends(
     """
     params = {"names": [*names], "begun": begun, "since": since, "until": until, "within": timedelta(seconds=within)}
     return [(float(at), int(n), int(late)) for at, n, late in await postgres.fetch(conn, queries.ends, params)]
+
+
+class Standing(NamedTuple):
+    """Of a kind's sagas that have not ended, how many run (stuck ones included), need an operator, are stuck."""
+
+    running: int
+    blocked: int
+    stuck: int
+
+
+async def standing(conn: Connection, within: Mapping[str, float | None]) -> dict[str, Standing]:
+    """By kind, how those stand that have not ended.
+
+    Args:
+        within: the seconds that a saga of a kind may take; None: it has no such time.
+    """
+    params = {"names": [*within], "within": [*within.values()]}
+    return {name: Standing(*rest) for name, *rest in await postgres.fetch(conn, queries.standing, params)}
+
+
+async def gone(conn: Connection, name: str, version: int, *, last: int) -> dict[str, dict[str, int]]:
+    """How far a version's sagas are: those that have not ended, and those among the ``last`` that did.
+
+    Returns:
+        By step and phase, how many are there; by ``""`` and status, how many stand so.
+    """
+    found: dict[str, dict[str, int]] = {}
+    params = {"name": name, "version": version, "last": last}
+    for step, phase, count in await postgres.fetch(conn, queries.gone, params):
+        found.setdefault(step, {})[phase] = count
+    return found
 
 
 async def shown(conn: Connection, id: str) -> dict[str, Any] | None:

@@ -134,3 +134,31 @@ WHERE at > %(since)s AND at <= %(until)s GROUP BY 1 ORDER BY 1
 SELECT coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(due_at))) FROM fig.saga
                  WHERE due_at IS NOT NULL), 0)::float8,
     (SELECT count(*) FROM fig.saga WHERE ended_at IS NULL AND blocked IS NOT NULL)
+
+-- name: standing
+-- Of each kind, how many that have not ended run, need an operator, or are stuck: what was due was not taken up for a
+-- minute (no worker has their code, or none lives), or their time is over.
+SELECT s.name,
+    count(*) FILTER (WHERE blocked IS NULL),
+    count(*) FILTER (WHERE blocked IS NOT NULL),
+    count(*) FILTER (WHERE stuck)
+FROM fig.saga AS s LEFT JOIN unnest(%(names)s::text[], %(within)s::float8[]) AS k(name, within) ON k.name = s.name
+CROSS JOIN LATERAL (
+    SELECT blocked IS NULL AND (due_at < now() - interval '1 minute' OR begun_at < now() - make_interval(secs => within))
+) AS late(stuck)
+WHERE ended_at IS NULL GROUP BY s.name
+
+-- name: gone
+-- Of a version's sagas that have not ended, and the newest that have: how many are in which phase of each step, and how
+-- many ended how.
+WITH looked AS (
+    SELECT status, course FROM fig.saga WHERE ended_at IS NULL AND (name, version) = (%(name)s, %(version)s)
+    UNION ALL
+    SELECT status, course FROM (
+        SELECT name, version, status, course FROM fig.saga WHERE ended_at IS NOT NULL
+        ORDER BY ended_at DESC LIMIT %(last)s
+    ) AS ended WHERE (name, version) = (%(name)s, %(version)s)
+)
+SELECT step.key, step.value ->> 0, count(*) FROM looked, jsonb_each(course -> 'steps') AS step GROUP BY 1, 2
+UNION ALL
+SELECT '', status, count(*) FROM looked GROUP BY 2

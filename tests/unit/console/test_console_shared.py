@@ -61,7 +61,15 @@ def test_what_is_no_sticky_is_left_out() -> None:
 
 
 def test_the_built_page_is_that_of_the_sources() -> None:
-    names = ["index.html", "offline.js", "package-lock.json", "package.json", "seams.html", "tsconfig.json"]
+    names = [
+        "console.html",
+        "index.html",
+        "offline.js",
+        "package-lock.json",
+        "package.json",
+        "seams.html",
+        "tsconfig.json",
+    ]
     names += ["vite.config.ts", *(str(file.relative_to(WEB)) for file in (WEB / "src").rglob("*") if file.is_file())]
     digest = hashlib.sha256()
     for name in sorted(names):

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from stranglerfig.cli.events.lines import lines, rows
+from stranglerfig.cli.events.lines import rows
 from stranglerfig.cli.events.opened import asked, filter_options, found, opened, window_of, window_options
 from stranglerfig.cli.main import Fig, dumps_line
 from stranglerfig.foundation.errors import FigError
@@ -119,6 +119,8 @@ async def _rows(log: EventLog, topic: Topic, window: Window, wanted: Filter) -> 
 
 
 async def _write_lines(log: EventLog, topic: Topic, window: Window, wanted: Filter, file: IO[str]) -> int:
+    from stranglerfig.changes.reading import lines
+
     count = 0
     async for page in window.pages(log, topic):
         for record in page:

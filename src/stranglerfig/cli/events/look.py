@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from stranglerfig.cli.events.lines import lines, text
+from stranglerfig.cli.events.lines import text
 from stranglerfig.cli.events.opened import asked, filter_options, found, opened, window_of, window_options
 from stranglerfig.cli.main import Fig, dumps_line
 from stranglerfig.eventlog.model import shown
@@ -60,6 +60,7 @@ def tail(
 
     Example: fig events tail events.inventory --follow --type 'inventory.*' --where item_id=7
     """
+    from stranglerfig.changes.reading import lines
     from stranglerfig.eventlog.windows import tailed
 
     wanted = asked(**given)
@@ -84,6 +85,7 @@ def show(fig: Fig, topic: str, position: int, partition: int) -> None:
 
     Example: fig events show events.inventory 41
     """
+    from stranglerfig.changes.reading import lines
 
     async def work() -> list[dict[str, Any]]:
         async with opened(fig) as log:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stranglerfig.cli.events.export import form_of, to_file
-from stranglerfig.cli.events.lines import lines
 from stranglerfig.cli.events.opened import asked, filter_options, found, opened, window_of, window_options
 from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
@@ -166,6 +165,8 @@ async def to_topic(log: EventLog, topic: Topic, window: Window, wanted: Filter, 
     A record is copied whole when anything in it is wanted. Events keep their partition where both topics have as many,
     else their key decides. Returns how many records; with None for ``other`` they are only counted.
     """
+    from stranglerfig.changes.reading import lines
+
     same = True
     if other is not None:
         target = await log.topic(other)

@@ -1,0 +1,33 @@
+"""The console as a role of ``fig up``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stranglerfig.console.app import ConsoleServer
+from stranglerfig.console.entry import Entry
+from stranglerfig.console.reading import Reading
+from stranglerfig.runtime.datadir import DataDirectory
+from stranglerfig.runtime.roles import Role, serve
+from stranglerfig.runtime.settings import Project
+
+
+def server_of(project: Project, control: str) -> ConsoleServer:
+    """A project's console, not started yet."""
+    data = DataDirectory(project.data_directory)
+    return ConsoleServer(Reading(project, control), Entry(data.path / "console"))
+
+
+def be(role: Role) -> None:
+    """Serve the console on its port until the process is asked to end."""
+
+    async def work() -> None:
+        server = server_of(role.project, role.control)
+        try:
+            await server.start("127.0.0.1", role.ports["console"])
+            role.ready()
+            await asyncio.Event().wait()
+        finally:
+            await server.stop()
+
+    serve(role, work())
