@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from stranglerfig.changes.frames import not_a_frame
 from stranglerfig.changes.model import (
     Barrier,
     Change,
@@ -41,6 +42,9 @@ def expand(
         db: the source database's name.
         read_at: milliseconds since 1970, for ``ts_ms`` of a snapshot's rows, which have no commit of their own.
         version: of the connector.
+
+    Raises:
+        FigError: ``not_a_frame`` for a chunk whose text is not rows of its table.
     """
     base = {"version": version, "connector": "postgresql", "name": name}
     for item in items:
@@ -48,7 +52,7 @@ def expand(
             continue
         if isinstance(item, SnapshotChunk):
             source = {**base, "ts_ms": read_at, "snapshot": "true", "db": db, **_place(item.relation)}
-            for row in copy_rows(item.copy):
+            for row in _rows(item):
                 yield {
                     "before": None,
                     "after": _named(item.relation, row),
@@ -100,6 +104,17 @@ def _named(relation: Relation, row: Row | None) -> dict[str, str | None] | None:
         column.name: PLACEHOLDER if isinstance(value, Unchanged) else value
         for column, value in zip(relation.columns, row, strict=True)
     }
+
+
+def _rows(chunk: SnapshotChunk) -> Iterator[Row]:
+    width = len(chunk.relation.columns)
+    try:
+        for row in copy_rows(chunk.copy):
+            if len(row) != width:
+                raise not_a_frame(f"a row of {chunk.relation.qualified} has {len(row)} columns, not {width}")
+            yield row
+    except UnicodeDecodeError as error:
+        raise not_a_frame(f"a row of {chunk.relation.qualified} is not UTF-8: {error}") from error
 
 
 def copy_rows(copy: bytes) -> Iterator[Row]:

@@ -36,6 +36,9 @@ KINDS = frozenset({STREAM, CHUNK, EDGE, BARRIER})
 """Content types of the records of a change topic."""
 PART = ";part="
 """What the content type of a record ends with that holds one part of a frame: ``;part=2/3``."""
+_TEXT = frozenset({str})
+_SENT = frozenset({str, type(None)})
+_OPERATIONS = frozenset("cudrt")
 URGENT = "urgent"
 """Subject of a record with a marker or an activation in it: somebody waits for it."""
 
@@ -68,12 +71,16 @@ def _pack(row: Row | None) -> Any:
     return [False if value is UNCHANGED else value for value in row]
 
 
-def _unpack(row: Any) -> Row | None:
+def _unpack(row: Any, width: int) -> Row | None:
     if row is None:
         return None
-    if False in row:
-        return tuple(UNCHANGED if value is False else value for value in row)
-    return tuple(row)
+    if type(row) is not list or len(row) != width:
+        raise ValueError("a row has not the columns of its table")
+    if _SENT.issuperset(map(type, row)):
+        return tuple(row)
+    if not all(value is False or type(value) in _SENT for value in row):
+        raise ValueError("a value is neither text, nor null, nor unchanged")
+    return tuple(UNCHANGED if value is False else value for value in row)
 
 
 def encode_chunk(chunk: SnapshotChunk) -> bytes:
@@ -127,23 +134,37 @@ def decode(content_type: str, data: bytes) -> list[Item]:
         if content_type == CHUNK:
             end = data.index(b"\n")
             header = orjson.loads(data[:end])
-            return [
-                SnapshotChunk(
-                    header["lsn"], header["ordinal"], _relation(header["relation"]), header["rows"], data[end + 1 :]
-                )
-            ]
+            lsn, ordinal, rows = _fields(header, lsn=int, ordinal=int, rows=int)
+            return [SnapshotChunk(lsn, ordinal, _relation(header["relation"]), rows, data[end + 1 :])]
         if content_type == EDGE:
             body = orjson.loads(data)
-            return [SnapshotEdge(**(body | {"tables": tuple(body["tables"])}))]
+            [tables, *facts] = _fields(
+                body, tables=list, lsn=int, ordinal=int, generation=int, begins=bool, total_rows=int
+            )
+            if not _TEXT.issuperset(map(type, tables)):
+                raise ValueError("a table's name is no text")
+            lsn, ordinal, generation, begins, total_rows = facts
+            return [SnapshotEdge(lsn, ordinal, generation, begins, tuple(tables), total_rows)]
         if content_type == BARRIER:
-            return [Barrier(**orjson.loads(data))]
+            body = orjson.loads(data)
+            return [Barrier(*_fields(body, lsn=int, ordinal=int, partitions=int, closes=bool, generation=int))]
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise FigError(
-            "not_a_frame", f"a record of a change topic cannot be read: {error}", "Do not write to change topics."
-        ) from error
-    raise FigError(
-        "not_a_frame", f"a record of a change topic has the type {content_type}", "Do not write to change topics."
-    )
+        raise not_a_frame(f"a record of a change topic cannot be read: {error}") from error
+    raise not_a_frame(f"a record of a change topic has the type {content_type}")
+
+
+def not_a_frame(what: str) -> FigError:
+    """A change topic has something that capture did not write."""
+    return FigError("not_a_frame", what, "Do not write to change topics.")
+
+
+def _fields(body: Any, **types: type) -> list[Any]:
+    """The fields of a JSON object, each of its type (and true is no number); others are left to later versions."""
+    found = [body[name] for name in types]
+    for (name, wanted), value in zip(types.items(), found, strict=True):
+        if type(value) is not wanted:
+            raise ValueError(f"'{name}' is no {wanted.__name__}")
+    return found
 
 
 def split(event: Event, limit: int) -> list[Event]:
@@ -191,14 +212,16 @@ class Assembler:
         if not found:
             self._parts = []
             return Frame(content_type, event.data, record.position, record.position, event)
-        number, total = (int(text) for text in place.split("/"))
+        try:
+            number, total = (int(text) for text in place.split("/"))
+        except ValueError as error:
+            raise not_a_frame(f"the record at position {record.position} is the part '{place[:40]}' of a frame") from error
         if number == 1:
             self._parts, self._begins = [], record.position
-        if number != len(self._parts) + 1:
-            raise FigError(
-                "not_a_frame",
-                f"part {number} of a frame at position {record.position} does not follow part {len(self._parts)}",
-                "Do not write to change topics.",
+        if number != len(self._parts) + 1 or number > total:
+            raise not_a_frame(
+                f"part {number} of {total} of a frame at position {record.position} does not follow part "
+                f"{len(self._parts)}"
             )
         self._parts.append(event.data)
         if number < total:
@@ -213,20 +236,33 @@ class Assembler:
 
 def _relation(packed: Any) -> Relation:
     schema, name, columns = packed
-    return Relation(schema, name, tuple(Column(*column) for column in columns))
+    made = tuple(Column(*column) for column in columns)
+    for column in made:
+        if type(column.name) is not str or type(column.type) is not str or type(column.key) is not bool:
+            raise ValueError("a column is not described by name, type and key")
+    if type(schema) is not str or type(name) is not str:
+        raise ValueError("a table's name is no text")
+    return Relation(schema, name, made)
 
 
 def _decode_stream(data: bytes) -> list[Item]:
     body = orjson.loads(data)
-    relations = [_relation(packed) for packed in body["relations"]]
+    relations = [(one, len(one.columns)) for one in map(_relation, body["relations"])]
     items: list[Item] = []
     for lsn, xid, committed_at, first, end, packed, *trace in body["transactions"]:
+        if not (type(lsn) is type(xid) is type(committed_at) is type(first) is int and type(end) is bool):
+            raise ValueError("a transaction's place is not of numbers")
+        if len(trace) > 1 or not _SENT.issuperset(map(type, trace)):
+            raise ValueError("a transaction's trace is no text")
         changes: list[Change | Message] = []
         for entry in packed:
-            if entry[0] == "m":
-                changes.append(Message(entry[1], entry[2]))
+            op, of, before, after = entry if len(entry) == 4 else (*entry, None)
+            if op in _OPERATIONS and type(of) is int and of >= 0:
+                relation, width = relations[of]
+                changes.append(Change(op, relation, _unpack(before, width), _unpack(after, width)))
+            elif op == "m" and type(of) is type(before) is str:
+                changes.append(Message(of, before))
             else:
-                op, number, before, after = entry
-                changes.append(Change(op, relations[number], _unpack(before), _unpack(after)))
+                raise ValueError(f"a change of the unknown kind {op!r}, or of what it cannot be of")
         items.append(Transaction(lsn, xid, committed_at, first, tuple(changes), end, *trace))
     return items

@@ -133,12 +133,16 @@ class Room:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.doc: Doc[Any] = Doc()
+        self.doc: Doc[Any]
         self.clients: set[Client] = set()
         self._speaking: Client | None = None
         self._behind = False  # the document has what the storage has not
         self._present: dict[int, tuple[int, str]] = {}
-        storage.load(self.doc)
+        self._open()
+
+    def _open(self) -> None:
+        self.doc = Doc()
+        self.storage.load(self.doc)
         self._subscription = self.doc.observe(self._updated)
 
     def _updated(self, event: Any) -> None:
@@ -192,7 +196,14 @@ class Room:
         except FigError:
             raise
         except Exception as error:  # the decoder raises whatever it meets
-            raise FigError("wall_message", f"a message was not understood: {error}", "Load the page again.") from error
+            raise _not_understood(error) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            # The document's library panicked, which is no Exception and would end the server, and what it left of the
+            # document is not known: what was kept before is read anew.
+            self._open()
+            raise _not_understood(error) from error
 
     def _sync(self, client: Client, message: bytes) -> None:
         if client.reads_only and message[0] != YSyncMessageType.SYNC_STEP1:
@@ -224,6 +235,10 @@ class Room:
         for other in self.clients:
             if other is not client:
                 other.tell(message)
+
+
+def _not_understood(error: BaseException) -> FigError:
+    return FigError("wall_message", f"a message was not understood: {error}", "Load the page again.")
 
 
 def _states(message: bytes) -> dict[int, tuple[int, str]]:

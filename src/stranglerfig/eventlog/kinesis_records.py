@@ -91,7 +91,8 @@ def unframe(data: bytes, *, key: str, otherwise: tuple[object, ...], at: datetim
             attributes = {}
         if attributes:
             found = {name[3:]: str(value) for name, value in attributes.items() if name.startswith("ce-")}
-            content_type = attributes.get(cloudevents.CONTENT_TYPE)
+            said = attributes.get(cloudevents.CONTENT_TYPE)
+            content_type = said if isinstance(said, str) else None
             # What routed it is in the attributes or was not the event's key.
             return cloudevents.event(found, body, content_type=content_type, key=None, otherwise=otherwise, at=at)
     return cloudevents.event(found, data, content_type=content_type, key=key, otherwise=otherwise, at=at)
@@ -147,6 +148,13 @@ def _apart(key: str, data: bytes) -> list[tuple[str, bytes]]:
     message, digest = data[len(_MAGIC) : -_DIGEST], data[-_DIGEST:]
     if not data.startswith(_MAGIC) or hashlib.md5(message, usedforsecurity=False).digest() != digest:
         return [(key, data)]
+    try:
+        return _members(key, message)
+    except (IndexError, ValueError):
+        return [(key, data)]
+
+
+def _members(key: str, message: bytes) -> list[tuple[str, bytes]]:
     keys: list[str] = []
     found: list[tuple[str, bytes]] = []
     for number, value in _fields(message):
@@ -177,11 +185,18 @@ def _varint(value: int) -> bytes:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field.
+
+    Raises:
+        IndexError, ValueError: it is cut off, or a number is longer than ten bytes.
+    """
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)
         value, at = _read_varint(data, at)
         if tag & 7 == 2:
+            if at + value > len(data):
+                raise ValueError("a field is longer than its message")
             yield tag >> 3, data[at : at + value]
             at += value
         else:
@@ -197,3 +212,5 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift > 63:
+            raise ValueError("a number has more than 64 bits")

@@ -120,7 +120,7 @@ def decode(message: bytes, otherwise: tuple[object, ...], at: datetime) -> Event
     """
     try:
         kind, found, data = _as_encoded(message) or _any(message)
-    except (struct.error, IndexError, ValueError, TypeError, RecursionError):
+    except (struct.error, LookupError, ValueError, TypeError, RecursionError):
         kind, found, data = None, {}, message
     return cloudevents.event(found, data, content_type=kind, key=None, otherwise=otherwise, at=at)
 
@@ -145,9 +145,10 @@ def _sections(message: bytes) -> tuple[str | None, dict[Any, Any], bytes]:
     while offset < len(message):
         section, offset = _descriptor(message, offset)
         value, offset = _value(message, offset)
-        if section == _PROPERTIES:
-            kind = value[_CONTENT_TYPE_FIELD] if len(value) > _CONTENT_TYPE_FIELD else None
-        elif section == _APPLICATION_PROPERTIES:
+        if section == _PROPERTIES and isinstance(value, list):
+            given = value[_CONTENT_TYPE_FIELD] if len(value) > _CONTENT_TYPE_FIELD else None
+            kind = given if isinstance(given, str) else None
+        elif section == _APPLICATION_PROPERTIES and isinstance(value, dict):
             named = value
         elif section in (_DATA, _SEQUENCE, _VALUE):
             parts.append(value if isinstance(value, bytes) else str(value).encode())
@@ -181,7 +182,8 @@ def _value(message: bytes, offset: int) -> tuple[Any, int]:
         raw = message[offset:end]
         return (raw if code & 0xF == 0 else raw.decode(errors="replace")), end
     if kind in (0xC, 0xD):
-        return _compound(code, message, offset, wide), end
+        # Never beyond its own end: lists that overlap would be read as often as there are paths through them.
+        return _compound(code, message[:end] if end < len(message) else message, offset, wide), end
     return message[offset:end], end  # an array: nothing of ours holds one
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 import ssl
 import struct
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from rstream import schema
+from rstream.compression import CompressionType
 from rstream.constants import Key, OffsetType
-from rstream.encoding import decode_frame, encode_frame
+from rstream.encoding import _decode_struct, encode_frame
 
 from stranglerfig.foundation import tasks
 
@@ -40,6 +42,8 @@ _FENCE_SLOT: Final = 255
 """Never subscribed."""
 _FRAME_MAX: Final = 1024 * 1024
 """Bytes, the server's default; what it says when it is less counts."""
+_LARGEST: Final = 128 * 1024 * 1024
+"""Bytes of a frame that is still believed: a chunk may be larger than the frames that its messages came in."""
 _HEARTBEAT: Final = 20
 """Seconds; the server's default is 60."""
 PATIENCE: Final = 10.0
@@ -47,6 +51,9 @@ PATIENCE: Final = 10.0
 
 _MESSAGE: Final = struct.Struct(">QI")
 _CHUNK: Final = struct.Struct(">BBBHIqQQIIII")
+_BATCH: Final = struct.Struct(">BHII")
+_BATCH_BYTES: Final = 64 * 1024 * 1024
+"""Of messages that a client compressed together, when they are unfolded."""
 _PUBLISH: Final = struct.Struct(">IHHBI")
 _RESPONSE: Final = 0x8000
 _READ: Final = 256 * 1024
@@ -389,17 +396,28 @@ class Wire:
             while data := await self._reader.read(_READ):
                 self._heard = True
                 buffer += data
-                buffer = self._frames(buffer)
+                if not self.take(buffer):
+                    return
             self._break(Lost("the server closed the connection"))
-        except (OSError, ValueError, KeyError, struct.error) as error:
+        except OSError as error:
             self._break(Lost(f"{type(error).__name__}: {error}"))
 
-    def _frames(self, buffer: bytearray) -> bytearray:
-        """Take the whole frames out of the buffer; returns what is left."""
+    def take(self, buffer: bytearray) -> bool:
+        """Handle the whole frames that the buffer begins with; False once one made no sense, which is :class:`Lost`."""
+        try:
+            self._frames(buffer)
+        except (ValueError, TypeError, LookupError, struct.error) as error:
+            self._break(Lost(f"{type(error).__name__}: {error}"))
+        return self.lost is None
+
+    def _frames(self, buffer: bytearray) -> None:
+        """Take the whole frames out of the buffer."""
         start, end = 0, len(buffer)
         whole: bytes | None = None
         while end - start >= 4:
             size = int.from_bytes(buffer[start : start + 4], "big")
+            if size > _LARGEST:
+                raise ValueError(f"a frame of {size} bytes")
             if end - start - 4 < size:
                 break
             whole = bytes(buffer) if whole is None else whole
@@ -407,7 +425,6 @@ class Wire:
             start += 4 + size
         if start:
             del buffer[:start]
-        return buffer
 
     def _frame(self, frame: bytes) -> None:
         key = int.from_bytes(frame[:2], "big")
@@ -417,17 +434,17 @@ class Wire:
         elif key == Key.PublishConfirm.value or key == _RESPONSE | Key.Credit.value:
             pass  # a message is in when it is read back, and a credit for a subscription that has ended is nothing
         elif key == Key.PublishError.value:
-            said = cast(schema.PublishError, decode_frame(frame))
+            said = cast(schema.PublishError, _decoded(frame))
             if (seat := self.seats.get(said.publisher_id)) is not None:
                 seat.ended(Refused(said.errors[0].response_code, "publishing"))
         elif key == Key.MetadataUpdate.value:
-            about = cast(schema.MetadataUpdate, decode_frame(frame)).metadata_info
+            about = cast(schema.MetadataUpdate, _decoded(frame)).metadata_info
             for seat in [seat for seat in self.seats.values() if seat.stream == about.stream]:
                 seat.ended(Refused(about.code, f"the stream {about.stream}"))
         elif key == Key.Close.value:
-            self._closed_by_server(cast(schema.Close, decode_frame(frame)))
+            self._closed_by_server(cast(schema.Close, _decoded(frame)))
         elif key != Key.Heartbeat.value:
-            answer = decode_frame(frame)
+            answer = _decoded(frame)
             waiting = self._waiting.get((answer.key, answer.corr_id))
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
@@ -451,6 +468,33 @@ class Wire:
         return self.lost
 
 
+class _Exact(io.BytesIO):
+    """Bytes that do not go on for ever: read beyond the end they give nothing, and a list of four billion is one."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if size is not None and len(found) < size:
+            raise ValueError("a frame is cut off")
+        return found
+
+
+def _decoded(frame: bytes) -> schema.Frame:
+    """A frame, as ``rstream.encoding.decode_frame`` reads it, but for lists that are longer than their frame.
+
+    Raises:
+        ValueError, KeyError: it is cut off, too long, or of a kind that nobody asked for.
+    """
+    buffer = _Exact(frame)
+    key, version = int.from_bytes(buffer.read(2), "big"), int.from_bytes(buffer.read(2), "big")
+    kind = schema.registry[bool(key & _RESPONSE), Key(key & ~_RESPONSE)]
+    if version != 1:
+        raise ValueError(f"a frame of version {version}")
+    found = cast(schema.Frame, _decode_struct(buffer, kind, 1))
+    if buffer.tell() != len(frame):
+        raise ValueError("a frame is longer than what it says")
+    return found
+
+
 def chunk(frame: bytes) -> Chunk:
     """The chunk that a frame delivers.
 
@@ -461,20 +505,46 @@ def chunk(frame: bytes) -> Chunk:
     data = frame[4 + _CHUNK.size : 4 + _CHUNK.size + size]
     if len(data) != size or zlib.crc32(data) != crc:
         raise ValueError(f"the chunk at offset {first} is damaged")
-    messages = list(_entries(data, entries))
+    try:
+        messages = list(_entries(data, entries))
+    except (struct.error, zlib.error) as error:
+        raise ValueError(f"the chunk at offset {first} is damaged: {error}") from error
     if len(messages) != records:
         raise ValueError(f"the chunk at offset {first} has {len(messages)} messages, not {records}")
     return Chunk(first, milliseconds, messages)
 
 
-def _entries(data: bytes, count: int) -> Iterable[bytes]:
+def _entries(data: bytes, count: int, *, nested: bool = False) -> Iterable[bytes]:
     offset = 0
     for _ in range(count):
         size = int.from_bytes(data[offset : offset + 4], "big")
         if size < 0x8000_0000:
-            yield data[offset + 4 : offset + 4 + size]
             offset += 4 + size
-        else:  # messages that a client compressed together
-            together, taken = schema.SubEntryChunk.read(data, data[offset], offset + 1)
-            yield from together
-            offset += 1 + taken
+            if offset > len(data):
+                raise ValueError("a message is longer than its chunk")
+            yield data[offset - size : offset]
+        elif nested:
+            raise ValueError("messages compressed together twice")
+        else:
+            some, size = _together(data[offset:])
+            yield from some
+            offset += size
+
+
+def _together(data: bytes) -> tuple[Iterable[bytes], int]:
+    """Messages that a client compressed together, and the bytes that they take of the chunk."""
+    kind, messages, whole, size = _BATCH.unpack_from(data)
+    packed = data[_BATCH.size : _BATCH.size + size]
+    if len(packed) != size or whole > _BATCH_BYTES:
+        raise ValueError(f"messages compressed together are cut off, or are {whole} bytes")
+    method = CompressionType(kind >> 4 & 7)
+    if method is CompressionType.Gzip:
+        # Not one byte more than it said: a chunk could unfold to a thousand times its size.
+        plain = zlib.decompressobj(wbits=31).decompress(packed, whole + 1)
+    elif method is CompressionType.No:
+        plain = packed
+    else:
+        raise ValueError(f"messages compressed together by {method.name}, which is not read here")
+    if len(plain) != whole:
+        raise ValueError("messages compressed together are more or less than they say")
+    return _entries(plain, messages, nested=True), _BATCH.size + size

@@ -19,6 +19,8 @@ from stranglerfig.facade.model import PASS, Side
 
 READ_AT_ONCE = 1 << 20
 KEEP_BYTES = 256 << 20
+_TEXTS = frozenset({str, type(None)})
+_NUMBERS = frozenset({int, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,26 @@ class Observation:
 
 
 def parse(line: bytes) -> Observation | None:
-    """One line of the access log, or None when it is none of ours (cut off, or empty)."""
+    """One line of the access log, or None when it is none of ours (cut off, empty, or another program's)."""
     try:
-        found: dict[str, Any] = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        return _observation(orjson.loads(line))
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
-    if "route" not in found:
-        return None
+
+
+def _observation(found: Any) -> Observation:
+    """A line's JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, OverflowError: it is none of ours.
+    """
+    texts = [found[name] for name in ("route", "method", "path", "cluster", "flags", "request_id", "traceparent")]
+    numbers = [found[name] for name in ("status", "duration_us", "upstream_us", "bytes_in", "bytes_out")]
+    if not _TEXTS.issuperset(map(type, texts)) or not _NUMBERS.issuperset(map(type, numbers)):
+        raise TypeError("a field has another type")
     name = found["route"] or PASS
+    if name != PASS and name.count(":") < 2:
+        raise ValueError("a route is called CONTEXT:KIND:NUMBER")
     parts = name.split(":", 3)
     return Observation(
         time=float(found["time"]),

@@ -11,7 +11,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +26,8 @@ _DELIVER, _RETURN, _ACK, _NACK = 60 << 16 | 60, 60 << 16 | 50, 60 << 16 | 80, 60
 _PUBLISH = struct.pack(">HHH", 60, 40, 0)
 _prefix = struct.Struct(">BHI")
 _long = struct.Struct(">Q")
+_LARGEST = 16 << 20
+"""Bytes of a frame that is still believed; what we ask for is far less, but a broker may be told otherwise."""
 HEARTBEAT = 10
 """Seconds; a peer that has been silent for twice as long is gone."""
 
@@ -65,7 +67,7 @@ class Channel:
     _coming: tuple[tuple[int, bool, str, str], str | None] | None = None
     _size: int = 0
     _properties: bytes = b""
-    _body: bytes = b""
+    _body: bytearray = field(default_factory=bytearray)
 
     # -- frames
 
@@ -95,22 +97,25 @@ class Channel:
     def header(self, payload: memoryview) -> None:
         """A content header frame."""
         (self._size,) = _long.unpack_from(payload, 4)
-        self._properties, self._body = bytes(payload[12:]), b""
+        self._properties, self._body = bytes(payload[12:]), bytearray()
         if not self._size:
             self._complete()
 
     def content(self, payload: memoryview) -> None:
         """A content body frame."""
-        self._body += bytes(payload)
+        if self._coming is None:
+            raise ValueError("content that belongs to no message")
+        self._body += payload
         if len(self._body) >= self._size:
             self._complete()
 
     def _complete(self) -> None:
-        assert self._coming is not None
+        if self._coming is None:
+            raise ValueError("content that belongs to no message")
         said, why = self._coming
         self._coming = None
         tag, again, exchange, routing_key = said
-        content = Content(tag, again, exchange, routing_key, self._properties, self._body)
+        content = Content(tag, again, exchange, routing_key, self._properties, bytes(self._body))
         if why is None:
             self.delivered(content)
         else:
@@ -182,16 +187,28 @@ class Connection(asyncio.Protocol):
         buffer += data
         at, length = 0, len(buffer)
         self._reading = True
-        with memoryview(buffer) as view:
-            while length - at >= 8:
+        view = memoryview(buffer)
+        try:
+            while length - at >= 8 and not self.closed.done():
                 kind, number, size = _prefix.unpack_from(view, at)
                 end = at + 7 + size
+                if size > _LARGEST:
+                    raise ValueError(f"a frame of {size} bytes")
                 if length <= end:
                     break
+                if view[end] != _END[0]:
+                    raise ValueError("a frame does not end where it should")
                 self._frame(kind, number, view[at + 7 : end], view[at : end + 1])
                 at = end + 1
+        except (ValueError, TypeError, LookupError, struct.error, exceptions.PAMQPException) as error:
+            # Nothing after it can be trusted to begin where it seems to (specification 4.2.3).
+            self._end(AmqpError(501, f"the broker sent what cannot be read: {error}"))
+            self._buffer = bytearray()
+            return
+        finally:
+            self._reading = False
+        view.release()
         del buffer[:at]
-        self._reading = False
         self.batch()
         self.flush()
 

@@ -20,6 +20,9 @@ from pydantic_core import ErrorDetails
 from stranglerfig.foundation.errors import FigError
 
 M = TypeVar("M", bound=BaseModel)
+_CHARACTERS = 4_000_000
+_NODES = 200_000
+"""Of a document: far more than an estate has, far less than nine lines of aliases unfold to."""
 REFERENCE = "See docs/reference for every key, or correct the line named."
 
 
@@ -84,36 +87,63 @@ def read(path: Path) -> Document:
         raise FigError(
             "no_configuration", f"{path} cannot be read: {error}", "Check the path, or name the project with --project."
         ) from error
-    loader = _Loader(text)
+    if len(text) > _CHARACTERS:
+        raise _bad(path, 1, "", f"the file has more than {_CHARACTERS:,} characters", "Shorten it.")
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
-            _refuse_twins(path, node)
+            _check(path, node, {})
         data = loader.construct_document(node) if node is not None else {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise _bad(path, line, "", error.problem or "not YAML", "Correct the YAML of the line named.") from error
     except yaml.YAMLError as error:
         raise _bad(path, 1, "", f"not YAML: {error}", "Correct the file.") from error
+    except RecursionError as error:
+        raise _bad(path, 1, "", "the YAML is nested too deeply", "Nest less.") from error
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # What the constructors of YAML's own tags raise: "!!int x", "!!timestamp x", a number of 5,000 digits.
+        raise _bad(path, 1, "", f"a value cannot be read: {error}", "Correct the file.") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return Document(path, data, node)
 
 
-def _refuse_twins(path: Path, node: yaml.Node) -> None:
+def _check(path: Path, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Refuse keys that stand twice, aliases within themselves, and aliases that unfold to more than a file should.
+
+    Returns:
+        How many nodes it is with all aliases unfolded; ``sizes`` keeps that by node, 0 while one is looked at.
+    """
+    if (known := sizes.get(id(node))) is not None:
+        if not known:
+            raise _bad(path, node.start_mark.line + 1, "", "the anchor refers to itself", "Write the value out.")
+        return known
+    sizes[id(node)] = 0
+    size = 1
     if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_twins(path, item)
-    if isinstance(node, yaml.MappingNode):
+        size += sum(_check(path, item, sizes) for item in node.value)
+    elif isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise _bad(path, line, "", "a key is not a word", "Write KEY: VALUE.")
             if key.value in seen:
                 raise _bad(
                     path, line, key.value, f"the key stands here and in line {seen[key.value]}", "Keep one of them."
                 )
             seen[key.value] = line
-            _refuse_twins(path, value)
+            size += 1 + _check(path, value, sizes)
+    if size > _NODES:
+        raise _bad(
+            path, node.start_mark.line + 1, "", f"aliases unfold to more than {_NODES:,} values", "Write less of it."
+        )
+    sizes[id(node)] = size
+    return size
 
 
 def parse(document: Document, model: type[M]) -> M:

@@ -108,8 +108,9 @@ def _of(tree: exp.Expr) -> Touched:
     local = {cte.alias for cte in tree.find_all(exp.CTE)}
     targets = set()
     for change in tree.find_all(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.TruncateTable, exp.Copy):
-        target = change.expressions[0] if isinstance(change, exp.TruncateTable) else change.this
-        table = target.find(exp.Table) if target is not None else None
+        named = change.expressions[:1] if isinstance(change, exp.TruncateTable) else [change.this]
+        # What the parser makes of a slip need not be a table: of "DELETE" as a word it is True.
+        table = next((each.find(exp.Table) for each in named if isinstance(each, exp.Expr)), None)
         if table is not None:
             targets.add(id(table))
     reads, writes = set[str](), set[str]()
