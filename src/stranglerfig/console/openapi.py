@@ -59,7 +59,7 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
             for name, schema in shape["properties"].items()
         ]
     found: dict[str, Any] = {
-        "operationId": _PART.sub("", f"{route.method.lower()}{route.path}").strip("/").replace("/", "_"),
+        "operationId": _PART.sub(r"\1", f"{route.method.lower()}{route.path}").strip("/").replace("/", "_"),
         "summary": route.summary,
         "parameters": parameters,
         "responses": {
