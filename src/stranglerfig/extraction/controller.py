@@ -45,8 +45,7 @@ async def run(parts: Parts) -> None:
         await controller.recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
-            addresses = Addresses(parts, store)
-            group.create_task(tasks.supervise(addresses.follow, name="addresses"))
+            group.create_task(tasks.supervise(Addresses(parts).follow, name="addresses"))
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:
