@@ -30,9 +30,8 @@ def taken_up(old: ServiceSettings, new: ServiceSettings) -> ServiceSettings:
 class Addresses:
     """Follows the files for the leading controller; what could not be put in force is tried again."""
 
-    def __init__(self, parts: Parts, store: Store) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._store = store
         self._wanted: dict[str, ServiceSettings] = {}
 
     async def follow(self) -> None:
@@ -41,18 +40,22 @@ class Addresses:
         Raises:
             FigError: ``envoy_unreachable`` and the like; begun again, it goes on where it was.
         """
-        while True:
-            for name, found in (await asyncio.to_thread(self._parts.changed)).items():
-                await self._read(name, found)
-            await self._put_in_force()
-            await asyncio.sleep(EVERY)
+        store = await Store.open(self._parts.control_dsn)
+        try:
+            while True:
+                for name, found in (await asyncio.to_thread(self._parts.changed)).items():
+                    await self._read(store, name, found)
+                await self._put_in_force(store)
+                await asyncio.sleep(EVERY)
+        finally:
+            await store.close()
 
-    async def _read(self, name: str, found: ExtractionSettings | FigError) -> None:
+    async def _read(self, store: Store, name: str, found: ExtractionSettings | FigError) -> None:
         if name not in self._parts.contexts:
             return
         if isinstance(found, FigError):
             log.warning("extraction.yaml is ignored: %s", found, extra={"action": "ignored", "context": name})
-            await self._store.milestone(name, "configuration", {"refused": found.message})
+            await store.milestone(name, "configuration", {"refused": found.message})
             return
         now = self._parts.contexts[name].settings
         self._wanted[name] = taken_up(now.service, found.service)
@@ -62,7 +65,7 @@ class Addresses:
                 extra={"action": "waits", "context": name},
             )
 
-    async def _put_in_force(self) -> None:
+    async def _put_in_force(self, store: Store) -> None:
         if not self._wanted:
             return
         contexts = {
@@ -81,12 +84,12 @@ class Addresses:
         except FigError as error:
             if error.code == "routes_rejected":
                 for name in self._wanted:
-                    await self._store.milestone(name, "configuration", {"refused": error.message})
+                    await store.milestone(name, "configuration", {"refused": error.message})
                 self._wanted.clear()
             raise
         for name, service in self._wanted.items():
             said = {"before": self._parts.contexts[name].settings.service.addresses, "urls": service.addresses}
             log.info("%s listens at %s", name, service.addresses, extra={"action": "addresses", "context": name})
             self._parts.contexts[name] = contexts[name]
-            await self._store.milestone(name, "configuration", said)
+            await store.milestone(name, "configuration", said)
         self._wanted.clear()

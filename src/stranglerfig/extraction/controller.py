@@ -54,8 +54,7 @@ async def run(parts: Parts) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
             group.create_task(Vitals(parts).run(), name="vitals")
-            addresses = Addresses(parts, store)
-            group.create_task(tasks.supervise(addresses.follow, name="addresses"))
+            group.create_task(tasks.supervise(Addresses(parts).follow, name="addresses"))
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:

@@ -229,14 +229,17 @@ def _strange(kind: str, place: str, old: tuple[str, ...], new: tuple[str, ...]) 
 
 
 def _succession(old: Model, new: Model) -> Iterator[Succession]:
-    before = {context.event_type(event): (context, event) for context, _, event in old.events()}
+    before: dict[str, list[Text]] = {}  # of a name that stands twice (lint says so) the last is what others know
+    for context, _, event in old.events():
+        before.setdefault(context.event_type(event), []).append(_schema(context, event))
     for context, _, event in new.events():
-        name = context.event_type(event)
-        if name not in before:
-            continue
-        was, now = (Text(Format.JSON, json.dumps(generate.schema(*each))) for each in (before[name], (context, event)))
-        if was != now:
-            yield Succession(name, tuple(succession.problems(now, [was], Level.FULL)))
+        name, now = context.event_type(event), _schema(context, event)
+        if name in before and now not in before[name]:
+            yield Succession(name, tuple(succession.problems(now, before[name][-1:], Level.FULL)))
+
+
+def _schema(context: Context, event: Event) -> Text:
+    return Text(Format.JSON, json.dumps(generate.schema(context, event)))
 
 
 def _beside(old: Model, new: Model) -> Iterator[str]:

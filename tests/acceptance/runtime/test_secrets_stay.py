@@ -113,6 +113,13 @@ def rows(dsn: str) -> str:
 
 
 def test_secrets_are_nowhere(planted: Planted) -> None:
+    right = planted.environment["SITE_KEY"]
+    for wrong in (planted.mark, right[:-300]):
+        planted.environment["SITE_KEY"] = wrong
+        planted.fig("--json", "up", "--detach", fails=True)
+        assert "bad_certificate" in planted.said
+        planted.said = ""
+    planted.environment["SITE_KEY"] = right
     planted.fig("--json", "up", "--detach")
     for command in (["ps"], ["status"], ["plan", "inventory"], ["advance", "inventory", "--dry-run"],
                     ["events", "topics"], ["flow", "list"], ["sync", "parked", "inventory"],

@@ -313,6 +313,18 @@ def test_a_status_is_shown_whole() -> None:
     assert "error_rate 0 of 0.0001: inconclusive" in line and "(old)" in line
 
 
+def test_instances_are_shown_where_there_are_several() -> None:
+    one = {"reads": 30, "writes": 6, "errors": 0, "p99_ms": 2.5, "share": 0.75, "serving": True}
+    gone = {"serving": False}
+    lines = render.instances({"now": {"instances": {"10.0.0.7:80": one, "10.0.0.8:80": gone}}})
+    assert lines == [
+        "instance 10.0.0.7:80: 75%, reads 30, writes 6, errors 0, p99 ms 2.5",
+        "instance 10.0.0.8:80: not serving; no request",
+    ]
+    assert not render.instances({"now": {"instances": {"10.0.0.7:80": one}}}) and not render.instances({"now": None})
+    assert "10.0.0.7" not in render.traffic({"now": {"monolith": {"reads": 1}, "instances": {"10.0.0.7:80": one}}})
+
+
 def test_an_empty_status_says_what_to_do() -> None:
     console = Console(record=True, width=160)
     console.print(render.status({"extractions": []}))

@@ -12,9 +12,10 @@ def line(
     kind: str = "read",
     status: int = 200,
     us: int | None = 2000,
+    instance: str | None = None,
 ) -> Observation:
     route = f"inventory:{kind}:0" if kind != "pass" else "pass"
-    return Observation(time, "GET", "/x", route, "", cluster, status, "-", 9000, us, None, None, 0, 0)
+    return Observation(time, "GET", "/x", route, "", cluster, status, "-", 9000, us, None, None, 0, 0, instance)
 
 
 RULES = [Rule("error_rate", "read"), Rule("latency", "read", 50.0)]
@@ -68,3 +69,25 @@ def test_points_are_taken_once_their_second_is_over() -> None:
     assert taken[10]["monolith"]["reads"] == 1
     assert taken[10]["rest"] == 1
     assert list(points.take(12)) == [11]
+
+
+def test_each_instance_of_the_service_has_figures_and_its_share() -> None:
+    points = Points("inventory")
+    for each in (
+        *[line(10, instance="10.0.0.7:80")] * 3,
+        line(10, kind="write", status=503, us=60_000, instance="10.0.0.8:80"),
+        line(10, cluster="monolith", instance="10.0.0.1:80"),
+        line(10, cluster=None, status=503),
+    ):
+        points.add(each)
+    found = points.take(11)[10]["instances"]
+    assert found.keys() == {"10.0.0.7:80", "10.0.0.8:80"}
+    assert found["10.0.0.7:80"] == {
+        "reads": 3,
+        "writes": 0,
+        "errors": 0,
+        "p50_ms": 2.048,
+        "p99_ms": 2.048,
+        "share": 0.75,
+    }
+    assert (found["10.0.0.8:80"]["errors"], found["10.0.0.8:80"]["share"]) == (1, 0.25)

@@ -49,16 +49,14 @@ def test_what_a_failing_command_says_is_not_shown(tmp_path: Path, program: str, 
 
 
 def test_a_command_that_does_not_end_is_ended_with_what_it_started(tmp_path: Path) -> None:
-    program = (
-        "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
-        "open('child', 'w').write(str(c.pid)); c.wait()"
-    )
+    shell = ["sh", "-c", "sleep 600 & echo $! > child; wait"]
+    reference = DatabaseReference.model_validate({"command": shell, "timeout": "2s"})
     with pytest.raises(FigError) as caught:
-        said(tmp_path, program, timeout="5s")
-    assert "5 s" in caught.value.message
-    child, deadline = int((tmp_path / "child").read_text()), clock.monotonic() + 20
-    while processes.alive(child):  # the signal is sent; its going is the system's business
-        assert clock.monotonic() < deadline
+        look_up(reference, tmp_path, os.environ)
+    assert "2 s" in caught.value.message
+    child, deadline = int((tmp_path / "child").read_text()), clock.monotonic() + 30
+    while processes.alive(child):
+        assert clock.monotonic() < deadline, "it lives on"
         clock.block(0.02)
 
 

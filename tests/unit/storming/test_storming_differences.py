@@ -107,3 +107,9 @@ def test_there_are_changes_exactly_when_the_hash_is_another(old: Model, new: Mod
     assert bool(found.changes) == (semantic_hash(old) != semantic_hash(new))
     same = differences(new, new)
     assert not (same.changes or same.events or same.beside or same.layout or same.void)
+
+
+def test_an_event_that_stands_twice_is_no_other_than_itself() -> None:
+    model = parse("context A\n  aggregate B\n    event C() v1\n    event C(a: int) v1\n")
+    assert len(list(model.events())) == 2
+    assert not differences(model, model).events
