@@ -171,7 +171,9 @@ def test_a_statement_that_names_its_trace_in_a_comment_is_in_it(traced: Traced) 
     traced.to(otlp=traced.jaeger.otlp, query=traced.jaeger.query)
     traced.shop.go(("reads", "shadow"))
     begun = new()
-    with psycopg.connect(traced.shop.estate.shop_server.dsn("shop", "shop_app"), autocommit=True) as conn:
+    with psycopg.connect(
+        traced.shop.estate.shop_server.dsn("shop", "shop_app"), autocommit=True, application_name="shop:inventory"
+    ) as conn:
         statement = "UPDATE inventory SET quantity = quantity + 1 WHERE item_id = 9"
         conn.execute(f"{statement} /*traceparent='{begun}'*/".encode())
     names = ("capture inventory forward", "apply inventory forward")
