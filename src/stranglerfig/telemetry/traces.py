@@ -107,7 +107,7 @@ def close() -> None:
     global _sink
     if _sink is not None:
         found, _sink = _sink, None
-        found.processor.shutdown()
+        found.processor.shutdown()  # type: ignore[no-untyped-call]
 
 
 def current() -> str | None:
