@@ -11,12 +11,12 @@ import hmac
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from stranglerfig.access import audit, credentials
 from stranglerfig.access.model import Principal, Role, login_failed, not_permitted
@@ -47,7 +47,6 @@ STATUSES = {
 }
 """HTTP statuses by code, for the server's table."""
 COOKIE, SECURE_COOKIE, ATTEMPT = "fig_session", "__Host-fig_session", "fig_login"
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _ATTEMPTS, _ATTEMPT_LASTS = 1000, 600.0
 """Logins under way that are remembered, and for how many seconds."""

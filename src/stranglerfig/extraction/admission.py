@@ -31,13 +31,13 @@ REFUSALS = frozenset(
 """What is refused for who asks, when, and with whose approval; other errors are failures of what was asked."""
 
 
-async def admit(command: Command, store: Store, *, access: bool) -> Principal:
-    """Who asks; refused when it is unknown or its role does not cover the command.
+async def identify(command: Command, store: Store, *, access: bool) -> Principal:
+    """Who asks; what the role allows is the caller's to look at (:func:`model.permit`).
 
     A signature that is there is always checked; with ``access`` there must be one.
 
     Raises:
-        FigError: ``token_missing``, ``token_refused``, ``signature_wrong``, ``not_permitted``.
+        FigError: ``token_missing``, ``token_refused``, ``signature_wrong``.
     """
     if command.signature is None:
         if access:
@@ -46,19 +46,16 @@ async def admit(command: Command, store: Store, *, access: bool) -> Principal:
                 "this estate wants to know who asks, and the command is not signed",
                 "Set FIG_TOKEN to your token; an approver makes one: fig token create NAME --role operator.",
             )
-        who = model.local(command.asked_by, command.asked_from)
-    else:
-        found = await store.credential(signing.credential_of(command.signature))
-        asked = (command.context, command.verb, command.args, command.asked_from)
-        if not signing.holds(command.signature, found.hash, *asked):
-            raise FigError(
-                "signature_wrong",
-                f"the signature is not that of {found.name} over this command",
-                "Ask again with fig; a command is not to be written or changed by hand.",
-            )
-        who = found.principal(command.asked_from)
-    model.permit(who, command.verb, command.args)
-    return who
+        return model.local(command.asked_by, command.asked_from)
+    found = await store.credential(signing.credential_of(command.signature))
+    asked = (command.context, command.verb, command.args, command.asked_from)
+    if not signing.holds(command.signature, found.hash, *asked):
+        raise FigError(
+            "signature_wrong",
+            f"the signature is not that of {found.name} over this command",
+            "Ask again with fig; a command is not to be written or changed by hand.",
+        )
+    return found.principal(command.asked_from)
 
 
 def unknown(command: Command) -> Principal:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from stranglerfig.access.audit import Entry, Outcome
-from stranglerfig.access.model import CONTROLLER, Principal
+from stranglerfig.access.model import CONTROLLER, Principal, permit
 from stranglerfig.databases import ownership
 from stranglerfig.extraction import admission, made, steps
 from stranglerfig.extraction.addresses import Addresses
@@ -130,14 +130,16 @@ class Controller:
 
     async def _admitted(self, command: Command) -> Principal | None:
         """Who asks; None when the command was refused and is over. A refused one stops nothing that runs."""
+        who: Principal | None = None
         try:
-            who = await admission.admit(command, self._store, access=self._parts.access)
+            who = await admission.identify(command, self._store, access=self._parts.access)
+            permit(who, command.verb, command.args)
             if command.context not in self._parts.contexts:
                 raise _unknown(command.context, self._parts)
             return who
         except FigError as error:
             log.warning("%s refused: %s", command.verb, error, extra={"action": "refused", "context": command.context})
-            await self._end(self._store, command, "failed", *_refusal(error))
+            await self._end(self._store, replace(command, who=who), "failed", *_refusal(error))
             return None
 
     async def _end(self, store: Store, command: Command, state: str, text: str, result: Mapping[str, Any]) -> None:

@@ -17,9 +17,10 @@ from stranglerfig.access.settings import AccessSettings
 from stranglerfig.console import access, site
 from stranglerfig.console.access import PRINCIPAL, TOKEN, ConsoleAccess
 from stranglerfig.extraction import commands
-from stranglerfig.extraction.admission import admit
+from stranglerfig.extraction.admission import identify
 from stranglerfig.extraction.store import Store
 from stranglerfig.foundation import postgres
+from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import free_port
 from tests.conftest import Server
 from tests.oidc_provider import Claims, OpenIdProvider
@@ -149,7 +150,7 @@ async def test_a_login_by_the_provider_and_what_it_may(shown: Site, browser: aio
     store = await Store.open(shown.control)
     (command,) = await store.pending()
     assert command.id == made["command"]
-    found = await admit(command, store, access=True)
+    found = await identify(command, store, access=True)
     assert (found.name, found.role, found.how, found.origin) == ("Anna@example.org", Role.APPROVER, "oidc", "127.0.0.1")
     secret = cookie.partition(";")[0].rpartition("_")[2]
     assert secret not in str(
@@ -160,8 +161,8 @@ async def test_a_login_by_the_provider_and_what_it_may(shown: Site, browser: aio
     assert (await post(browser, f"{shown.address}/api/logout", headers=mine))[0] == 204
     assert code(await get(browser, f"{shown.address}/api/estate")) == (401, "token_missing")
     assert code(await get(browser, f"{shown.address}/api/estate", cookies=kept)) == (401, "token_refused")
-    with pytest.raises(Exception, match="token_refused"):
-        await admit(command, store, access=True)
+    with pytest.raises(FigError, match="token_refused"):
+        await identify(command, store, access=True)
     await store.close()
     assert await shown.trail() == [
         ("Anna@example.org", "login", "done", ""),
