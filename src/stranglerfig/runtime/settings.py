@@ -6,7 +6,7 @@ Secrets come from the environment or a file reference, are resolved when they ar
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -177,12 +177,19 @@ class LogReference(Reference):
 
 
 class TelemetrySettings(Settings):
-    """Where traces go."""
+    """Where traces go, and where metrics are served."""
 
     otlp: str | None = Field(
         default=None,
         description="OTLP/HTTP endpoint for traces: http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT comes first.",
         pattern=r"^https?://\S+$",
+    )
+    metrics: str | None = Field(
+        default=None,
+        description="Host and first port of the processes' metrics, for a Prometheus elsewhere: 10.0.0.5:9400; the"
+        " others' ports follow, as `fig alerts targets` prints them. By default free ones on loopback. They ask nobody"
+        " who he is.",
+        pattern=r"^\S+:\d{1,5}$",
     )
 
 
@@ -395,6 +402,20 @@ class Project:
                 "Write it as https://host/path.",
             )
         return found
+
+    @property
+    def metrics_host(self) -> str:
+        """Where processes serve their metrics."""
+        listen = self.estate.telemetry.metrics
+        return "127.0.0.1" if listen is None else host_and_port(listen)[0]
+
+    def metrics_ports(self, roles: Iterable[str]) -> dict[str, int]:
+        """The ports that ``telemetry.metrics`` names for ``roles``, by each port's name; empty where any will do."""
+        listen = self.estate.telemetry.metrics
+        if listen is None:
+            return {}
+        first = host_and_port(listen)[1]
+        return {f"metrics_{role}": first + number for number, role in enumerate(roles)}
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""
