@@ -73,7 +73,8 @@ def targets(fig: Fig) -> None:
     """
     from stranglerfig.runtime.datadir import DataDirectory
     from stranglerfig.runtime.supervise import roles_of
-    from stranglerfig.runtime.targets import file_sd
+    from stranglerfig.runtime.targets import file_sd, further
+    from stranglerfig.runtime.targets import targets as endpoints
 
     ports = DataDirectory(fig.project.data_directory).ports()
     if not ports:
@@ -83,7 +84,8 @@ def targets(fig: Fig) -> None:
             "Start it: fig up (or fig up --detach).",
             directory=str(fig.project.data_directory),
         )
-    click.echo(orjson.dumps(file_sd(fig.project, ports, roles_of(fig.project)), option=orjson.OPT_INDENT_2).decode())
+    found = [*endpoints(fig.project, ports, roles_of(fig.project)), *further(fig.project.data_directory)]
+    click.echo(orjson.dumps(file_sd(fig.project, found), option=orjson.OPT_INDENT_2).decode())
 
 
 @alerts.command()
@@ -93,10 +95,9 @@ def scrape(fig: Fig) -> None:
 
     Example: fig alerts scrape
     """
-    from stranglerfig.runtime.datadir import DataDirectory
     from stranglerfig.runtime.targets import scrape_config
 
-    click.echo(scrape_config(str(DataDirectory(fig.project.data_directory).targets)), nl=False)
+    click.echo(scrape_config(fig.project.data_directory), nl=False)
 
 
 @alerts.command(name="list")

@@ -160,7 +160,7 @@ class Alerting:
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         samples: list[Sample] = []
         try:
-            async with session.get(f"http://{target.address}{path}", timeout=timeout) as answer:
+            async with session.get(f"{target.scheme}://{target.address}{path}", timeout=timeout) as answer:
                 answer.raise_for_status()
                 if target.role != "envoy":
                     samples = list(read(await answer.text(), target, self._estate))

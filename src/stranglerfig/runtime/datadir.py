@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime import processes
 from stranglerfig.runtime.embedded import free_port
 
 VERSION = 1
@@ -39,14 +40,22 @@ class DataDirectory:
         """Where roles say that they are ready."""
         return self.path / "run"
 
-    @property
-    def targets(self) -> Path:
-        """Where the processes serve their metrics, for Prometheus' file_sd."""
-        return self.path / "targets.json"
-
     def say_targets(self, targets: list[dict[str, Any]]) -> None:
-        """Keep where metrics are served."""
-        self._replace(self.targets.name, targets)
+        """Keep where the processes serve their metrics, for Prometheus' file_sd."""
+        self._replace("targets.json", targets)
+
+    def say_further(self, role: str, pid: int, targets: list[dict[str, Any]]) -> Path:
+        """The same of a process that was started beside ``fig up``; those of processes that are no more are removed.
+
+        Returns:
+            The file, which the process removes at its end.
+        """
+        for file in self.path.glob("targets-*.json"):
+            if not processes.alive(int(file.stem.rpartition("-")[2])):
+                file.unlink(missing_ok=True)
+        name = f"targets-{role}-{pid}.json"
+        self._replace(name, targets)
+        return self.path / name
 
     def log_file(self, role: str) -> Path:
         """The log of one role."""
@@ -130,16 +139,24 @@ class DataDirectory:
         except (OSError, ValueError):
             return {}
 
-    def choose_ports(self, names: tuple[str, ...], *, configured: Collection[int] = ()) -> dict[str, int]:
+    def choose_ports(
+        self, names: tuple[str, ...], *, configured: Collection[int] = (), fixed: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
         """A port for each name: the one it had before, unless somebody else took it in the meantime.
 
-        ``configured`` are ports that somebody asked for by number, and that will be listened on as well.
+        ``configured`` are ports that somebody asked for by number, and that will be listened on as well; ``fixed``
+        those that names of ours must have.
         """
+        must = fixed or {}
+        taken = [*configured, *must.values()]
         remembered = self.ports()
         chosen: dict[str, int] = {}
         for name in names:
+            if name in must:
+                chosen[name] = must[name]
+                continue
             port = remembered.get(name, 0)
-            while not port or port in (*chosen.values(), *configured) or not port_is_free("127.0.0.1", port):
+            while not port or port in (*chosen.values(), *taken) or not port_is_free("127.0.0.1", port):
                 port = free_port()
             chosen[name] = port
         self._replace("ports.json", chosen)

@@ -30,6 +30,7 @@ from stranglerfig.runtime.rereading import Rereading
 from stranglerfig.runtime.secrets import ambient
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
 from stranglerfig.runtime.supervise import MEASURED, control_dsn, roles_of
+from stranglerfig.runtime.targets import Target, file_sd, further, reached, targets
 from stranglerfig.runtime.wiring import (
     broker,
     capture_job,
@@ -149,10 +150,20 @@ def _serve_metrics(role: Role, *, alone: bool) -> Callable[[], None] | None:
     port = role.ports.get(f"metrics_{role.name}")
     if port is None:
         return None
-    if alone and not port_is_free("127.0.0.1", port):
-        port = free_port()
-        log.warning("metrics are on port %d: another %s has the usual one", port, role.name, extra={"action": "port"})
-    return metrics.serve(port)
+    host = role.project.metrics_host
+    if not alone or port_is_free(host, port):
+        return metrics.serve(port, host)
+    port = free_port()
+    log.warning("metrics are on port %d: another %s has the usual one", port, role.name, extra={"action": "port"})
+    stop = metrics.serve(port, host)
+    here = Target(role.name, f"{reached(host)}:{port}")
+    told = role.data.say_further(role.name, os.getpid(), file_sd(role.project, [here]))
+
+    def end() -> None:
+        told.unlink(missing_ok=True)
+        stop()
+
+    return end
 
 
 async def _await_control(dsn: str) -> None:
@@ -458,7 +469,6 @@ def sync(role: Role) -> None:
 def alerts(role: Role) -> None:
     """Judges the metrics of all processes, and tells a webhook what fires."""
     from stranglerfig.runtime.alerting import Alerting, Book
-    from stranglerfig.runtime.targets import targets
 
     project, webhook = role.project, role.project.estate.alerts.webhook
     if webhook is None:
@@ -467,7 +477,7 @@ def alerts(role: Role) -> None:
         )
     told = Alerting(
         project.estate.name,
-        lambda: targets(project, role.ports, roles_of(project)),
+        lambda: [*targets(project, role.ports, roles_of(project)), *further(role.data.path)],
         project.webhook(webhook),
         Book(role.control),
     )

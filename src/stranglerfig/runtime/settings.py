@@ -6,7 +6,7 @@ Secrets come from the environment, a file or a command, are resolved when they a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -127,7 +127,7 @@ class LogReference(Reference):
 
 
 class TelemetrySettings(Settings):
-    """Where traces go, and how many."""
+    """Where traces go, and how many; where metrics are served."""
 
     otlp: str | None = Field(
         default=None,
@@ -146,6 +146,13 @@ class TelemetrySettings(Settings):
         default=None,
         description="Jaeger's or Zipkin's query interface, for fig trace: http://127.0.0.1:16686; of zipkin the same.",
         pattern=r"^https?://[^\s@]+$",
+    )
+    metrics: str | None = Field(
+        default=None,
+        description="Host and first port of the processes' metrics, for a Prometheus elsewhere: 10.0.0.5:9400; the"
+        " others' ports follow, as `fig alerts targets` prints them. By default free ones on loopback. They ask nobody"
+        " who he is.",
+        pattern=r"^\S+:\d{1,5}$",
     )
 
     @model_validator(mode="after")
@@ -406,6 +413,20 @@ class Project:
                 "Write it as https://host/path.",
             )
         return found
+
+    @property
+    def metrics_host(self) -> str:
+        """Where processes serve their metrics."""
+        listen = self.estate.telemetry.metrics
+        return "127.0.0.1" if listen is None else host_and_port(listen)[0]
+
+    def metrics_ports(self, roles: Iterable[str]) -> dict[str, int]:
+        """The ports that ``telemetry.metrics`` names for ``roles``, by each port's name; empty where any will do."""
+        listen = self.estate.telemetry.metrics
+        if listen is None:
+            return {}
+        first = host_and_port(listen)[1]
+        return {f"metrics_{role}": first + number for number, role in enumerate(roles)}
 
     def describe(self, reference: DatabaseReference) -> str:
         """Where it points, without its password."""

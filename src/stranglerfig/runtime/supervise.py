@@ -25,7 +25,7 @@ from stranglerfig.runtime import certificate, processes
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
 from stranglerfig.runtime.nursery import Born, Nursery
 from stranglerfig.runtime.settings import Project, host_and_port
-from stranglerfig.runtime.targets import file_sd
+from stranglerfig.runtime.targets import file_sd, reached, targets
 from stranglerfig.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ class Supervisor:
             found["console"] = f"http://127.0.0.1:{self._ports['console']}/"
         for role in ("up", *self._roles):
             if role in MEASURED:
-                found[f"metrics of {role}"] = f"http://127.0.0.1:{self._ports[f'metrics_{role}']}/metrics"
+                host = reached(self._project.metrics_host)
+                found[f"metrics of {role}"] = f"http://{host}:{self._ports[f'metrics_{role}']}/metrics"
         found["logs"] = str(self._data.logs)
         return found
 
@@ -133,12 +134,14 @@ class Supervisor:
         estate = self._project.estate
         listens = [estate.listen] + ([host_and_port(estate.schemas.listen)] if estate.schemas.listen else [])
         self._ports = self._data.choose_ports(
-            (*PORTS, *(f"metrics_{role}" for role in MEASURED)), configured=[port for _, port in listens]
+            (*PORTS, *(f"metrics_{role}" for role in MEASURED)),
+            configured=[port for _, port in listens],
+            fixed=self._project.metrics_ports(MEASURED),
         )
-        self._data.say_targets(file_sd(self._project, self._ports, self._roles))
+        self._data.say_targets(file_sd(self._project, targets(self._project, self._ports, self._roles)))
         if check:
             await self._check_monolith()
-        stop_metrics = metrics.serve(self._ports["metrics_up"])
+        stop_metrics = metrics.serve(self._ports["metrics_up"], self._project.metrics_host)
         metrics.BUILD.labels(stranglerfig.__version__).set(1)
         stopped = tasks.spawn(stop.wait(), name="stop asked")
         started = tasks.spawn(self._try_start(), name="start")

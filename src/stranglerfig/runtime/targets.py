@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -31,9 +34,10 @@ class Target(NamedTuple):
 
 
 def targets(project: Project, ports: Mapping[str, int], roles: Iterable[str]) -> list[Target]:
-    """All of a project's, ``fig up``'s own and Envoy's among them; those without a port yet are left out."""
+    """All of ``fig up``'s, its own and Envoy's among them; those without a port yet are left out."""
+    host = reached(project.metrics_host)
     found = [
-        Target(role, f"127.0.0.1:{ports[f'metrics_{role}']}") for role in ("up", *roles) if f"metrics_{role}" in ports
+        Target(role, f"{host}:{ports[f'metrics_{role}']}") for role in ("up", *roles) if f"metrics_{role}" in ports
     ]
     if "envoy_admin" in ports:
         admin = project.estate.facade.admin or f"127.0.0.1:{ports['envoy_admin']}"
@@ -47,26 +51,42 @@ def targets(project: Project, ports: Mapping[str, int], roles: Iterable[str]) ->
     return found
 
 
-def file_sd(project: Project, ports: Mapping[str, int], roles: Iterable[str]) -> list[dict[str, Any]]:
+def reached(host: str) -> str:
+    """How others reach what listens on ``host``."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  what a user wrote
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def file_sd(project: Project, found: Iterable[Target]) -> list[dict[str, Any]]:
     """Prometheus' file-based service discovery: https://prometheus.io/docs/prometheus/latest/configuration/configuration/
     (``file_sd_config``)."""
     made = []
-    for target in targets(project, ports, roles):
+    for target in found:
         labels = {"estate": project.estate.name, "role": target.role, "__metrics_path__": target.path}
-        if target.scheme != "http":
-            labels["__scheme__"] = target.scheme
         if target.service:
-            labels["service_name"] = target.service
+            labels |= {"service_name": target.service, "__scheme__": target.scheme}
         made.append({"targets": [target.address], "labels": labels})
     return made
 
 
-def scrape_config(file: str) -> str:
-    """A ``scrape_configs`` entry that reads the targets from ``file``."""
+def further(folder: Path) -> list[Target]:
+    """Processes that were started beside ``fig up``, as they say in the data directory ``folder``."""
+    found = []
+    for file in sorted(folder.glob("targets-*.json")):
+        with suppress(OSError, ValueError):
+            said = orjson.loads(file.read_bytes())
+            found += [Target(each["labels"]["role"], each["targets"][0]) for each in said]
+    return found
+
+
+def scrape_config(folder: Path) -> str:
+    """A ``scrape_configs`` entry that reads the targets from the data directory ``folder``."""
+    files = [str(folder / name) for name in ("targets.json", "targets-*.json")]
     return (
         "scrape_configs:\n"
         f"  - job_name: {JOB}\n"
         "    scrape_interval: 5s\n"
         "    file_sd_configs:\n"
-        f"      - files: [{orjson.dumps(file).decode()}]\n"
+        f"      - files: {orjson.dumps(files).decode()}\n"
     )

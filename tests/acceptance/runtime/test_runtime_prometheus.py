@@ -130,13 +130,26 @@ def test_prometheus_finds_every_process_and_a_killed_one_is_told_of(
 
             def served(query: str, label: str) -> dict[str, float]:
                 found = server.ask("query", query=query)["result"]
-                return {each["metric"][label]: float(each["value"][1]) for each in found}
+                return {each["metric"].get(label, ""): float(each["value"][1]) for each in found}
 
             everyone = (wanted | {"postgres"}) - {"up"}
             until(lambda: served("fig_process_up", "process") == dict.fromkeys(everyone, 1), "every role to be seen")
             assert set(served("fig_build_info", "role")) >= wanted - {"envoy"}
             until(lambda: server.ask("query", query="fig_database_up == 1")["result"], "the databases to be seen")
             assert not [each for each in server.ask("alerts")["alerts"] if each["state"] == "firing"]
+
+            # A further worker is found, and no longer when it has ended.
+            further = subprocess.Popen(
+                [FIG, "--project", str(project.directory), "run", "sync"],
+                env=project.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            syncs = 'count(up{role="sync"} == 1)'
+            until(lambda: served(syncs, "none") == {"": 2}, "the further worker")
+            further.send_signal(signal.SIGTERM)
+            assert further.wait(60) == 0
+            until(lambda: served('count(up{role="sync"})', "none") == {"": 1}, "it to be left out")
 
             for _ in range(3):
                 pid = until(

@@ -19,6 +19,7 @@ from stranglerfig.facade.holding import FRESH
 from stranglerfig.facade.settings import FenceSettings
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.telemetry import metrics
 
 ADJUST = "/api/inventory/adjust"
 
@@ -171,16 +172,28 @@ async def test_held_writes_go_to_who_owns_and_none_fails(fenced: Fenced, winner:
     assert not [1 for _, _, headers in side.requests if "x-fig-target" in {name.lower() for name in headers}]
 
 
+def measured(name: str) -> float:
+    """What the fence server's metrics say of the context."""
+    return metrics.REGISTRY.get_sample_value(name, {"context": "inventory"}) or 0.0
+
+
 async def test_budget_over_gives_up_and_writes_go_back(fenced: Fenced) -> None:
     await fenced.start(budget=0.3)
+    given_up = measured("fig_fence_given_up_total")
     await fenced.row("monolith", "intent", 1)
     await fenced.client.close_fence("inventory", 1)
+
+    async def holds() -> bool:
+        return measured("fig_fence_hold_seconds") > 0
+
+    await clock.until(holds, timeout=30, what="the hold to be measured")
     await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
     assert await fenced.write() == (200, "monolith")
     async with postgres.session(fenced.monolith_dsn, what="test") as conn:
         row = await ownership.read(conn, "inventory")
     assert row is not None
     assert (row.state, row.epoch) == ("owner", 1)
+    assert measured("fig_fence_given_up_total") == given_up + 1
 
     async def reported() -> bool:
         hold = await fenced.client.hold("inventory", 1)
@@ -278,10 +291,12 @@ async def test_who_goes_away_is_not_waited_for(fenced: Fenced) -> None:
 async def test_what_cannot_be_read_is_refused_after_the_budget(fenced: Fenced) -> None:
     fenced.monolith_dsn = "postgresql://nobody@127.0.0.1:1/nothing"
     await fenced.start(budget=0.3)
+    refused = measured("fig_fence_refused_total")
     await fenced.estate.control.apply([fenced.estate.routing(writes="fenced")])
     async with fenced.estate.client.post(fenced.estate.url + ADJUST) as answer:
         assert answer.status == 503
         assert answer.headers["Retry-After"] == "1"
+    assert measured("fig_fence_refused_total") == refused + 1 and measured("fig_fence_blind") == 1
     assert (await fenced.phase("blind"))["rows"]["monolith"]["error"]  # type: ignore[index]
 
 
