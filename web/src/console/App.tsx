@@ -48,8 +48,8 @@ export function App() {
 
   return (
     <div className="shell">
-      <a className="skip" href="#/" onClick={(event) => { event.preventDefault(); heading.current?.focus(); }}>Skip to the page</a>
       <header className="bar">
+        <a className="skip" href="#/" onClick={(event) => { event.preventDefault(); heading.current?.focus(); }}>Skip to the page</a>
         <p className="brand"><span aria-hidden="true" className="leaf" />{mine?.estate}</p>
         <nav aria-label="Pages">
           {listed.map((each) => (
