@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from examples.servers import fetch
 from examples.servers.fetch import Missing
 from stranglerfig.foundation import clock, tasks
+from tests import axe
 from tests.browser import Browser
 from tests.conftest import Server, required
 from tests.console_desk import Desk
 
 pytestmark = pytest.mark.acceptance
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-FAULTS = """axe.run(document, {runOnly: %s, resultTypes: ['violations']}).then(({violations}) => violations.flatMap(
-  (v) => v.nodes.map((n) => `${v.id}: ${n.target.join(' ')}: ${n.any.concat(n.all).map((c) => c.message)[0]}`)))"""
 RATE, SECONDS = 10_000, 10
 WATCH = """(() => {
   window.seen = {frames: 0, long: [], worst: 0};
@@ -47,14 +44,6 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
         required(str(missing))
     finally:
         await found.stop()
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    try:
-        return (fetch.npm("axe", ["axe-core@4.14.1"]) / "node_modules/axe-core/axe.min.js").read_text()
-    except Missing as missing:
-        required(str(missing))
 
 
 async def entered(browser: Browser, desk: Desk) -> None:
@@ -170,12 +159,12 @@ async def test_a_saga_that_needs_an_operator_is_found_and_tried_again(browser: B
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-async def test_nothing_that_a_program_can_find_is_wrong(browser: Browser, desk: Desk, axe: str, width: int) -> None:
+async def test_nothing_that_a_program_can_find_is_wrong(browser: Browser, desk: Desk, width: int) -> None:
     await desk.fill()
     (saga,) = (await desk.ask("GET", "/api/sagas/list?status=needs%20operator"))["sagas"]
     await browser.size(width, 900, touch=width < 400)
     await entered(browser, desk)
-    await browser.ask(f"(0, eval)({axe!r})")
+    await browser.ask(f"(0, eval)({axe.script()!r})")
     pages = {
         "#/log": ".topics", "#/log/topics/events.orders": ".lags", "#/log/live": ".line",
         "#/log/parked": "[data-parked]",
@@ -187,12 +176,12 @@ async def test_nothing_that_a_program_can_find_is_wrong(browser: Browser, desk: 
         for page, there in pages.items():
             await browser.ask(f"location.hash = {page!r}")
             await browser.until(f"document.querySelector({there!r})", seconds=30)
-            faults = await browser.ask(FAULTS % RULES)
+            faults = await browser.ask(axe.FAULTS % axe.RULES)
             assert faults == [], (page, scheme, faults)
             assert await browser.ask("document.documentElement.scrollWidth") <= width, page
             if page == "#/log/parked":
                 await clicked(browser, "Discard")
                 await browser.until("document.querySelector('.consequence')", seconds=20)
-                assert await browser.ask(FAULTS % RULES) == []
+                assert await browser.ask(axe.FAULTS % axe.RULES) == []
                 await clicked(browser, "Leave it")
     assert browser.said == []
