@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 from pydantic import Field
@@ -304,7 +304,7 @@ def routes(reads: Reading) -> list[Route]:
         )
         return FlowCourses(courses=[_course(id, course) for id, course in found.items()])
 
-    path = "/api/sagas/{service}/{saga}"
+    path = "/api/sagas/of/{service}/{saga}"
     return [
         Route("/api/sagas", SagasPage, page, "Kinds of sagas, and how their sagas stand.", live=True),
         Route("/api/sagas/list", SagaRows, listed, "The newest sagas.", query=SagasQuery, live=True),
@@ -409,7 +409,7 @@ def _course(id: str, course: Course) -> FlowCourse:
 
     return FlowCourse(
         id=id,
-        state=course.state,
+        state=cast(State, course.state),
         path=[
             FlowEvent(
                 id=event.id, type=event.type, source=event.source, at=datetime.fromtimestamp(event.at, UTC), hops=hops

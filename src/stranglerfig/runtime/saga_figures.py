@@ -86,7 +86,7 @@ def success(blocks: list[tuple[float, int, int]], within: float, window: float) 
 
 def limits(project: Project) -> dict[str, float]:
     """The seconds that sagas may take, by kind, where a gate says so."""
-    found = {}
+    found: dict[str, float] = {}
     for each in project.extractions.values():
         asked = each.gates.writes.saga_success
         if asked is not None:

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from examples.servers import fetch
-from examples.servers.fetch import Missing
+from tests.axe import FAULTS, RULES, script
 from tests.browser import Browser
-from tests.conftest import required
 from tests.storm import Storm, opened, write
 
 pytestmark = pytest.mark.acceptance
@@ -23,9 +21,6 @@ wall
   lane "Warehouse" 200 400
   comment on "Who may adjust below what is reserved?" by "Ann": "Support, up to ten"
 """
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-FAULTS = """axe.run(document, {runOnly: %s, resultTypes: ['violations']}).then(({violations}) => violations.flatMap(
-  (v) => v.nodes.map((n) => `${v.id}: ${n.target.join(' ')}: ${n.any.concat(n.all).map((c) => c.message)[0]}`)))"""
 BORDERS = """(() => {
   const colour = (said) => {
     const parts = said.match(/[\\d.]+/g).map(Number);
@@ -64,11 +59,7 @@ async def model(tmp_path: Path) -> AsyncIterator[Storm]:
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    try:
-        return (fetch.npm("axe", ["axe-core@4.14.1"]) / "node_modules/axe-core/axe.min.js").read_text()
-    except Missing as missing:
-        required(str(missing))
-        raise
+    return script()
 
 
 async def show(browser: Browser, *steps: str) -> None:

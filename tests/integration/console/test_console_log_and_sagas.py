@@ -137,7 +137,7 @@ async def test_sagas_are_told_with_their_share_of_success_and_its_bounds(desk: D
 async def test_a_saga_is_shown_whole_and_an_operator_decides(desk: Desk) -> None:
     desk.sagas()
     (row,) = (await desk.ask("GET", "/api/sagas/list?status=needs%20operator"))["sagas"]
-    path = f"/api/sagas/orders/{row['id']}"
+    path = f"/api/sagas/of/orders/{row['id']}"
     one = await desk.ask("GET", path)
     assert {step["name"]: step["phase"] for step in one["steps"]}["charge"] == "unknown"
     assert [step["name"] for step in one["drawn"]] == ["look", "reserve", "charge"]
@@ -149,9 +149,9 @@ async def test_a_saga_is_shown_whole_and_an_operator_decides(desk: Desk) -> None
     one = await desk.ask("GET", path)
     assert (one["row"]["asked"], one["asked_by"]) == ("retry", "ann@desk (console)")
     other = desk.saga(500, "running", {"look": "skipped", "reserve": "asked", "charge": "open"})
-    refused = await desk.ask("POST", f"/api/sagas/orders/{other}/decide", {"word": "retry"}, status=409)
+    refused = await desk.ask("POST", f"/api/sagas/of/orders/{other}/decide", {"word": "retry"}, status=409)
     assert refused["error"]["code"] == "saga_not_blocked"
-    await desk.ask("GET", "/api/sagas/orders/none", status=404)
+    await desk.ask("GET", "/api/sagas/of/orders/none", status=404)
 
 
 async def test_flows_say_where_they_stopped(desk: Desk) -> None:

@@ -14,7 +14,7 @@ export function StatusOf({ row }: { row: Pick<SagaRow, "status" | "blocked" | "a
 }
 
 export function Saga({ service, id }: { service: string; id: string }) {
-  const found = useLive<SagaOne>(`/api/sagas/${encodeURIComponent(service)}/${encodeURIComponent(id)}`);
+  const found = useLive<SagaOne>(`/api/sagas/of/${encodeURIComponent(service)}/${encodeURIComponent(id)}`);
   const [word, setWord] = useState<"retry" | "resolve" | null>(null);
   return (
     <>
@@ -60,7 +60,7 @@ export function Saga({ service, id }: { service: string; id: string }) {
             {word !== null && (
               <Decide
                 title={word === "retry" ? `Retry ${saga.row.blocked ?? "it"}` : `Count ${saga.row.blocked ?? "it"} as done`} word={word === "retry" ? "Retry now" : "Count as done"} danger={word === "resolve"}
-                path={`/api/sagas/${encodeURIComponent(service)}/${encodeURIComponent(id)}/decide`} body={{ word }} close={() => setWord(null)}
+                path={`/api/sagas/of/${encodeURIComponent(service)}/${encodeURIComponent(id)}/decide`} body={{ word }} close={() => setWord(null)}
               />
             )}
           </>
