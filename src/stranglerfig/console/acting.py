@@ -139,7 +139,9 @@ async def state(reading: Reading, number: int) -> CommandState:
         by=found["asked_by"],
         state=found["state"],
         asked_at=found["asked_at"],
-        said=[Said(at=at, kind=kind, text=text, data=data) for at, kind, text, data in said],
+        said=[
+            Said.model_validate({"at": at, "kind": kind, "text": text, "data": data}) for at, kind, text, data in said
+        ],
     )
 
 

@@ -290,7 +290,7 @@ async def _kpis(
     for kpi in judged:
         grown = _growth(known.get(kpi["name"]), evidence.get(kpi["name"]))
         plain = {"bound": None, "confidence": None, "samples": 0, "observed": None} | dict(kpi)
-        defaults = {"needed": 0, "planned": 0, "limit": None, "unit": "", "reason": "", "loosened": ""}
+        defaults: dict[str, Any] = {"needed": 0, "planned": 0, "limit": None, "unit": "", "reason": "", "loosened": ""}
         rows.append(KpiRow(**{key: (defaults | plain)[key] for key in fields}, growth=grown))
     return rows
 
@@ -411,7 +411,9 @@ async def _cutover(reading: Reading, context: str, kept: Sequence[Mapping[str, A
             )
         elif entry.step in found:
             found[entry.step].took_ms = (at - found[entry.step].at).total_seconds() * 1000
-    held = next((milestone for milestone in reversed(kept) if milestone.get("epoch") == last[0].epoch), {})
+    held: Mapping[str, Any] = next(
+        (milestone for milestone in reversed(kept) if milestone.get("epoch") == last[0].epoch), {}
+    )
     for name, milliseconds in (held.get("steps") or {}).items():
         if name in found:  # measured by who did it: the journal's own times are those of its commits
             found[name].took_ms = milliseconds

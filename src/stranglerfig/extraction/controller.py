@@ -187,7 +187,7 @@ class Controller:
             case "plan":
                 return await work.plan(standing)
             case "verify":
-                return await work.verify(standing, repair=bool(command.args.get("repair")))
+                return await work.verify(standing, repair=bool(command.args.get("repair")) and not dry)
             case "advance":
                 return await self._advance(command, standing, work, store, dry)
             case "rollback":
