@@ -141,7 +141,9 @@ def run(name: str, *, count: int, seed: int, processes: int = 2, module: str = "
     result = Result()
     # Coverage measures the tests that are about something, not millions of inputs at a fifth of the speed.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     with tempfile.TemporaryDirectory(prefix="fig-fuzz-") as folder:
         children = []
         for number, (first, share) in enumerate(shares):
@@ -178,4 +180,9 @@ def _ended(child: subprocess.Popen[str], page: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(out.splitlines()[-1])
         return found
     at = int.from_bytes(page.read_bytes(), "big")
-    return {"inputs": 0, "understood": 0, "at": at, "defect": f"the process ended with {child.returncode}\n{error[-3000:]}"}
+    return {
+        "inputs": 0,
+        "understood": 0,
+        "at": at,
+        "defect": f"the process ended with {child.returncode}\n{error[-3000:]}",
+    }

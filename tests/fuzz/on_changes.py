@@ -75,7 +75,9 @@ def values(message: bytes) -> list[tuple[int, int]]:
 
 def fresh() -> Decoder:
     """A decoder as capture makes it."""
-    return Decoder(types=recorded()[0], tables=WANTED, aside="public.outbox", drop_origin="fig_x_reverse", most_changes=4)
+    return Decoder(
+        types=recorded()[0], tables=WANTED, aside="public.outbox", drop_origin="fig_x_reverse", most_changes=4
+    )
 
 
 def transactions(decoder: Decoder, messages: list[bytes]) -> list[Transaction]:
@@ -255,5 +257,3 @@ def _dumped(document: Any) -> bytes:
         return orjson.dumps(document)
     except TypeError:  # a key that is no text
         return b"{}"
-
-

@@ -6,7 +6,6 @@ altered; where a format has a sum over itself, the sum is made right again, or n
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import struct
 import zlib
@@ -100,7 +99,9 @@ def _rabbitmq(message: bytes) -> list[Event]:
 def _chunk(given: tuple[int, int, bytes]) -> list[Event]:
     """A frame with a chunk whose sum is right: osiris_log.erl writes it over the data alone."""
     entries, records, data = given
-    head = struct.pack(">BBBHIqQQIIII", 0, 0, 0, entries, records, 1_770_000_000_000, 1, 9, zlib.crc32(data), len(data), 0, 0)
+    head = struct.pack(
+        ">BBBHIqQQIIII", 0, 0, 0, entries, records, 1_770_000_000_000, 1, 9, zlib.crc32(data), len(data), 0, 0
+    )
     found = rabbitmq_wire.chunk(b"\x00\x08\x00\x01" + head + data)
     return [rabbitmq_message.decode(message, ("t", 0, at), AT) for at, message in enumerate(found.messages)]
 
@@ -117,8 +118,19 @@ def events() -> Target:
     ]
     rows = postgres_batch.rows(EVENTS) + postgres_batch.rows(EVENTS[:1]) + postgres_batch.rows([EVENTS[0]] * 3)
     names = [f"ce-{name}" for name in ("id", "source", "type", "time", *cloudevents.OPTIONAL)]
-    texts = ["", "x", "é", "\0", "2026-02-30T00:00:00Z", "2026-02-03t04:05:06z", "9999-12-31T23:59:59-12:00", "a" * 2000]
-    chunks = [(len(some), b"".join(len(one).to_bytes(4, "big") + one for one in some)) for some in (amqp[:2], amqp[:1] * 3)]
+    texts = [
+        "",
+        "x",
+        "é",
+        "\0",
+        "2026-02-30T00:00:00Z",
+        "2026-02-03t04:05:06z",
+        "9999-12-31T23:59:59-12:00",
+        "a" * 2000,
+    ]
+    chunks = [
+        (len(some), b"".join(len(one).to_bytes(4, "big") + one for one in some)) for some in (amqp[:2], amqp[:1] * 3)
+    ]
     # Three messages that a client compressed together (0: not at all, 1: gzip).
     together = b"".join(len(one).to_bytes(4, "big") + one for one in amqp[:3])
     chunks.append((1, b"\x80\x00\x03" + struct.pack(">II", len(together), len(together)) + together))
@@ -147,7 +159,9 @@ def events() -> Target:
             if below() < 0.5:
                 return _aggregate, mutate.of_bytes(rng, aggregates[int(below() * len(aggregates))], aggregates)
             head_, _, data = kinesis[int(below() * 3)].partition(b"\n")
-            return _kinesis, b'{"ce-specversion":"' + orjson.dumps(mutate.of_tree(rng, orjson.loads(head_)))[19:] + b"\n" + data
+            return _kinesis, b'{"ce-specversion":"' + orjson.dumps(mutate.of_tree(rng, orjson.loads(head_)))[
+                19:
+            ] + b"\n" + data
         if kind == 5:
             some = {names[int(below() * len(names))]: texts[int(below() * len(texts))] for _ in range(int(below() * 6))}
             return _pubsub, (b"x", some)

@@ -53,4 +53,6 @@ TARGETS: Final[dict[str, Callable[[], Target]]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main(TARGETS, argparse.ArgumentParser("tests.fuzz.planted", description=__doc__), module="tests.fuzz.planted"))
+    sys.exit(
+        main(TARGETS, argparse.ArgumentParser("tests.fuzz.planted", description=__doc__), module="tests.fuzz.planted")
+    )

@@ -21,7 +21,9 @@ def main(
     parser.add_argument("--count", type=int, default=100_000, help="inputs of each target")
     parser.add_argument("--seed", type=int, help="the generator's; without it a random one, which is printed")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--at", type=int, metavar="N", help="make the input with this number, show it and try it, alone")
+    parser.add_argument(
+        "--at", type=int, metavar="N", help="make the input with this number, show it and try it, alone"
+    )
     parser.add_argument("--work", help=argparse.SUPPRESS)
     said = parser.parse_args()
     unknown = set(said.target) - set(targets)

@@ -215,7 +215,9 @@ class Assembler:
         try:
             number, total = (int(text) for text in place.split("/"))
         except ValueError as error:
-            raise not_a_frame(f"the record at position {record.position} is the part '{place[:40]}' of a frame") from error
+            raise not_a_frame(
+                f"the record at position {record.position} is the part '{place[:40]}' of a frame"
+            ) from error
         if number == 1:
             self._parts, self._begins = [], record.position
         if number != len(self._parts) + 1 or number > total:
