@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo demo-kafka test faults lint types types-web bench docs web lock clean
+.PHONY: help setup demo demo-kafka test faults fuzz lint types bench docs web lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test: setup  ## All tests but the slow faults, with coverage
 
 faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)
 	@$(BIN)/pytest $(FAULTS) $(ARGS)
+
+fuzz: setup  ## Altered messages for all that reads foreign bytes, ten million of each kind (options: make fuzz ARGS="decoder --seed 7")
+	@$(BIN)/python -m tests.fuzz --count 10000000 $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import-linter, deptry, codespell
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

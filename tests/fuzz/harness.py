@@ -114,7 +114,7 @@ def work(target: Target, *, seed: int, first: int, count: int, page: Path) -> di
                     done += 1
                 if not early and done >= count // 10:
                     early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  a native library panics by one that is no Exception
             signal.setitimer(signal.ITIMER_PROF, 0)
             text = "".join(traceback.format_exception(error, limit=-6))
             return {"inputs": done, "understood": understood, "defect": text, "at": first + done}

@@ -6,7 +6,6 @@ altered; where a format has a sum over itself, the sum is made right again, or n
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import struct
 import zlib

@@ -15,7 +15,7 @@ SEED = 7
 MILLION = 1_000_000
 COUNTS = {
     "decoder": MILLION, "envelope": MILLION, "events": 400_000, "wires": 60_000, "access-log": 100_000,
-    "trace": 100_000, "yaml": 3_000, "storm": 10_000, "schemas": 3_000, "sources": 3_000, "wall": 20_000,
+    "trace": 100_000, "yaml": 2_500, "storm": 2_500, "schemas": 6_400, "sources": 2_500, "wall": 6_400,
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_what_is_not_understood_is_refused_as_documented(name: str) -> None:
     assert not found.defect, found.defect
     assert found.inputs == COUNTS[name]
     # Alterations that all readers refuse at once, or none ever, would show nothing.
-    assert 0.02 < found.understood / found.inputs
+    assert found.understood / found.inputs > 0.02
     assert found.grown < 200_000_000, "memory that grows with what was read"
 
 

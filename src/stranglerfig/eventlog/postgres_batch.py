@@ -26,8 +26,8 @@ _FIRST: Final = _COLUMNS.index("causationid") + 1
 """The columns that each header has; of the later ones those at the end are left out where all their values are None."""
 
 
-_TEXT: Final = frozenset({str})
-_TYPES: Final = [_TEXT] * 4 + [frozenset({str, type(None)})] * (len(_COLUMNS) - 5)
+_TEXT: Final[frozenset[type]] = frozenset({str})
+_TYPES: Final[list[frozenset[type]]] = [_TEXT] * 4 + [frozenset({str, type(None)})] * (len(_COLUMNS) - 5)
 """What the columns after the ids may hold: source, type, time and content type are there in each event."""
 _ZONE: Final = attrgetter("tzinfo")
 _TIME: Final = attrgetter("time")

@@ -33,7 +33,9 @@ _PATTERNS = {
     "context": re.compile(rf"context\s+(?P<name>{_NAME})"),
     "aggregate": re.compile(rf"aggregate\s+(?P<name>{_NAME}){_FIELDS}"),
     "command": re.compile(rf"command\s+(?P<name>{_NAME}){_FIELDS}"),
-    "event": re.compile(rf"event\s+(?P<name>{_NAME}){_FIELDS}(?:\s+v(?P<version>\d+))?(?:\s+key\s+(?P<key>{_NAME}))?"),
+    "event": re.compile(
+        rf"event\s+(?P<name>{_NAME}){_FIELDS}(?:\s+v(?P<version>\d{{1,9}}))?(?:\s+key\s+(?P<key>{_NAME}))?"
+    ),
     "policy": re.compile(rf'policy\s+"(?P<name>[^"]+)"\s*:\s*(?P<events>{_LIST})?\s*->\s*(?P<commands>{_LIST})?'),
     "readmodel": re.compile(rf"readmodel\s+(?P<name>{_NAME})\s*(?:<-\s*(?P<events>{_LIST})?)?"),
     "hotspot": re.compile(
@@ -47,7 +49,7 @@ _PATTERNS = {
 _FIELD = re.compile(
     rf"(?P<name>{_NAME})\s*:\s*(?P<type>{_NAME}(?:\[{_NAME}\])?)(?P<optional>\?)?(?P<personal>\s+personal)?"
 )
-_PLACE = re.compile(r"(?P<name>.+?)\s+(?P<x>-?\d+)\s+(?P<y>-?\d+)")
+_PLACE = re.compile(r"(?P<name>.+?)\s+(?P<x>-?\d{1,9})\s+(?P<y>-?\d{1,9})")
 
 
 @dataclass

@@ -11,7 +11,7 @@ from stranglerfig.storming.model import Area, Comment, Lane, Link, Sticky, Wall
 
 KINDS = ("event", "command", "aggregate", "policy", "readmodel", "external", "actor", "hotspot")
 _TEXT = r'"[^"]*"'
-_INT = r"-?\d+"
+_INT = r"-?\d{1,9}"
 _STICKY = re.compile(
     rf"sticky (?P<kind>{'|'.join(KINDS)}) (?P<name>{_TEXT})(?: says (?P<spec>{_TEXT}))?"
     rf" (?P<x>{_INT}) (?P<y>{_INT})(?: in (?P<inside>{_TEXT}))?"

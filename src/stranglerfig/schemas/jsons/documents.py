@@ -267,6 +267,8 @@ def validate(schema: Text) -> None:
 
 def _metaschema_error(root: Any) -> jsonschema.SchemaError | None:
     if isinstance(root, dict) and "$schema" in root:
+        if not isinstance(root["$schema"], str):
+            return jsonschema.SchemaError("'$schema' is no text", path=["$schema"])
         tried: list[Any] = [validator_for(root, default=jsonschema.Draft202012Validator)]
     else:
         # Kafka's clients mean draft 7 where they name none; most such schemas are good 2020-12 too.
