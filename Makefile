@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo demo-kafka test faults fuzz lint types bench docs web lock clean
+.PHONY: help setup demo demo-kafka test faults fuzz lint types types-web bench docs web lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,7 +36,7 @@ test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
 	@scratch=$$(mktemp -d -t fig-tests-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(BIN)/coverage run -m pytest --basetemp="$$scratch/some" -n 2 --dist loadfile tests/unit tests/contract tests/integration $(FAULTS:%=--ignore=%) $(ARGS) && \
-	$(BIN)/coverage run -m pytest --basetemp="$$scratch/acceptance" tests/acceptance $(FAULTS:%=--ignore=%) $(ARGS)
+	$(BIN)/coverage run -m pytest --basetemp="$$scratch/acceptance" tests/fuzz tests/acceptance $(FAULTS:%=--ignore=%) $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
 faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)
