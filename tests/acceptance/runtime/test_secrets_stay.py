@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from examples.servers import fetch
 from stranglerfig.runtime import processes
 from stranglerfig.runtime.embedded import free_port
 from tests.conftest import passable
@@ -34,8 +35,9 @@ class Planted:
         self.folder = folder
         self.mark = f"pl4nted{uuid.uuid4().hex[:8]}"
         self.said = ""
+        openssl = fetch.debian("openssl", "openssl")
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "site.key", "-out", "site.pem",
+            [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "site.key", "-out", "site.pem",
              "-days", "2", "-subj", "/CN=localhost"],
             cwd=folder, check=True, capture_output=True,
         )  # fmt: skip

@@ -7,16 +7,17 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from examples.servers import fetch
 from stranglerfig.capture import wire
 from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime.embedded import free_port
-from tests.conftest import passable, required
+from tests.conftest import passable
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 """Debian's: the embedded server is built without TLS."""
@@ -32,17 +33,18 @@ class Secured:
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.ca = folder / "ca.pem"
 
-    def run(self, *command: str) -> None:
-        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
+    def openssl(self, *arguments: str) -> None:
+        program = fetch.debian("openssl", "openssl")
+        subprocess.run([program, *arguments], cwd=self.folder, check=True, capture_output=True)
 
     def certify(self) -> None:
         """``ca.pem``, and the server's pair, made out to localhost."""
         (self.folder / "names").write_text("subjectAltName=DNS:localhost\n")
-        self.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+        self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
                  "-days", "2", "-subj", "/CN=test authority")  # fmt: skip
-        self.run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "db.key", "-out", "db.csr",
+        self.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "db.key", "-out", "db.csr",
                  "-subj", "/CN=localhost")  # fmt: skip
-        self.run("openssl", "x509", "-req", "-in", "db.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-out", "db.pem",
+        self.openssl("x509", "-req", "-in", "db.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-out", "db.pem",
                  "-days", "2", "-CAcreateserial", "-extfile", "names")  # fmt: skip
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -72,9 +74,9 @@ class Secured:
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def secured(tmp_path_factory: pytest.TempPathFactory, begin: Callable[[Callable[[], None]], None]) -> Iterator[Secured]:
     if not (BINARIES / "postgres").exists():
-        required("Debian's postgresql-15 is not installed")
+        begin(lambda: print(fetch.debian("pg_ctlcluster", "postgresql-15")))
     found = Secured(passable(tmp_path_factory.mktemp("pgtls")))
     found.certify()
     process = found.start()

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from facade_estate import Estates
 
+from examples.servers import fetch
 from stranglerfig.extraction.facts import service_healthy
 from stranglerfig.extraction.parts import ContextParts
 from stranglerfig.facade.upstreams import Upstream as Service
@@ -40,7 +41,9 @@ class Authority:
                   "-days", "2", "-subj", "/CN=test authority")  # fmt: skip
 
     def _run(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+        subprocess.run(
+            [fetch.debian("openssl", "openssl"), *arguments], cwd=self.folder, check=True, capture_output=True
+        )
 
     def issue(self, name: str, serial: int, *, names: str = "DNS:shop.test,IP:127.0.0.1", days: int = 2) -> None:
         """``NAME.pem`` and ``NAME.key``."""
