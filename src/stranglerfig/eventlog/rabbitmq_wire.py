@@ -469,13 +469,23 @@ class Wire:
 
 
 class _Exact(io.BytesIO):
-    """Bytes that do not go on for ever: read beyond the end they give nothing, and a list of four billion is one."""
+    """Bytes that do not go on for ever: read beyond the end they give nothing, and a list of four billion is one.
+
+    Of a refusal the broker leaves out what follows its code (seen: the answer to Open of a virtual host that is not
+    there): that reads as zeros.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        super().__init__(frame)
+        self._refusal = len(frame) == 10 and frame[0] & 0x80 != 0 and frame[8:] != b"\x00\x01"
 
     def read(self, size: int | None = -1, /) -> bytes:
         found = super().read(size)
-        if size is not None and len(found) < size:
-            raise ValueError("a frame is cut off")
-        return found
+        if size is None or len(found) >= size:
+            return found
+        if self._refusal:
+            return found.ljust(size, b"\0")
+        raise ValueError("a frame is cut off")
 
 
 def _decoded(frame: bytes) -> schema.Frame:
