@@ -47,5 +47,6 @@ def _tell(fig: Fig, server: ConsoleServer) -> None:
     from stranglerfig.cli.extraction import asker
 
     link = server.link(asker())
-    said = f"The console of {fig.project.estate.name}, to be opened once: {link}\nEnd with Ctrl+C."
+    once = ", to be opened once" if "#" in link else ""
+    said = f"The console of {fig.project.estate.name}{once}: {link}\nEnd with Ctrl+C."
     fig.print({"link": link}, said)

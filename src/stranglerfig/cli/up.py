@@ -83,10 +83,10 @@ def _ready(fig: Fig, state: dict[str, Any], seconds: float) -> None:
 
 
 def console_link(fig: Fig, state: dict[str, Any]) -> str | None:
-    """A link that opens the console once; None where none runs."""
-    address = state.get("addresses", {}).get("console")
-    if address is None:
-        return None
+    """A link that opens the console once, or where people log in; None where none runs."""
+    address: str | None = state.get("addresses", {}).get("console")
+    if address is None or fig.project.estate.access is not None:
+        return address
     from stranglerfig.cli.extraction import asker
     from stranglerfig.console.entry import Entry
 
@@ -189,7 +189,7 @@ def ps(fig: Fig) -> None:
         )
     Console(soft_wrap=True).print(table)
     if (link := console_link(fig, state)) is not None:
-        click.echo(f"console, to be opened once: {link}")
+        click.echo(f"console{', to be opened once' if '#' in link else ''}: {link}")
 
 
 ROLE_NAMES = (

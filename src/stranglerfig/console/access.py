@@ -60,6 +60,7 @@ class ConsoleAccess:
     Args:
         control_dsn: the control database, where tokens and sessions are.
         secret: the client's secret at the OpenID provider.
+        estate: what the project is called, for the page of the login.
         public: paths under ``/api/`` that nobody has to be known for.
     """
 
@@ -69,11 +70,13 @@ class ConsoleAccess:
         control_dsn: str,
         *,
         secret: str | None = None,
+        estate: str = "",
         public: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
         self._database = Few(control_dsn, what="console access", most=4)
         self._provider = None if settings.oidc is None else _provider(settings.oidc, secret)
+        self._estate = estate
         self._public = public | {"/api/login"}
         self._logins, self._api = Limiter(settings.rates.login), Limiter(settings.rates.api)
         self._attempts: OrderedDict[str, tuple[Attempt, float]] = OrderedDict()
@@ -142,7 +145,7 @@ class ConsoleAccess:
 
     async def _ways(self, _: web.Request) -> web.Response:
         """How one may log in here."""
-        return web.json_response({"token": True, "oidc": self._provider is not None})
+        return web.json_response({"estate": self._estate, "token": True, "oidc": self._provider is not None})
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         if self._provider is None:

@@ -58,7 +58,13 @@ def routes(reading: Reading) -> list[Route]:
         context, wanted = asked.path["context"], asked.body
         reading.settings(context)
         number = await commands.submit(
-            reading.control, context, wanted.verb, arguments(context, wanted), f"{asked.by} (console)"
+            reading.control,
+            context,
+            wanted.verb,
+            arguments(context, wanted),
+            f"{asked.by} (console)",
+            asked_from=f"console, {asked.origin}",
+            token=asked.token,
         )
         return await state(reading, number)
 

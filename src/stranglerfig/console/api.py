@@ -75,12 +75,19 @@ class Refused(Model):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request, checked: the parts of its path, its query, its body, and who asks."""
+    """One request, checked: the parts of its path, its query, its body, and who asks.
+
+    Attributes:
+        origin: from which address.
+        token: what commands are signed with, where ``fig.yaml`` says who may act; else None.
+    """
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Any = None
     body: Any = None
     by: str = ""
+    origin: str = ""
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +123,8 @@ class Route:
         return self.live or self.stream is not None
 
 
-async def checked(route: Route, request: web.Request, by: str) -> Asked:
-    """The request as the route's models have it.
+async def checked(route: Route, request: web.Request, by: str, token: str | None = None) -> Asked:
+    """The request of ``by`` as the route's models have it.
 
     Raises:
         FigError: ``bad_request``.
@@ -131,7 +138,7 @@ async def checked(route: Route, request: web.Request, by: str) -> Asked:
         raise FigError(
             "bad_request", f"{where or 'what was asked'}: {first['msg']}", "See /api/openapi.json.", where=where
         ) from error
-    return Asked(dict(request.match_info), query, body, by)
+    return Asked(dict(request.match_info), query, body, by, request.remote or "", token)
 
 
 def message(event: str, data: bytes) -> bytes:

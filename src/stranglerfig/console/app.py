@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
+from stranglerfig.access.model import Role
+from stranglerfig.console import access as accesses
 from stranglerfig.console import acting, audit, estate, events, extraction, openapi, parked, sagas, site
+from stranglerfig.console.access import TOKEN, ConsoleAccess
 from stranglerfig.console.api import EVENT_STREAM, STATUSES, Asked, Live, Model, Route, checked, stream
 from stranglerfig.console.entry import Entry
 from stranglerfig.console.reading import Reading
@@ -47,13 +50,25 @@ class Session(Model):
     estate: str
 
 
+class Ways(Model):
+    """How one gets in: by a token or an OpenID provider, where the project says who may act; else by a link alone."""
+
+    estate: str
+    token: bool
+    oidc: bool
+
+
 def routes(reading: Reading, entry: Entry) -> list[Route]:
-    """All that may be asked."""
+    """All that may be asked where links open the console; with :class:`ConsoleAccess` the first two are its own."""
 
     async def begin(asked: Asked) -> Session:
         session = entry.admit(asked.body.token)
         return Session(session=session, by=entry.who(session), estate=reading.project.estate.name)
 
+    async def ways(_: Asked) -> Ways:
+        return Ways(estate=reading.project.estate.name, token=False, oidc=False)
+
+    known = Route("/api/login", Ways, ways, "How one gets in.", public=True)
     first = Route(
         "/api/session",
         Session,
@@ -64,14 +79,19 @@ def routes(reading: Reading, entry: Entry) -> list[Route]:
         public=True,
         statuses=(403,),
     )
-    return [first, *(route for page in PAGES for route in page(reading))]
+    return [known, first, *(route for page in PAGES for route in page(reading))]
 
 
 class ConsoleServer:
-    """Serves one project; ``host`` and ``port`` say where once it has started."""
+    """Serves one project; ``host`` and ``port`` say where once it has started.
 
-    def __init__(self, reading: Reading, entry: Entry, *, before: int = 0) -> None:
+    Args:
+        access: who may act, where ``fig.yaml`` says so: then people log in, and links open nothing.
+    """
+
+    def __init__(self, reading: Reading, entry: Entry, *, access: ConsoleAccess | None = None, before: int = 0) -> None:
         self.entry = entry
+        self._access = access
         self.host, self.port = "", 0
         self._reading = reading
         self._before = before
@@ -85,8 +105,11 @@ class ConsoleServer:
             FigError: ``port_in_use``, ``database_unreachable``.
         """
         await self._reading.prepare()
-        app = site.application("console.html", STATUSES)
+        app = site.application("console.html", STATUSES | accesses.STATUSES)
         found = routes(self._reading, self.entry)
+        if self._access is not None:
+            self._access.attach(app)
+            found = found[2:]
         for route in found:
             app.router.add_route(route.method, route.path, self._answering(route))
         document = orjson.dumps(openapi.document(found))
@@ -102,23 +125,38 @@ class ConsoleServer:
         """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._access is not None:
+            await self._access.close()
         await self._reading.close()
 
     def link(self, by: str) -> str:
-        """What to give to ``by``; good for one use."""
+        """What to give to ``by``: good for one use, or where to log in."""
+        if self._access is not None:
+            return site.address(self.host, self.port)
         return site.link(self.host, self.port, self.entry.link_token(by))
 
     def _answering(self, route: Route) -> site.Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            _same_origin(request)
-            token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            asked = await checked(route, request, "" if route.public else self.entry.who(token))
+            asked = await self._asked(route, request)
             if route.streams and EVENT_STREAM in request.headers.get("Accept", ""):
                 return await _events(request, self._followed(route, request, asked))
             found = await route.work(asked)
             return web.Response(body=found.model_dump_json(), content_type="application/json")
 
         return answer
+
+    async def _asked(self, route: Route, request: web.Request) -> Asked:
+        """The request, checked, of whoever may ask that.
+
+        Raises:
+            FigError: ``console_elsewhere``, ``console_session``, ``not_permitted``, ``bad_request``.
+        """
+        if self._access is not None:
+            who = accesses.require(request, Role.VIEWER if route.method == "GET" else Role.OPERATOR)
+            return await checked(route, request, who.name, request[TOKEN])
+        _same_origin(request)
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return await checked(route, request, "" if route.public else self.entry.who(token))
 
     def _followed(self, route: Route, request: web.Request, asked: Asked) -> AsyncIterator[bytes]:
         if route.stream is not None:

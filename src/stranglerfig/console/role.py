@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from stranglerfig.console.access import ConsoleAccess
 from stranglerfig.console.app import ConsoleServer
 from stranglerfig.console.entry import Entry
 from stranglerfig.console.reading import Reading
@@ -15,7 +16,14 @@ from stranglerfig.runtime.settings import Project
 def server_of(project: Project, control: str) -> ConsoleServer:
     """A project's console, not started yet."""
     data = DataDirectory(project.data_directory)
-    return ConsoleServer(Reading(project, control), Entry(data.path / "console"))
+    settings = project.estate.access
+    access = None
+    if settings is not None:
+        named = None if settings.oidc is None else settings.oidc.client_secret
+        secret = None if named is None else project.secret(named)
+        public = frozenset({"/api/openapi.json"})
+        access = ConsoleAccess(settings, control, secret=secret, estate=project.estate.name, public=public)
+    return ConsoleServer(Reading(project, control), Entry(data.path / "console"), access=access)
 
 
 def be(role: Role) -> None:

@@ -104,6 +104,11 @@ async def serve(server: Server, host: str, port: int, ready: Callable[[], None])
         await server.stop()
 
 
+def address(host: str, port: int) -> str:
+    """Where a server is, for browsers."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
 def link(host: str, port: int, token: str) -> str:
     """What to give to people: the token is in the part of the address that browsers do not send."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/#{token}"
+    return f"{address(host, port)}#{token}"

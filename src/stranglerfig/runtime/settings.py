@@ -399,7 +399,7 @@ class Project:
         found = look_up(self.estate.log, self.directory, self.environment)
         return None if found == "postgres" else found
 
-    def secret(self, reference: CredentialsReference) -> str:
+    def secret(self, reference: Reference) -> str:
         """What a file's ``credentials`` stand for (``secret_missing``)."""
         return look_up(reference, self.directory, self.environment)
 

@@ -125,7 +125,7 @@ def code(answer: tuple[int, Any]) -> tuple[int, str]:
 async def test_a_login_by_the_provider_and_what_it_may(shown: Site, browser: aiohttp.ClientSession) -> None:
     await shown.serve()
     assert code(await get(browser, f"{shown.address}/api/estate")) == (401, "token_missing")
-    assert (await get(browser, f"{shown.address}/api/login"))[1] == {"token": True, "oidc": True}
+    assert (await get(browser, f"{shown.address}/api/login"))[1] == {"estate": "", "token": True, "oidc": True}
     async with browser.get(f"{shown.address}/login") as response:
         assert response.status == 200 and str(response.url) == f"{shown.address}/", "sent there and back"
         (done,) = [step for step in response.history if step.url.path == "/login/done"]

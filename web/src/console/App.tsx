@@ -1,6 +1,6 @@
 // The shell: navigation, the page that the address names, and keys that lead about.
 import { useEffect, useRef, useState } from "react";
-import { session } from "./api";
+import { leave, session } from "./api";
 import { PAGES } from "./pages";
 
 export function Sorry({ said }: { said: string }) {
@@ -22,6 +22,7 @@ export function App() {
   const page = PAGES.find((each) => each.name === (parts[0] ?? "")) ?? PAGES[0]!;
   const listed = PAGES.filter((each) => each.listed);
   const mine = session();
+  const out = leave();
 
   useEffect(() => {
     const moved = () => {
@@ -56,7 +57,7 @@ export function App() {
             <a key={each.name} href={`#/${each.name}`} aria-current={each === page || (each.name === "" && !page.listed) ? "page" : undefined}>{each.title}</a>
           ))}
         </nav>
-        <p className="who"><span className="dim">{mine?.by}</span> <button type="button" className="plain" aria-label="Keys" title="Keys" onClick={() => keys.current?.showModal()}><kbd>?</kbd></button></p>
+        <p className="who"><span className="dim">{mine?.by}</span> {out !== null && <button type="button" className="plain" onClick={() => void out()}>Log out</button>} <button type="button" className="plain" aria-label="Keys" title="Keys" onClick={() => keys.current?.showModal()}><kbd>?</kbd></button></p>
       </header>
       <main ref={heading} tabIndex={-1}>
         <page.Show key={parts.join("/")} parts={parts.slice(1)} />

@@ -1,7 +1,8 @@
 // Asking the console's server, and following it: its state is sent whole whenever it changes, so that who was cut off
-// has missed nothing. The session is kept per browser and sent in a header, which no other site's page can do.
+// has missed nothing. A link's session is kept per browser and sent in a header, which no other site's page can do; where
+// people log in, it is in a cookie that no script reads, and what changes something brings the page's own token along.
 import { useEffect, useRef, useState } from "react";
-import type { Refused as RefusedBody, Session } from "./types";
+import type { Refused as RefusedBody, Session, Ways } from "./types";
 
 const KEY = "fig-console-session";
 /** Milliseconds without a word (the server says one every ten seconds) after which a connection is taken for lost. */
@@ -14,7 +15,46 @@ export class Refused extends Error {
   }
 }
 
-export function session(): Session | null {
+interface Myself {
+  name: string;
+  role: string;
+  csrf: string;
+}
+
+let signed: { by: string; estate: string; csrf: string } | null = null;
+
+/** How one logs in; null where a link opens the console. */
+export async function ways(): Promise<Ways | null> {
+  const found = await ask<Ways>("GET", "/api/login");
+  return found.token || found.oidc ? found : null;
+}
+
+/** Who is logged in, if anybody. */
+export async function recognised(found: Ways): Promise<boolean> {
+  const answer = await fetch("/api/whoami");
+  if (!answer.ok) return false;
+  const me = (await answer.json()) as Myself;
+  signed = { by: `${me.name}, ${me.role}`, estate: found.estate, csrf: me.csrf };
+  return true;
+}
+
+export async function logIn(token: string): Promise<void> {
+  await ask("POST", "/api/login", { token });
+}
+
+/** Null where a link's session is used, which ends by itself. */
+export const leave = (): (() => Promise<void>) | null =>
+  signed === null ? null : async () => {
+    await send("POST", "/api/logout", {});
+    signed = null;
+    window.dispatchEvent(new Event("fig-signed-out"));
+  };
+
+export function session(): { by: string; estate: string } | null {
+  return signed ?? linked();
+}
+
+function linked(): Session | null {
   const kept = localStorage.getItem(KEY);
   return kept === null ? null : (JSON.parse(kept) as Session);
 }
@@ -27,8 +67,9 @@ export async function begin(token: string): Promise<void> {
 
 async function send(method: string, path: string, more: { body?: unknown; accept?: string; signal?: AbortSignal }): Promise<Response> {
   const headers: Record<string, string> = { Accept: more.accept ?? "application/json" };
-  const mine = session();
+  const mine = signed === null ? linked() : null;
   if (mine !== null) headers.Authorization = `Bearer ${mine.session}`;
+  if (signed !== null && method !== "GET") headers["X-CSRF-Token"] = signed.csrf;
   if (more.body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, {
     method, headers, signal: more.signal ?? null, body: more.body === undefined ? null : JSON.stringify(more.body),
@@ -36,8 +77,9 @@ async function send(method: string, path: string, more: { body?: unknown; accept
   if (answer.ok) return answer;
   const said = (await answer.json().catch(() => null)) as RefusedBody | null;
   const error = said?.error;
-  if (answer.status === 401) {
+  if (answer.status === 401 && path !== "/api/login") {
     localStorage.removeItem(KEY);
+    signed = null;
     window.dispatchEvent(new Event("fig-signed-out"));
   }
   throw new Refused(error?.code ?? "unexpected", error?.message ?? `the server answered ${answer.status}`, error?.remedy ?? "");

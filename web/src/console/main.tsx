@@ -1,11 +1,18 @@
 import "./style.css";
 import { createRoot } from "react-dom/client";
 import { App, Sorry } from "./App";
-import { begin, session } from "./api";
+import { begin, recognised, session, ways } from "./api";
+import { Login } from "./login";
 
 const root = createRoot(document.getElementById("root")!);
 
 async function start(): Promise<void> {
+  const found = await ways().catch(() => null);
+  if (found !== null) {
+    const known = await recognised(found).catch(() => false);
+    root.render(known ? <App /> : <Login ways={found} entered={() => void start()} />);
+    return;
+  }
   // A link's token stands alone behind the #; a page's address begins with a slash.
   const token = location.hash.slice(1);
   try {
@@ -22,6 +29,9 @@ async function start(): Promise<void> {
   root.render(session() === null ? <Sorry said="nobody is signed in here" /> : <App />);
 }
 
-window.addEventListener("fig-signed-out", () => root.render(<Sorry said="the session has ended" />));
+window.addEventListener("fig-signed-out", () => {
+  void ways().catch(() => null).then((found) =>
+    root.render(found === null ? <Sorry said="the session has ended" /> : <Login ways={found} entered={() => void start()} />));
+});
 window.addEventListener("hashchange", () => { if (!location.hash.startsWith("#/") && location.hash !== "") void start(); });
 void start();

@@ -638,3 +638,10 @@ export interface Wanted {
   wait?: number | null;
   confirm?: string | null;
 }
+
+/** How one gets in: by a token or an OpenID provider, where the project says who may act; else by a link alone. */
+export interface Ways {
+  estate: string;
+  token: boolean;
+  oidc: boolean;
+}
