@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from stranglerfig.changes.flows import Flow, Flows
 from stranglerfig.eventlog.ports import EventLog
+from stranglerfig.eventlog.postgres import PostgresLog
 from stranglerfig.extraction.journal import Journal
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.store import Store
@@ -49,6 +50,11 @@ class Reading:
         await self.flows.migrate()
         await self.evidence.migrate()
         await self.journal.migrate()
+        own = PostgresLog(self.control)
+        try:
+            await own.migrate()
+        finally:
+            await own.close()
         async with self.session() as conn:
             await shadow.migrate(conn)
 

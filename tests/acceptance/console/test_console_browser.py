@@ -100,7 +100,7 @@ async def test_the_pages_follow_what_happens_without_being_loaded_again(
     await browser.ask("window.mine = 'not loaded again'")
 
     # Keys lead about, and an address leads back.
-    await browser.press("2")
+    await browser.press("4")
     await browser.until(PAGES["audit"][1], seconds=30)
     await browser.ask("location.hash = '#/extractions/inventory'")
     await browser.until(PAGES["extraction"][1], seconds=30)
