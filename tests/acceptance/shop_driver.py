@@ -73,7 +73,7 @@ PLACES = [
     ("decommission", "report"),
     ("done", ""),
 ]
-READS, WRITES = ("reads", "100"), ("writes", "")
+SYNC, READS, WRITES = ("sync", ""), ("reads", "100"), ("writes", "")
 BUSY = (
     *("lag_too_large", "budget_exhausted", "marker_not_applied", "timed_out", "fence_not_closed", "writes_in_flight"),
     *("gate_inconclusive", "tables_locked"),

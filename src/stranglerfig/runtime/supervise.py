@@ -31,7 +31,7 @@ from stranglerfig.telemetry import metrics
 log = logging.getLogger(__name__)
 
 ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller", "console")
-MEASURED = ("up", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts")
+MEASURED = ("up", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts", "console")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 STEADY = 3.0
 """Seconds of work after which a role's end is not the continuation of the one before: while the controller is away

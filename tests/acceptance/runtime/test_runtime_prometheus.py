@@ -120,7 +120,18 @@ def test_prometheus_finds_every_process_and_a_killed_one_is_told_of(
         server = Prometheus(tmp_path / "prometheus", scrape, [rules])
         begin(server.start)
         try:
-            wanted = {"up", "fence", "shadow", "envoy", "registry", "capture", "sync", "controller", "alerts"}
+            wanted = {
+                "up",
+                "fence",
+                "shadow",
+                "envoy",
+                "registry",
+                "capture",
+                "sync",
+                "controller",
+                "alerts",
+                "console",
+            }
 
             def healths() -> dict[str, str]:
                 return {each["labels"]["role"]: each["health"] for each in server.ask("targets")["activeTargets"]}

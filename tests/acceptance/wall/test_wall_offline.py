@@ -31,7 +31,7 @@ async def test_a_page_loads_without_its_server_and_merges_when_it_is_back(
     base, _, token = storm.link.partition("#")
     assert len(kept) == 1 and "fig-wall-earlier" not in kept
     files = dict(next(iter(kept.values())))
-    names = ["react.js", "rolldown-runtime.js", "wall.css", "wall.js"]
+    names = ["graph.css", "graph.js", "react.js", "rolldown-runtime.js", "wall.css", "wall.js"]
     assert sorted(files) == [base, *(f"{base}{name}" for name in names)]
     secrets = (token, storm.reads_only.partition("#")[2])
     assert not any(secret in said for secret in secrets for file in files.items() for said in file)
