@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +13,12 @@ import pytest
 from mariadb_driver import ShopOnMariaDB
 from shop_driver import Shop
 
+from examples.servers.fetch import Missing
 from examples.servers.kafka import Connect, Kafka
 from examples.servers.logs import Cluster
 from examples.shop.on_mariadb.estate import EstateOnMariaDB
+from tests.browser import Browser
+from tests.conftest import required
 
 
 def _serve(
@@ -89,3 +92,16 @@ def shop_on_mariadb(begin: Callable[[Callable[[], None]], None]) -> Iterator[Sho
         stack.callback(found.stop)
         begin(found.start)
         yield found
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """One browser, with a profile of its own."""
+    found = Browser(tmp_path / "browser")
+    try:
+        await found.start()
+        yield found
+    except Missing as missing:
+        required(str(missing))
+    finally:
+        await found.stop()

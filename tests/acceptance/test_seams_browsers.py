@@ -16,9 +16,8 @@ import aiohttp
 import psycopg
 import pytest
 
-from examples.servers.fetch import Missing
 from tests.browser import Browser
-from tests.conftest import Server, required
+from tests.conftest import Server
 
 pytestmark = pytest.mark.acceptance
 MONOLITH = Path(__file__).parents[2] / "examples/shop/monolith"
@@ -119,18 +118,6 @@ async def page(dsn: str, tmp_path: Path) -> AsyncIterator[Page]:
     await found.start()
     yield found
     await found.end()
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    found = Browser(tmp_path / "browser")
-    try:
-        await found.start()
-        yield found
-    except Missing as missing:
-        required(str(missing))
-    finally:
-        await found.stop()
 
 
 async def opened(browser: Browser, page: Page, width: int = 1440, height: int = 900, *, touch: bool = False) -> None:

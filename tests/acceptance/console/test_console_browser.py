@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from examples.servers.fetch import Missing
 from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.extraction.store import Store
 from stranglerfig.foundation import clock
@@ -21,7 +20,7 @@ from stranglerfig.gates.evidence import EvidenceStore, Samples
 from stranglerfig.runtime.embedded import free_port
 from tests import axe, console_project
 from tests.browser import Browser
-from tests.conftest import passable, required
+from tests.conftest import passable
 
 if TYPE_CHECKING:
     from stranglerfig.runtime.settings import Project
@@ -46,18 +45,6 @@ def button(words: str) -> str:
         "[...(document.querySelector('dialog[open]') ?? document).querySelectorAll('button')]"
         f".find(each => each.innerText.startsWith({words!r}) && !each.disabled)"
     )
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    found = Browser(tmp_path / "browser")
-    try:
-        await found.start()
-        yield found
-    except Missing as missing:
-        required(str(missing))
-    finally:
-        await found.stop()
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from examples.servers.fetch import Missing
 from stranglerfig.foundation import clock, tasks
 from tests import axe
 from tests.browser import Browser
-from tests.conftest import Server, required
+from tests.conftest import Server
 from tests.console_desk import Desk
 
 pytestmark = pytest.mark.acceptance
@@ -32,18 +31,6 @@ async def desk(tmp_path: Path, postgres: Server) -> AsyncIterator[Desk]:
     await made.start()
     yield made
     await made.end()
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    found = Browser(tmp_path / "browser")
-    try:
-        await found.start()
-        yield found
-    except Missing as missing:
-        required(str(missing))
-    finally:
-        await found.stop()
 
 
 async def entered(browser: Browser, desk: Desk) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from examples.servers.fetch import Missing
 from stranglerfig.access import credentials
 from stranglerfig.access.model import Role
 from stranglerfig.console.role import server_of
@@ -15,23 +13,11 @@ from stranglerfig.foundation import postgres as sessions
 from stranglerfig.runtime.settings import load_project
 from tests import axe, console_project
 from tests.browser import Browser
-from tests.conftest import Server, required
+from tests.conftest import Server
 
 pytestmark = pytest.mark.acceptance
 BUTTON = "[...document.querySelectorAll('button')].find((each) => each.innerText.startsWith({words!r}))"
 WIDER = "document.documentElement.scrollWidth > innerWidth"
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    found = Browser(tmp_path / "browser")
-    try:
-        await found.start()
-        yield found
-    except Missing as missing:
-        required(str(missing))
-    finally:
-        await found.stop()
 
 
 async def test_who_has_a_token_logs_in_and_out(browser: Browser, postgres: Server, tmp_path: Path) -> None:
