@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from stranglerfig.databases.mariadb import ownership
 from stranglerfig.foundation import clock, mysql
 from stranglerfig.foundation import postgres as sessions
 from stranglerfig.foundation.errors import FigError
+from tests.captures import QUICK
 from tests.conftest import MonolithOnMariaDB, Server
 from tests.contract.capture.conftest import Farm
 from tests.contract.capture.mariadb_source import COLUMNS, TYPES, OnMariaDB, captured
@@ -143,8 +145,12 @@ async def test_a_huge_transaction_travels_in_parts(mariadb: MonolithOnMariaDB, f
     assert len([part for part in parts if part.lsn == huge.lsn]) > 5
 
 
-async def test_a_table_that_changed_its_shape_waits_for_a_person(mariadb: MonolithOnMariaDB, farm: Farm) -> None:
-    async with captured(mariadb, farm.through, ("item",), ITEM) as (running, conn):
+@pytest.mark.parametrize("kept", ["often", "never"])
+async def test_a_table_that_changed_its_shape_waits_for_a_person(
+    mariadb: MonolithOnMariaDB, farm: Farm, kept: str
+) -> None:
+    pace = QUICK if kept == "often" else replace(QUICK, acknowledge=3600)
+    async with captured(mariadb, farm.through, ("item",), ITEM, pace=pace) as (running, conn):
         await running.streaming()
         await conn.execute("INSERT INTO item VALUES (1, 'before', 1)")
         await conn.execute("ALTER TABLE item DROP COLUMN n, MODIFY name text")

@@ -123,7 +123,10 @@ def test_installing_the_format_replaces_what_was_there() -> None:
 
 
 def test_processes_are_known_by_their_ids() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    program = "import time; print('on', flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
     assert processes.alive(child.pid)
     assert "time.sleep(60)" in processes.command_line(child.pid)
     processes.end(child.pid)
@@ -132,6 +135,7 @@ def test_processes_are_known_by_their_ids() -> None:
     assert processes.command_line(child.pid) == ""
     processes.end(child.pid)
     assert not processes.follow(child.pid)
+    child.stdout.close()
 
 
 def test_a_stubborn_process_is_killed() -> None:

@@ -112,6 +112,10 @@ class Relay(Relaying[Connection, Assembler]):
     async def _assemble(self, conn: Connection, records: list[Raw]) -> list[Outcome]:
         self._facts.become("streaming")
         await self._learn(conn)
+        if self._kept.state.raw == 0:
+            # The connector spoke, so its history has the tables' definitions. A pause may follow before the next
+            # regular keeping, and a later life that took itself for the first would have it learn them anew, too late.
+            await self._kept.become(lambda state: replace(state, raw=1))
         return self._assembler.feed(records)
 
     async def _append(self, outcomes: list[Outcome]) -> None:
