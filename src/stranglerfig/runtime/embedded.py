@@ -53,18 +53,30 @@ def binaries(major: int = 18) -> Path:
     return Path(spec.origin).parent / folder / "bin"
 
 
+_PORTS: Final = range(11000, 32768)
+"""Below those that Linux gives to outgoing connections: one of these would be taken by any client, while its server is
+down between two starts (``net.ipv4.ip_local_port_range``, by default from 32768 on)."""
 _given: Final[set[int]] = set()
 
 
 def free_port() -> int:
-    """A TCP port that is free on loopback now, given to nobody else in this process: who was may not listen yet."""
-    while True:
+    """A TCP port that is free on loopback now, given to nobody else in this process: who was may not listen yet.
+
+    Each process looks from another place on, so that two that start servers side by side seldom choose the same.
+    """
+    begin = os.getpid() * 997
+    for step in range(len(_PORTS)):
+        port = _PORTS[(begin + step) % len(_PORTS)]
+        if port in _given:
+            continue
         with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = int(sock.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
+    raise FigError("no_free_port", "no TCP port is free on loopback", "End servers that nobody needs any more.")
 
 
 def _user() -> str | None:

@@ -206,6 +206,9 @@ async def test_a_server_that_is_killed_at_each_point_costs_nothing(
         async with running(shop.service(dsn, log, reached)):
             async with asyncio.timeout(240):
                 while len(killed) < len(POINTS) or not all(each.done() for each in restarted):
+                    for each in restarted:
+                        if each.done():
+                            each.result()  # a start that failed says why
                     await place()
                     await asyncio.sleep(0.05)
             while placed % ITEMS:
