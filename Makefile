@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo demo-kafka test faults fuzz lint types types-web bench docs web lock clean
+.PHONY: help setup demo demo-kafka demo-wheel wheel sbom test faults fuzz lint types-web bench docs web lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,18 @@ demo: setup  ## The worked scenario on real PostgreSQL and Envoy (options: make 
 
 demo-kafka: setup  ## The same on Apache Kafka, with Kafka Connect and Debezium, which are fetched and started (Java 17)
 	@$(BIN)/python -m examples.shop.demo --log kafka --capture debezium $(ARGS)
+
+wheel: setup  ## Build sdist and wheel into dist/, and install the wheel with all extras in an environment of its own
+	@rm -rf dist && $(BIN)/uv build --quiet --out-dir dist .
+	@$(BIN)/uv venv --quiet --python $(BIN)/python dist/venv
+	@VIRTUAL_ENV=$(abspath dist/venv) $(BIN)/uv pip install --quiet --constraint requirements.lock "$$(ls dist/*.whl)[all]"
+
+demo-wheel: wheel  ## The demo with the installed wheel in place of the sources (the options of demo, and --log, --capture)
+	@VIRTUAL_ENV=$(abspath dist/venv) $(BIN)/uv pip install --quiet --constraint requirements.lock --group example
+	@dist/venv/bin/python -m examples.shop.demo $(ARGS)
+
+sbom: wheel  ## What the package runs on: dist/sbom.cdx.json (CycloneDX), the list in docs/reference, licences checked
+	@$(BIN)/python -m deploy.dependencies dist/venv/bin/python --output dist/sbom.cdx.json
 
 # What kills processes again and again takes half an hour, and is not part of `make test`.
 FAULTS := tests/acceptance/faults tests/contract/capture/test_faults.py tests/contract/capture/test_mariadb_faults.py
@@ -68,4 +80,4 @@ lock: setup  ## Refresh requirements.lock from pyproject.toml
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip compile --quiet pyproject.toml --group dev --extra all --generate-hashes --universal --no-header --no-annotate -o requirements.lock
 
 clean:  ## Remove what these targets made
-	rm -rf $(VENV) .servers .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
+	rm -rf $(VENV) .servers .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out dist
