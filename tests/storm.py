@@ -73,9 +73,9 @@ class Client:
         self.socket = await self.session.ws_connect(
             f"{self.base}wall", protocols=("fig-wall", self.token), headers=headers, max_msg_size=0
         )
+        await self.socket.send_bytes(create_sync_message(self.doc))
         self._reading = asyncio.create_task(self._read(self.socket))
         self._writing = asyncio.create_task(self._write(self.socket))
-        await self.socket.send_bytes(create_sync_message(self.doc))
 
     async def leave(self) -> None:
         assert self.socket is not None and self._reading is not None
@@ -105,13 +105,14 @@ class Client:
                 await socket.send_bytes(await self._waiting.get())
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        async for message in socket:
-            if message.type is aiohttp.WSMsgType.BINARY and message.data[0] == YMessageType.SYNC:
-                self._applying = True
-                reply = handle_sync_message(message.data[1:], self.doc)
-                self._applying = False
-                if reply is not None:
-                    await socket.send_bytes(reply)
+        with contextlib.suppress(ConnectionError):  # the server died while it was answered
+            async for message in socket:
+                if message.type is aiohttp.WSMsgType.BINARY and message.data[0] == YMessageType.SYNC:
+                    self._applying = True
+                    reply = handle_sync_message(message.data[1:], self.doc)
+                    self._applying = False
+                    if reply is not None:
+                        await socket.send_bytes(reply)
         self.closed.set()
 
     def hang(self, id_: str, text: str, **more: Any) -> None:
