@@ -143,9 +143,9 @@ async def test_what_is_not_here_yet_is_awaited_by_its_key_alone(stock: Stock, mo
         await clock.until(are_left, timeout=10, what=f"{keys} to be left")
 
     await only("7", "8", "7")
-    monkeypatch.setattr(consumer_module, "AWAITED", 0.0)
     stock.rows("INSERT INTO stock_level (item_id, on_hand) VALUES (7, 0)")
     await only("8")
+    monkeypatch.setattr(consumer_module, "AWAITED", 0.0)
     await clock.until(
         lambda: _is(stock.rows(PARKED), [("8", "refused: unknown_item", 0)]), timeout=10, what="giving up"
     )
