@@ -8,15 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from stranglerfig.facade.accesslog import parse
+from stranglerfig.facade.bootstrap import AUTHZ_TIMEOUT, Files, render_bootstrap
 from stranglerfig.facade.model import (
-    AUTHZ_TIMEOUT,
     ContextRouting,
     Estate,
-    Files,
     Matcher,
     clusters,
     pattern,
-    render_bootstrap,
     render_clusters,
     render_routes,
 )
