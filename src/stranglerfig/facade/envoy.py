@@ -12,7 +12,6 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
