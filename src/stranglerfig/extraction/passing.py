@@ -89,11 +89,7 @@ class Passing:
     async def _begin(self, conn: postgres.Connection) -> AccessLog:
         row = await postgres.one(conn, "SELECT inode, read_to FROM fig.passing")
         place = None if row is None or row[0] is None else Place(int(row[0]), row[1])
-        if place is not None and place.inode in await asyncio.to_thread(_inodes, self._file):
-            return AccessLog(self._file, place)
-        # What was between is not known: from here on, nothing is missed.
-        await conn.execute("DELETE FROM fig.passing")
-        return AccessLog(self._file)
+        return AccessLog(self._file, place if await asyncio.to_thread(goes_on, self._file, place) else None)
 
     async def _known(self, conn: postgres.Connection) -> set[Shape]:
         rows = await postgres.fetch(
@@ -105,6 +101,7 @@ class Passing:
 
     async def _look(self, conn: postgres.Connection, log: AccessLog, known: set[Shape]) -> None:
         begun = clock.now()
+        unbroken = await asyncio.to_thread(goes_on, self._file, log.place)
         found = await asyncio.to_thread(lambda: Tally.of(log.read(), known))
         newest = max((each[0] for each in known), default=None)
         known.difference_update([each for each in known if newest is not None and each[0] < newest])
@@ -113,9 +110,11 @@ class Passing:
         async with conn.transaction():
             await self._add(conn, found)
             await conn.execute(
-                "INSERT INTO fig.passing (since, until, inode, read_to) VALUES (%s, %s, %s, %s) ON CONFLICT (one)"
-                " DO UPDATE SET until = excluded.until, inode = excluded.inode, read_to = excluded.read_to",
-                (since, begun, None if place is None else place.inode, 0 if place is None else place.offset),
+                "INSERT INTO fig.passing AS passing (since, until, inode, read_to) VALUES (%s, %s, %s, %s)"
+                " ON CONFLICT (one) DO UPDATE SET until = excluded.until, inode = excluded.inode,"
+                # Where what was between is not known, time begins anew: from here on, nothing is missed.
+                " read_to = excluded.read_to, since = CASE WHEN %s THEN passing.since ELSE excluded.since END",
+                (since, begun, None if place is None else place.inode, 0 if place is None else place.offset, unbroken),
             )
 
     async def _add(self, conn: postgres.Connection, found: Tally) -> None:
@@ -134,11 +133,13 @@ class Passing:
         await conn.execute("DELETE FROM fig.passed WHERE hour < %s", (clock.now() - KEPT,))
 
 
-def _inodes(file: Path) -> set[int]:
-    found = set()
+def goes_on(file: Path, place: Place | None) -> bool:
+    """Whether the log can be read on from ``place``, so that no line between is missed."""
     for path in (file, rotated(file)):
         try:
-            found.add(path.stat().st_ino)
+            found = path.stat()
         except FileNotFoundError:
             continue
-    return found
+        if place is not None and found.st_ino == place.inode and found.st_size >= place.offset:
+            return True
+    return False
