@@ -49,7 +49,7 @@ class Facade:
 
     def asked(self, statement: str) -> Any:
         with psycopg.connect(self.dsn) as conn:
-            return conn.execute(statement).fetchall()  # type: ignore[arg-type]
+            return conn.execute(statement).fetchall()
 
     async def counted(self, *wanted: tuple[str, str, int]) -> None:
         async def there() -> bool:
