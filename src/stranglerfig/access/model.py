@@ -58,14 +58,14 @@ def identity(person: str) -> str:
 
 
 _VIEWS = frozenset({"plan"})
-_APPROVES = frozenset({"approve", "decommission-drop"})
+_APPROVES = frozenset({"approve", "decommission-drop", "retire"})
 
 
 def needed(verb: str, args: Mapping[str, Any]) -> Role:
     """The role that a command to the controller wants.
 
-    A dry run shows and changes nothing, so a viewer may. Passing a gate or a window, approving, and the drop that
-    cannot be undone are an approver's.
+    A dry run shows and changes nothing, so a viewer may. Passing a gate or a window, approving, the drop that cannot be
+    undone, and the end of the monolith are an approver's.
     """
     if verb in _VIEWS or args.get("dry_run"):
         return Role.VIEWER

@@ -38,12 +38,13 @@ def origin() -> str:
 
 
 def ask(fig: Fig, context: str, verb: str, args: dict[str, Any]) -> None:
-    """Ask the controller, and show what it says until it is done.
+    """Ask the controller, and show what it says until it is done. What concerns no context alone has none: "".
 
     Raises:
         FigError: what the controller refused or failed with.
     """
-    fig.project.folder(context)  # a wrong name is told without the controller
+    if context:
+        fig.project.folder(context)  # a wrong name is told without the controller
     fig.run(_ask(fig, context, verb, args))
 
 

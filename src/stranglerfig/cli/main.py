@@ -41,6 +41,7 @@ COMMANDS = {
     "token": "access:token",
     "console": "console:console",
     "decommission": "decommission:decommission",
+    "retire": "retire:retire",
     "sync": "sync:sync",
     "events": "events.group:events",
     "saga": "saga:saga",

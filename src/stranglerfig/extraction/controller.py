@@ -23,6 +23,8 @@ from stranglerfig.extraction.gauges import Gauges
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
 from stranglerfig.extraction.parts import Parts, Progress
+from stranglerfig.extraction.passing import Passing
+from stranglerfig.extraction.retirement import ESTATE, VERBS, Retirement
 from stranglerfig.extraction.stages import Place, Stage, ahead, behind
 from stranglerfig.extraction.steps import Steps
 from stranglerfig.extraction.store import Command, Standing, Store
@@ -55,6 +57,7 @@ async def run(parts: Parts) -> None:
             group.create_task(controller.take_commands(), name="commands")
             group.create_task(Vitals(parts).run(), name="vitals")
             group.create_task(tasks.supervise(Addresses(parts).follow, name="addresses"))
+            group.create_task(tasks.supervise(Passing(parts).follow, name="passing"))
             for context in parts.contexts:
                 group.create_task(tasks.supervise(partial(controller.watch, context), name=f"watch {context}"))
     finally:
@@ -118,8 +121,10 @@ class Controller:
                 who = await self._admitted(command)
                 if who is None:
                     continue
-                standing = await self._store.standing(command.context)
-                claimed = await self._store.claim(command, standing.place)
+                place = Place.first()
+                if command.context != ESTATE:
+                    place = (await self._store.standing(command.context)).place
+                claimed = await self._store.claim(command, place)
                 task = tasks.spawn(
                     self._execute(replace(claimed, who=who, asked_by=who.name)),
                     name=f"{command.verb} {command.context}",
@@ -134,7 +139,10 @@ class Controller:
         try:
             who = await admission.identify(command, self._store, access=self._parts.access)
             permit(who, command.verb, command.args)
-            if command.context not in self._parts.contexts:
+            if command.context not in self._parts.contexts and (command.context, command.verb in VERBS) != (
+                ESTATE,
+                True,
+            ):
                 raise _unknown(command.context, self._parts)
             return who
         except FigError as error:
@@ -155,7 +163,8 @@ class Controller:
     async def _execute(self, command: Command) -> None:
         store = await Store.open(self._parts.control_dsn)
         try:
-            result = await self._dispatch(command, store)
+            estate = command.context == ESTATE
+            result = await (Retirement(self._parts, store).do(command) if estate else self._dispatch(command, store))
             await self._end(store, command, "done", str(result.pop("text", "done")), result)
         except asyncio.CancelledError:
             superseded = FigError("superseded", "a later command took this one's place", "")
@@ -226,6 +235,12 @@ class Controller:
         if (begun.get("stage"), begun.get("step")) != (standing.place.stage.value, standing.place.step):
             # An earlier attempt (its controller died) got there: asking again must not go one further.
             return {"text": f"the extraction is {standing.place}", "place": str(standing.place)}
+        if (retired := await store.retired()) is not None:
+            raise FigError(
+                "monolith_retired",
+                f"the monolith is retired since {retired['at']:%Y-%m-%d %H:%M} UTC: nothing can leave it",
+                "Let it answer again first: fig retire --restore.",
+            )
         target = ahead(standing.place, work.settings.gates.reads.steps)
         if to is not None and target != to:
             raise FigError(

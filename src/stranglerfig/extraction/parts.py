@@ -92,6 +92,7 @@ class Parts:
         turns: what the contexts take turns at.
         access: whether a command counts only with the signature of a token or a login.
         policy: what fig.yaml wants of every context's stages; a context's own stands beside it.
+        quiet: seconds in which nothing may have passed to the monolith before it is retired.
         kill_point: called with the name of each point at which a fault test may kill the process.
     """
 
@@ -113,4 +114,5 @@ class Parts:
     access: bool = False
     policy: Policy = field(default_factory=Policy)
     services: Mapping[str, str] = field(default_factory=dict)
+    quiet: float = 86_400.0
     kill_point: Callable[[str], None] = lambda name: None

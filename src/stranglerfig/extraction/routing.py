@@ -13,6 +13,7 @@ def routing(settings: ExtractionSettings, standing: Standing, *, fenced: bool = 
     place = standing.place
     gone = place.stage is Stage.DONE or bool(standing.facts.get("routes_gone"))
     owner = "service" if standing.owner == "service" else "monolith"
+    leaving = place.stage in (Stage.DECOMMISSION, Stage.DONE)
     return ContextRouting(
         context=settings.context,
         routes=settings.routes,
@@ -22,5 +23,6 @@ def routing(settings: ExtractionSettings, standing: Standing, *, fenced: bool = 
         shadow=place.stage is Stage.READS and owner == "monolith",
         writes="fenced" if fenced else owner,  # type: ignore[arg-type]  # mypy loses the literal in the conditional
         gone=gone,
-        options=settings.facade,
+        # The monolith is no baseline any more once its tables go.
+        options=settings.facade.model_copy(update={"hold_back": 0.0}) if leaving else settings.facade,
     )

@@ -78,7 +78,7 @@ class Store:
     async def open(cls, dsn: str, *, what: str = "controller") -> Store:
         """Connect, and bring the tables forward."""
         conn = await postgres.connect(dsn, what=what)
-        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql", "asked.sql"])
+        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql", "asked.sql", "passing.sql"])
         await credentials.migrate(conn)
         return cls(conn)
 
@@ -106,6 +106,21 @@ class Store:
                 await self._visit(context, Place(Stage.PREPARE))
             return await self.standing(context)
         return found
+
+    async def retired(self) -> dict[str, Any] | None:
+        """Since when and by whom the monolith is retired: ``at``, ``by``; None while it is there."""
+        row = await postgres.one(self._conn, "SELECT at, by FROM fig.retired")
+        return None if row is None else {"at": row[0], "by": row[1]}
+
+    async def retire(self, *, by: str, evidence: Mapping[str, Any]) -> None:
+        """Keep that the monolith is retired, and what was seen then."""
+        await self._conn.execute(
+            "INSERT INTO fig.retired (by, evidence) VALUES (%s, %s) ON CONFLICT DO NOTHING", (by, _json(dict(evidence)))
+        )
+
+    async def unretire(self) -> None:
+        """Keep that it is there again."""
+        await self._conn.execute("DELETE FROM fig.retired")
 
     async def known(self, context: str) -> Standing | None:
         """Where ``context`` stands; None when it has not begun, and it does not begin by being asked."""

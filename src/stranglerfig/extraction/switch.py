@@ -46,7 +46,7 @@ async def apply_routes(parts: Parts, store: Store, *, timeout: float = 5.0) -> N
     for name, context in parts.contexts.items():
         standing = await store.standing(name)
         wanted.append(routing(context.settings, standing, fenced=name == parts.turns.fenced))
-    await parts.envoy.apply(wanted, timeout=timeout)
+    await parts.envoy.apply(wanted, retired=await store.retired() is not None, timeout=timeout)
     await messages.apply_tables(parts, store, timeout=timeout)
 
 

@@ -19,7 +19,8 @@ import aiohttp
 import orjson
 
 from stranglerfig.facade import model
-from stranglerfig.facade.model import ContextRouting, Estate, Files, Side
+from stranglerfig.facade.bootstrap import Files, render_bootstrap
+from stranglerfig.facade.model import ContextRouting, Estate, Side
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.telemetry.model import Destination
@@ -97,7 +98,7 @@ class EnvoyControl:
         """
         certificate = str(self.certificate_file) if tls else None
         files = Files(str(self.clusters_file), str(self.routes_file), str(self.access_log), certificate)
-        bootstrap = model.render_bootstrap(
+        bootstrap = render_bootstrap(
             listen=listen, admin=self.admin, files=files, max_header_kb=max_header_kb, traces=traces, service=service
         )
         _replace(self.bootstrap_file, bootstrap)
@@ -112,8 +113,8 @@ class EnvoyControl:
     def _write_clusters(self, wanted: Sequence[Mapping[str, Any]]) -> str:
         return _advance(self.clusters_file, lambda version: model.render_clusters([dict(c) for c in wanted], version))
 
-    def _write_routes(self, contexts: Sequence[ContextRouting]) -> str:
-        return _advance(self.routes_file, lambda version: model.render_routes(contexts, version))
+    def _write_routes(self, contexts: Sequence[ContextRouting], *, retired: bool = False) -> str:
+        return _advance(self.routes_file, lambda version: model.render_routes(contexts, version, retired=retired))
 
     def version(self) -> str | None:
         """The version of the routes on disk, or None."""
@@ -132,20 +133,23 @@ class EnvoyControl:
 
     # --- live
 
-    async def apply(self, contexts: Sequence[ContextRouting], *, timeout: float = 5.0) -> str:
+    async def apply(self, contexts: Sequence[ContextRouting], *, retired: bool = False, timeout: float = 5.0) -> str:
         """Make ``contexts`` live and return the version of the routes, once Envoy counts it as taken.
 
         Clusters come before the routes that name them and go after them. What Envoy refuses is taken back on disk.
+        With ``retired`` nothing leads to the monolith.
 
         Raises:
             FigError: ``routes_rejected`` with Envoy's reason, ``envoy_unreachable``, ``timed_out``.
         """
         async with self._one_at_a_time:
-            wanted = model.clusters(self.estate, contexts)
+            wanted = model.clusters(self.estate, contexts, retired=retired)
             known = {cluster["name"]: cluster for cluster in self._clusters_on_disk()}
             both = list({**known, **{cluster["name"]: cluster for cluster in wanted}}.values())
             await self._live(self.clusters_file, _CDS, lambda: self._write_clusters(both), timeout)
-            version = await self._live(self.routes_file, _RDS, lambda: self._write_routes(contexts), timeout)
+            version = await self._live(
+                self.routes_file, _RDS, lambda: self._write_routes(contexts, retired=retired), timeout
+            )
             if len(both) > len(wanted):
                 await self._live(self.clusters_file, _CDS, lambda: self._write_clusters(wanted), timeout)
             return version
@@ -160,8 +164,10 @@ class EnvoyControl:
             FigError: as of :meth:`apply`.
         """
         async with self._one_at_a_time:
-            wanted = {cluster["name"]: cluster for cluster in model.clusters(self.estate, contexts)}
             known = {cluster["name"]: cluster for cluster in self._clusters_on_disk()}
+            retired = bool(known) and model.MONOLITH not in known
+            found = model.clusters(self.estate, contexts, retired=retired)
+            wanted = {cluster["name"]: cluster for cluster in found}
             both = list({**known, **wanted}.values())
             await self._live(self.clusters_file, _CDS, lambda: self._write_clusters(both), timeout)
 

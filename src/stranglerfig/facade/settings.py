@@ -176,6 +176,13 @@ class FacadeSettings(Settings):
         "timeout, or a request meets a connection that is just being closed.",
     )
     max_header_kb: int = Field(default=96, ge=8, le=8192, description="Largest request header block, KiB.")
+    quiet: float = Field(
+        default=86_400.0,
+        ge=1,
+        le=7_776_000,
+        description="Seconds in which no request may have passed to the monolith before fig retire takes its last "
+        "routes.",
+    )
 
     @field_validator("listen", "admin")
     @classmethod

@@ -349,6 +349,7 @@ def controller(role: Role) -> None:
             access=project.estate.access is not None,
             policy=project.estate.policy,
             services={name: project.reveal(each) for name, each in project.estate.services.items()},
+            quiet=project.estate.facade.quiet,
             kill_point=role.kill_point,
         )
         try:

@@ -1,12 +1,14 @@
-"""Decommissioning by the installed command, under traffic: restored once, then to the drop; and what a person sees."""
+"""By the installed command, under traffic: decommissioning, restored once, then to the drop, and the monolith's end."""
 
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
-from shop_driver import CONTEXT, PLACES, WRITES, Shop
+from shop_driver import CONTEXT, PLACES, WRITES, Shop, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
@@ -55,3 +57,58 @@ def test_decommission_restored_once_then_to_the_drop(shop: Shop, tmp_path: Path)
     assert [cut["direction"] for cut in report["cutovers"]] == ["forward", "back", "forward"]
     assert all(not entry["automatic"] for entry in report["rollbacks"])
     assert report["verification"][-1]["differences"] == 0
+    the_monolith_ends(shop)
+
+
+def the_monolith_ends(shop: Shop) -> None:
+    """Orders and payments pass to it as long as there is load; once nothing does, the façade answers in its place."""
+    name = "shop"
+    assert answer(shop, "/api/orders/1") == 200
+
+    def listed() -> set[tuple[str, str]]:
+        return {(kind["method"], kind["path"]) for kind in shop.fig("retire")["passing"]}
+
+    until(lambda: {("POST", "/api/orders"), ("GET", "/api/orders/{}")} <= listed(), "what passes to be listed", 30)
+    seen = shop.fig("retire")
+    assert seen["contexts"] == {CONTEXT: "done"} and not seen["remaining"] and seen["retired"] is None
+    assert not any("inventory" in path for _, path in listed())
+    assert "POST /api/orders" in shop.text("retire") and "not yet:" in shop.text("retire")
+    assert shop.refusal("retire", "--confirm", "inventory").code == "not_confirmed"
+    assert shop.refusal("retire", "--confirm", name).code == "still_passing"
+    assert shop.refusal("retire", "--confirm", name, "--override", " ").code == "usage"
+    assert "passed to the monolith" in shop.fig("retire", "--dry-run")["text"]
+
+    shop.silent()
+    until(lambda: not shop.fig("retire")["reasons"], "nothing to pass to the monolith", 60, every=1)
+    assert f"fig retire --confirm {name}" in shop.text("retire")
+    shop.kill_at("retire")  # between its row and the routes
+    assert "is retired" in shop.fig("retire", "--confirm", name)["text"]
+    for pin in ("service", "monolith"):
+        assert answer(shop, "/api/inventory/1", pin=f"{CONTEXT}={pin}") == 200
+    assert [answer(shop, path) for path in ("/api/orders/1", "/", "/api/products/1")] == [410] * 3
+    assert answer(shop, "/api/orders", data=b"{}") == 410
+    for role in ("controller", "envoy"):
+        shop.back(role, shop.kill(role))
+    assert answer(shop, "/api/orders/1") == 410 and answer(shop, "/api/inventory/1") == 200
+    until(lambda: len(shop.fig("retire")["refused"]) >= 4, "who still asks to be listed", 30)
+    assert "GET /api/orders/{}" in shop.text("retire")
+
+    shop.fig("retire", "--restore", "--dry-run")
+    shop.kill_at("retire-restore")
+    shop.fig("retire", "--restore")
+    until(lambda: answer(shop, "/api/orders/1") == 200, "the monolith to answer again", 10)
+    assert shop.fig("retire")["retired"] is None
+    trail = [(line["action"], line["outcome"]) for line in shop.fig("audit", "--last", "20")["list"]]
+    refused, done, back = ("retire", "failed"), ("retire", "done"), ("retire-restore", "done")
+    # Dry runs stand in it as well.
+    assert [line for line in trail if line[0].startswith("retire")] == [refused, refused, done, done, back, back]
+
+
+def answer(shop: Shop, path: str, data: bytes | None = None, pin: str = "") -> int:
+    """The façade's status for a request."""
+    asked = urllib.request.Request(f"{shop.estate.facade_url}{path}", data=data, headers={"x-fig-pin": pin})
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as found:
+            return int(found.status)
+    except HTTPError as error:
+        return error.code

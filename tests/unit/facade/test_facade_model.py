@@ -8,15 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from stranglerfig.facade.accesslog import parse
+from stranglerfig.facade.bootstrap import AUTHZ_TIMEOUT, Files, render_bootstrap
 from stranglerfig.facade.model import (
-    AUTHZ_TIMEOUT,
     ContextRouting,
     Estate,
-    Files,
     Matcher,
     clusters,
     pattern,
-    render_bootstrap,
     render_clusters,
     render_routes,
 )
@@ -174,3 +172,18 @@ def test_bootstrap_traces_only_when_told() -> None:
 def test_lines_that_are_cut_off_are_no_observations() -> None:
     assert parse(b'{"time": 1') is None
     assert parse(b"{}") is None
+
+
+def test_with_a_retired_monolith_nothing_leads_to_it() -> None:
+    service = Upstream(("http://127.0.0.1:4",))
+    left = ContextRouting("a", ROUTES, service, reads=100, writes="service", gone=True)
+    other = ContextRouting("b", Routes(reads=(ReadRoute(path="/b"),)), service)
+    table = render_routes([left, other], "1", retired=True)["resources"][0]["virtual_hosts"][0]["routes"]
+    by_name = {entry["name"]: entry for entry in table}
+    assert by_name["a:read:0"]["route"]["cluster"] == "service_a"
+    assert "a:read:0:pinned" in by_name
+    for name in ("b:read:0", "a:old:0", "pass"):
+        assert by_name[name]["direct_response"]["status"] == 410
+    assert "monolith" not in str([entry.get("route") for entry in table])
+    assert not [c for c in clusters(ESTATE, [left, other], retired=True) if c["name"].startswith("monolith")]
+    assert [c for c in clusters(ESTATE, [left]) if c["name"].startswith("monolith")]
