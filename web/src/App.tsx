@@ -433,7 +433,7 @@ export function App({ wall }: { wall: Wall }) {
             connectionMode={ConnectionMode.Loose} connectionRadius={30}
             selectionOnDrag={!coarse} panOnDrag={PANS} panOnScroll panOnScrollMode={PanOnScrollMode.Free}
             selectionMode={SelectionMode.Partial} zoomOnDoubleClick={false} multiSelectionKeyCode={MORE}
-            selectionKeyCode={null} deleteKeyCode={null} minZoom={0.08} maxZoom={2.5} onlyRenderVisibleElements
+            selectionKeyCode={null} deleteKeyCode={null} minZoom={0.02} maxZoom={2.5} onlyRenderVisibleElements
             nodesConnectable={writes} elevateNodesOnSelect={false} nodeDragThreshold={2} proOptions={PLAIN} ariaLabelConfig={SPOKEN}
           >
             <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} color="#d9d3c5" />

@@ -7,10 +7,11 @@ import shutil
 import signal
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.browser import Browser
-from tests.storm import WORDS, Storm, opened, write
+from tests.storm import WORDS, Client, Storm, opened, write
 
 pytestmark = pytest.mark.acceptance
 MODEL = Path("examples/shop/estate/contexts/inventory/model.storm")
@@ -237,3 +238,18 @@ async def test_a_model_opens_on_a_telephone_and_is_saved_as_pictures(browsers: l
         assert ann.said == []
     finally:
         await storm.end()
+
+
+async def test_what_hangs_far_away_comes_into_view(browsers: list[Browser], storm: Storm) -> None:
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, storm.link)
+        await client.join()
+        client.hang("near", "OrderPlaced")
+        await opened(browsers[0], storm.link)
+        await browsers[0].until("document.querySelectorAll('.sticky').length === 1")
+        client.hang("far", "OrderShipped", x=40_000, y=20_000)  # dragged there, with the wall moving along
+        async with asyncio.timeout(20):
+            while await browsers[0].ask("document.querySelectorAll('.sticky').length") != 2:
+                await browsers[0].press("0")
+                await asyncio.sleep(0.3)
+        await client.leave()

@@ -38,7 +38,7 @@ HUNG = """Object.fromEntries([...document.querySelectorAll('.react-flow__node-st
   [e.dataset.id, [e.ariaLabel.split(': ')[1].split(',')[0], parseInt(e.style.left), parseInt(e.style.top)]]))"""
 PLACE = """(() => {
   const all = [...document.querySelectorAll('.react-flow__node-sticky')].map((e) => e.getBoundingClientRect())
-    .filter((r) => r.left > 20 && r.right < 1400 && r.top > 80 && r.bottom < 700);
+    .filter((r) => r.left > 20 && r.right < 1300 && r.top > 80 && r.bottom < 700);
   const r = all[Math.floor(Math.random() * all.length)];
   return r ? [r.x + r.width / 2, r.y + r.height / 2] : null;
 })()"""
