@@ -241,6 +241,14 @@ class Store:
         assert row is not None
         return Command(*row)
 
+    async def put_back(self, command: Command) -> None:
+        """Make a command that runs pending again, as if it had not been begun."""
+        await self._conn.execute(
+            "UPDATE fig.command SET state = 'pending', attempts = greatest(attempts - 1, 0)"
+            " WHERE id = %s AND state = 'running'",
+            (command.id,),
+        )
+
     async def abandoned(self) -> int:
         """Make pending again what a controller that is gone left running; returns how many."""
         cursor = await self._conn.execute(
