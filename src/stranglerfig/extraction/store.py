@@ -78,7 +78,8 @@ class Store:
     async def open(cls, dsn: str, *, what: str = "controller") -> Store:
         """Connect, and bring the tables forward."""
         conn = await postgres.connect(dsn, what=what)
-        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql", "asked.sql", "passing.sql"])
+        steps = ["tables.sql", "asked.sql", "passing.sql", "passing_messages.sql"]
+        await postgres.migrate(conn, "extraction", __package__ or "", steps)
         await credentials.migrate(conn)
         return cls(conn)
 
