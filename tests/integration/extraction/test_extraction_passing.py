@@ -139,11 +139,11 @@ async def test_a_log_that_was_lost_begins_the_time_anew(facade: Facade) -> None:
 async def test_messages_are_counted_once_over_deaths_of_who_counts(facade: Facade) -> None:
     router = facade.router = Router(time.time())
     async with facade.watched():
-        await facade.counted()
+        facade.answered("/orders/1")
+        await facade.counted(("monolith", "/orders/{}", 1))
         await facade.looked()
         since = facade.since
         router.passed["Adjust"] = [2, time.time()]
-        facade.answered("/orders/1")
         await facade.counted(("monolith", "/orders/{}", 1), ("monolith", "Adjust", 2))
         router.passed["Adjust"] = [3, time.time()]
         await facade.counted(("monolith", "/orders/{}", 1), ("monolith", "Adjust", 3))
