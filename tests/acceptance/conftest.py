@@ -6,12 +6,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from mariadb_driver import ShopOnMariaDB
-from shop_driver import Shop
+from shop_driver import WRITES, Shop
 
 from examples.servers.fetch import Missing
 from examples.servers.kafka import Connect, Kafka
@@ -68,8 +68,17 @@ def both_shop() -> Iterator[Shop]:
 
 @pytest.fixture(scope="module")
 def shop_with_two() -> Iterator[Shop]:
-    """The shop that has two contexts to move: the inventory, and the catalogue."""
-    yield from _serve("api", catalogue=True)
+    """The shop that has two contexts to move: the inventory, and the catalogue, which comes later."""
+    with contextmanager(_serve)("api", catalogue=True) as found:
+        found.go(WRITES)
+        before = found.roles()
+        found.take_up("catalogue")
+        now = found.roles()
+        assert now["envoy"]["pid"] == before["envoy"]["pid"]
+        assert now["controller"]["pid"] != before["controller"]["pid"]
+        assert not any(row["restarts"] for row in now.values())
+        found.sound("service")
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -210,23 +210,46 @@ class Shop:
         estate.deploy_service()
         estate.write_project(VALUES)
         self.configure(change)
+        # The second context comes later (take_up).
+        later = self.of("catalogue").file
         if estate.catalogue:
-            estate.deploy_catalogue()
-            self.of("catalogue").configure()
+            later.rename(later.with_suffix(".later"))
         self.up()
         if load:
             self.load()
 
-    def configure(self, change: Callable[[dict[str, Any]], None] | None = None) -> None:
-        """Rewrite ``extraction.yaml``: small evidence, quick checks, and what ``change`` does to it."""
+    def take_up(self, context: str) -> Shop:
+        """Give ``fig up``, while it runs, the second context; returns the shop for who asks of it."""
+        other = self.of(context)
+        self.estate.deploy_catalogue()
+        other.configure(source=other.file.with_suffix(".later"))
+        other.known()
+        return other
+
+    def known(self) -> None:
+        """Wait until ``extraction.yaml`` is in force as it is."""
+
+        def as_it_is() -> bool:
+            state = self.data.state()
+            assert state.get("refused") is None, state["refused"]
+            return float(state.get("taken_up") or 0) > self.file.stat().st_mtime and all(
+                row["state"] == "ready" for row in state["roles"]
+            )
+
+        until(as_it_is, "extraction.yaml to be taken up")
+
+    def configure(self, change: Callable[[dict[str, Any]], None] | None = None, *, source: Path | None = None) -> None:
+        """Rewrite ``extraction.yaml``, whole: small evidence, quick checks, and what ``change`` does to it."""
         # YAML 1.1, which the library speaks, takes the key `on` for a truth; quoted it is a word.
-        settings = yaml.safe_load(self.file.read_text().replace(" on:", ' "on":'))
+        settings = yaml.safe_load((source or self.file).read_text().replace(" on:", ' "on":'))
         settings["gates"] = json.loads(json.dumps(GATES))
         settings["service"]["checks"] = [{"run": "true", "coverage": "coverage.json"}]
         (self.estate.project / "coverage.json").write_text('{"totals": {"percent_covered": 95}}')
         if change is not None:
             change(settings)
-        self.file.write_text(yaml.safe_dump(settings, sort_keys=False))
+        new = self.file.with_suffix(".new")
+        new.write_text(yaml.safe_dump(settings, sort_keys=False))
+        new.rename(self.file)
 
     @property
     def file(self) -> Path:

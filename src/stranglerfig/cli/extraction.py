@@ -169,7 +169,7 @@ async def _status(fig: Fig, context: str | None) -> dict[str, Any]:
     if context is not None:
         fig.project.folder(context)
     from stranglerfig.runtime.datadir import DataDirectory
-    from stranglerfig.runtime.supervise import registry_url
+    from stranglerfig.runtime.places import registry_url
 
     registry = registry_url(fig.project, DataDirectory(fig.project.data_directory).ports())
     return {**await commands.status(fig.control, context), "schema_registry": registry}

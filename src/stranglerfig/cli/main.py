@@ -99,7 +99,7 @@ class Fig:
             FigError: ``not_running`` when it is the embedded one and nothing runs.
         """
         from stranglerfig.runtime.datadir import DataDirectory
-        from stranglerfig.runtime.supervise import control_dsn
+        from stranglerfig.runtime.places import control_dsn
 
         if self.project.estate.control is None and DataDirectory(self.project.data_directory).holder() is None:
             raise FigError(

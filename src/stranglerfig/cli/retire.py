@@ -70,10 +70,12 @@ def _show(fig: Fig) -> None:
             f"The monolith is retired since {found.retired['at']:%Y-%m-%d %H:%M:%S} UTC, by {found.retired['by']}.",
             highlight=False,
         )
-        _table(console, "asked for since, and answered by the façade", found.refused)
+        _table(console, "asked for since, in vain", found.refused)
         return
     window = render.duration(found.quiet)
-    console.print(f"{render.number(found.requests)} requests through the façade within {window}.", highlight=False)
+    console.print(
+        f"{render.number(found.requests)} requests and messages through the façade within {window}.", highlight=False
+    )
     _table(console, "passed to the monolith", found.passing)
     for reason in reasons:
         console.print(f"not yet: {reason.message}", highlight=False)

@@ -161,7 +161,7 @@ def down(fig: Fig, timeout: float) -> None:
 @click.command()
 @click.pass_obj
 def ps(fig: Fig) -> None:
-    """Show the processes of this project: process id, restarts, state.
+    """Show the processes of this project, and why a changed extraction.yaml is not in force.
 
     Example: fig ps --json
     """
@@ -188,6 +188,8 @@ def ps(fig: Fig) -> None:
             f"{max(clock.epoch() - row['since'], 0):.0f} s",
         )
     Console(soft_wrap=True).print(table)
+    if (refused := state.get("refused")) is not None:
+        click.echo(f"not in force: {refused['message']}. {refused['remedy']}")
     if (link := console_link(fig, state)) is not None:
         click.echo(f"console{', to be opened once' if '#' in link else ''}: {link}")
 

@@ -95,7 +95,7 @@ class Reading:
             raise FigError(
                 "unknown_context",
                 f"there is no context '{context}' (known: {', '.join(known) or 'none'})",
-                "Check the name, or write contexts/NAME/extraction.yaml and start fig up again.",
+                "Check the name, or write contexts/NAME/extraction.yaml; fig ps says when it cannot be taken up.",
             )
         return known[context]
 

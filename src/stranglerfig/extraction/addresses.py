@@ -1,6 +1,6 @@
 """Where services listen, as ``extraction.yaml`` says it now: taken up while everything runs, cut-overs included.
 
-Only the service's addresses and how they are checked are: routes, tables and gates are what the controller began with.
+Only the service's addresses and how they are checked are: for all else ``fig up`` starts its processes anew.
 """
 
 from __future__ import annotations
@@ -59,11 +59,6 @@ class Addresses:
             return
         now = self._parts.contexts[name].settings
         self._wanted[name] = taken_up(now.service, found.service)
-        if found != now.model_copy(update={"service": self._wanted[name]}):
-            log.warning(
-                "what else has changed in extraction.yaml waits for the next start",
-                extra={"action": "waits", "context": name},
-            )
 
     async def _put_in_force(self, store: Store) -> None:
         if not self._wanted:

@@ -22,8 +22,9 @@ from stranglerfig.extraction.agreement import Agreement
 from stranglerfig.extraction.gauges import Gauges
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.observer import Observer
-from stranglerfig.extraction.parts import Parts, Progress
+from stranglerfig.extraction.parts import Parts
 from stranglerfig.extraction.passing import Passing
+from stranglerfig.extraction.ports import Progress
 from stranglerfig.extraction.retirement import ESTATE, VERBS, Retirement
 from stranglerfig.extraction.stages import Place, Stage, ahead, behind
 from stranglerfig.extraction.steps import Steps
@@ -53,7 +54,7 @@ async def run(parts: Parts) -> None:
         log.info("leading", extra={"action": "controller_leads"})
         controller = Controller(parts, store, evidence)
         await controller.recover()
-        async with asyncio.TaskGroup() as group:
+        async with controller, asyncio.TaskGroup() as group:
             group.create_task(controller.take_commands(), name="commands")
             group.create_task(Vitals(parts).run(), name="vitals")
             group.create_task(tasks.supervise(Addresses(parts).follow, name="addresses"))
@@ -84,11 +85,22 @@ class Controller:
         self._verdicts: dict[str, _Judged] = {}
         self._locks = {context: asyncio.Lock() for context in parts.contexts}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._beside: set[asyncio.Task[None]] = set()
+        self._ending = False
         self._last_back: dict[str, float] = {}
         self._gauges = {context: Gauges(context) for context in parts.contexts}
 
     def _steps(self, context: str, store: Store, progress: Progress, *, seconds: float | None = None) -> Steps:
         return Steps(self._parts, store, self._evidence, context, progress, seconds=seconds)
+
+    async def __aenter__(self) -> Controller:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave what runs to the next controller: commands are pending again, as if they had not been begun."""
+        self._ending = True
+        for task in (*self._running.values(), *self._beside):
+            await tasks.stop(task)
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -129,7 +141,10 @@ class Controller:
                     self._execute(replace(claimed, who=who, asked_by=who.name)),
                     name=f"{command.verb} {command.context}",
                 )
-                if not beside:
+                if beside:
+                    self._beside.add(task)
+                    task.add_done_callback(self._beside.discard)
+                else:
                     self._running[command.context] = task
             await asyncio.sleep(0.1)
 
@@ -167,6 +182,9 @@ class Controller:
             result = await (Retirement(self._parts, store).do(command) if estate else self._dispatch(command, store))
             await self._end(store, command, "done", str(result.pop("text", "done")), result)
         except asyncio.CancelledError:
+            if self._ending:
+                await asyncio.shield(store.put_back(command))
+                raise
             superseded = FigError("superseded", "a later command took this one's place", "")
             await asyncio.shield(self._end(store, command, "failed", *_refusal(superseded)))
             raise
@@ -498,5 +516,5 @@ def _unknown(context: str, parts: Parts) -> FigError:
     return FigError(
         "unknown_context",
         f"there is no context '{context}' (known: {', '.join(parts.contexts) or 'none'})",
-        "Check the name, or write contexts/NAME/extraction.yaml and start fig up again.",
+        "Check the name, or write contexts/NAME/extraction.yaml; fig ps says when it cannot be taken up.",
     )

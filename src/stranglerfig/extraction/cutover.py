@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, Literal
@@ -22,7 +22,7 @@ from stranglerfig.databases.side import SideSession
 from stranglerfig.extraction import model, rehearsal
 from stranglerfig.extraction.cutover_plan import CutoverPlan, CutoverResult, Recovery, SequencePair
 from stranglerfig.extraction.model import Action, Observation, Row
-from stranglerfig.extraction.ports import Entry, Phase, Ports
+from stranglerfig.extraction.ports import Entry, Phase, Ports, Progress
 from stranglerfig.foundation import clock, ids, tasks
 from stranglerfig.foundation.errors import FigError
 
@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 
 KILL_POINTS: Final = tuple(f"{phase}:{step}" for step in model.STEPS for phase in ("before", "after"))
 """Where a fault test may kill a cut-over: around each journalled step (``after`` is before its journal entry)."""
-
-Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 
 
 async def _silent(_: str, __: Mapping[str, Any]) -> None:

@@ -22,7 +22,8 @@ from stranglerfig.changes.settings import TableMapping
 from stranglerfig.databases import catalogue, preflight
 from stranglerfig.databases.model import Finding
 from stranglerfig.extraction import both, on_mariadb, parting
-from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.parts import ContextParts, Parts
+from stranglerfig.extraction.ports import Progress
 from stranglerfig.extraction.settings import Checks, ServiceSettings
 from stranglerfig.extraction.stages import Stage
 from stranglerfig.foundation import mysql, postgres

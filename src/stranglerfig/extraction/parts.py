@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from stranglerfig.access.settings import Policy
 from stranglerfig.capture.debezium import Through
@@ -16,14 +13,12 @@ from stranglerfig.changes.settings import TableMapping
 from stranglerfig.eventlog.ports import EventLog
 from stranglerfig.extraction.decommission import held
 from stranglerfig.extraction.settings import ExtractionSettings
+from stranglerfig.extraction.turns import Turns
 from stranglerfig.facade.envoy import EnvoyControl
 from stranglerfig.facade.fence import FenceClient
 from stranglerfig.facade.routing_client import RouterClient
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.schemas.ports import Registry
-
-Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-"""Says what is being done: a line of text, and figures (``done``, ``total``, ``rate``, ``remaining``) where known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +47,6 @@ class ContextParts:
     def sources(self, retired: bool) -> tuple[str, ...]:
         """The monolith's tables where they are now."""
         return tuple(held(name, self.settings.context) if retired else name for name in self.settings.sources)
-
-
-class Turns:
-    """What the contexts of an estate take turns at: they share a façade, and the monolith's database.
-
-    Attributes:
-        fenced: the context whose writes are held now: whoever sets routes meanwhile sets them so.
-    """
-
-    def __init__(self) -> None:
-        self.fenced: str | None = None
-        self._cutting = asyncio.Lock()
-        self._context = ""
-
-    @asynccontextmanager
-    async def cut_over(self, context: str, progress: Progress) -> AsyncIterator[None]:
-        """One at a time; says for whom it waits."""
-        if self._cutting.locked():
-            await progress(f"waiting for the cut-over of {self._context}", {})
-        async with self._cutting:
-            self._context = context
-            try:
-                yield
-            finally:
-                self.fenced = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What passes through the façade, and to whom: its access log added up in the control database, each line once.
+"""What passes through the façade, and to whom: its access log added up in the control database, each line once; and
+the messages that the router gave the monolith.
 
 How far it was read is kept in the commit that keeps what was read, so that a controller that dies costs no line.
 """
@@ -6,15 +7,19 @@ How far it was read is kept in the commit that keeps what was read, so that a co
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from stranglerfig.extraction.parts import Parts
 from stranglerfig.facade.accesslog import AccessLog, Observation, Place, rotated
 from stranglerfig.foundation import clock, postgres
+from stranglerfig.foundation.errors import FigError
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -22,6 +27,8 @@ KEPT = timedelta(days=90)
 SHAPES = 500
 """Kinds of request that are told apart in one hour: paths are chosen by clients."""
 OTHERS = "…"
+MESSAGE = "message"
+"""What stands in place of a method where a message was passed by its type."""
 _NAMES_ONE = re.compile(r"(?<=/)(\d[^/]*|[0-9a-fA-F-]{8,}|[^/]{48,})(?=/|$)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -71,11 +78,52 @@ class Tally:
         return cls(counts, first)
 
 
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What one life of the router gave the monolith so far.
+
+    Attributes:
+        since: when it began (seconds since 1970).
+        passed: by queue and type: how many, and when the last one was.
+    """
+
+    since: float
+    passed: dict[tuple[str, str], tuple[int, float]]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Messages:
+        """From what the router says of itself."""
+        return cls(
+            state["since"],
+            {
+                (each["queue"], _plain(kind)): (times, last)
+                for each in state["queues"]
+                for kind, (times, last) in each["passed"].items()
+            },
+        )
+
+    def kept(self) -> str:
+        """As it is kept in the control database, as JSON."""
+        return json.dumps({"since": self.since, "times": [[*key, times] for key, (times, _) in self.passed.items()]})
+
+    def beyond(self, kept: Mapping[str, Any] | None) -> tuple[dict[Shape, tuple[int, float]], bool]:
+        """What came since, and whether that is all: an earlier life of the router may have counted more in the end."""
+        same = kept is not None and kept["since"] == self.since
+        before = {(queue, kind): times for queue, kind, times in kept["times"]} if kept is not None and same else {}
+        found: dict[Shape, tuple[int, float]] = {}
+        for (queue, kind), (times, last) in self.passed.items():
+            if (more := times - before.get((queue, kind), 0)) > 0:
+                hour = datetime.fromtimestamp(last, UTC).replace(minute=0, second=0, microsecond=0)
+                found[hour, "monolith", queue, MESSAGE, kind] = more, last
+        return found, same
+
+
 class Passing:
     """Adds up for the leading controller."""
 
     def __init__(self, parts: Parts) -> None:
         self._file = parts.envoy.access_log
+        self._router = parts.router
         self._dsn = parts.control_dsn
 
     async def follow(self) -> None:
@@ -107,15 +155,35 @@ class Passing:
         known.difference_update([each for each in known if newest is not None and each[0] < newest])
         since = begun if found.first is None else min(begun, datetime.fromtimestamp(found.first, UTC))
         place = log.place
+        messages, answered = await self._messages()
         async with conn.transaction():
+            if messages is not None:
+                kept = await postgres.one(conn, "SELECT messages FROM fig.passing")
+                more, same = messages.beyond(kept[0] if kept else None)
+                found.counts.update(more)
+                unbroken, since = unbroken and same, since if same else begun
             await self._add(conn, found)
             await conn.execute(
-                "INSERT INTO fig.passing AS passing (since, until, inode, read_to) VALUES (%s, %s, %s, %s)"
-                " ON CONFLICT (one) DO UPDATE SET until = excluded.until, inode = excluded.inode,"
+                "INSERT INTO fig.passing AS passing (since, until, inode, read_to, messages)"
+                " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (one) DO UPDATE SET"
+                " inode = excluded.inode, read_to = excluded.read_to,"
+                " messages = CASE WHEN %s THEN excluded.messages ELSE passing.messages END,"
+                " until = CASE WHEN %s THEN excluded.until ELSE passing.until END,"
                 # Where what was between is not known, time begins anew: from here on, nothing is missed.
-                " read_to = excluded.read_to, since = CASE WHEN %s THEN passing.since ELSE excluded.since END",
-                (since, begun, None if place is None else place.inode, 0 if place is None else place.offset, unbroken),
+                " since = CASE WHEN %s THEN passing.since ELSE excluded.since END",
+                (
+                    *(since, begun, None if place is None else place.inode, 0 if place is None else place.offset),
+                    *(None if messages is None else messages.kept(), answered, answered, unbroken),
+                ),
             )
+
+    async def _messages(self) -> tuple[Messages | None, bool]:
+        """What the router counts, and whether all is known that there is to know: none is needed without queues."""
+        if self._router is None:
+            return None, True
+        with suppress(FigError):
+            return Messages.of(await self._router.state()), True
+        return None, False
 
     async def _add(self, conn: postgres.Connection, found: Tally) -> None:
         if not found.counts:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from stranglerfig.databases.model import Side
+
+Progress = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+"""Says what is being done: a line of text, and figures (``done``, ``total``, ``rate``, ``remaining``) where known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from stranglerfig.changes.mapping import Entry, Mapping, canonical, compile_mapp
 from stranglerfig.changes.model import Direction
 from stranglerfig.databases import sides
 from stranglerfig.databases.model import Side
-from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.parts import ContextParts, Parts
+from stranglerfig.extraction.ports import Progress
 from stranglerfig.extraction.store import Standing
 from stranglerfig.foundation import clock, mysql, postgres
 from stranglerfig.foundation.errors import FigError

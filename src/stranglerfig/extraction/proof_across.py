@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stranglerfig.changes.mapping import Mapping
-from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.parts import ContextParts, Parts
+from stranglerfig.extraction.ports import Progress
 from stranglerfig.extraction.proof import Proof, QuickProof
 from stranglerfig.extraction.store import Standing
 from stranglerfig.foundation import mysql, postgres

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from stranglerfig.extraction.parts import Parts
+from stranglerfig.extraction.passing import MESSAGE
 from stranglerfig.extraction.stages import Stage
 from stranglerfig.extraction.store import Command, Store
 from stranglerfig.extraction.switch import lead
@@ -34,7 +35,10 @@ SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Requests of one kind: how many in the hours that were looked at, and when the last one ended."""
+    """Requests or messages of one kind: how many in the hours that were looked at, and when the last one ended.
+
+    Of messages ``route`` is the queue that they came by, ``method`` is ``message`` and ``path`` their type.
+    """
 
     route: str
     method: str
@@ -52,11 +56,11 @@ class Look:
         remaining: those that have not left.
         quiet: seconds in which nothing may have passed.
         passing: what did, the most frequent first.
-        requests: all that the façade answered in the hours that were looked at.
-        since, until: between which moments no line of the access log was missed; None before the first look.
+        requests: all that the façade answered or the router passed in the hours that were looked at.
+        since, until: between which moments nothing was missed; None before the first look.
         in_flight: requests at the monolith now; None where Envoy was not asked.
         retired: when, by whom; None while the monolith is there.
-        refused: what was asked for since, and answered 410.
+        refused: what was asked for since and answered 410, and messages that wait for nobody in the monolith's queue.
     """
 
     contexts: dict[str, str]
@@ -85,7 +89,9 @@ class Look:
             )
         if self.since is None or self.until is None or now - self.until > timedelta(seconds=FRESH):
             found.append(
-                FigError("not_watched", "nobody reads the façade's access log", "Is fig up running? fig ps shows it.")
+                FigError(
+                    "not_watched", "nobody counts what passes", "Is fig up running, its router too? fig ps shows it."
+                )
             )
         elif now - self.since < timedelta(seconds=self.quiet):
             found.append(
@@ -152,7 +158,9 @@ async def look(dsn: str, contexts: Sequence[str], quiet: float, envoy: EnvoyCont
         until=passing[1] if passing else None,
         in_flight=await _in_flight(envoy, contexts),
         retired=retired,
-        refused=[Passed(*row) for side, *row in rows if side == "facade"][:SHOWN] if retired else (),
+        refused=[Passed(*row) for side, *row in rows if side == "facade" or row[1] == MESSAGE][:SHOWN]
+        if retired
+        else (),
     )
 
 

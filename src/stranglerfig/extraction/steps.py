@@ -14,7 +14,8 @@ from stranglerfig.capture import capture, slot
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.databases import ownership, preflight, sides
 from stranglerfig.extraction import both, decommission, facts, messages, model_state, on_mariadb, writers
-from stranglerfig.extraction.parts import ContextParts, Parts, Progress
+from stranglerfig.extraction.parts import ContextParts, Parts
+from stranglerfig.extraction.ports import Progress
 from stranglerfig.extraction.proof import verify
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.stages import Place, Stage, ahead
@@ -139,7 +140,7 @@ class Steps:
                 "writers_stay",
                 "remaining_writers is bidirectional: the monolith's tables are still written, so they cannot leave",
                 "Let the remaining writers call the API; then fig rollback, set remaining_writers: refuse without"
-                " conflict rules, start fig again, and advance.",
+                " conflict rules, and advance.",
             )
         if place.stage is Stage.SYNC:
             refused = [

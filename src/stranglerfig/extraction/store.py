@@ -78,7 +78,8 @@ class Store:
     async def open(cls, dsn: str, *, what: str = "controller") -> Store:
         """Connect, and bring the tables forward."""
         conn = await postgres.connect(dsn, what=what)
-        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql", "asked.sql", "passing.sql"])
+        steps = ["tables.sql", "asked.sql", "passing.sql", "passing_messages.sql"]
+        await postgres.migrate(conn, "extraction", __package__ or "", steps)
         await credentials.migrate(conn)
         return cls(conn)
 
@@ -240,6 +241,14 @@ class Store:
         )
         assert row is not None
         return Command(*row)
+
+    async def put_back(self, command: Command) -> None:
+        """Make a command that runs pending again, as if it had not been begun."""
+        await self._conn.execute(
+            "UPDATE fig.command SET state = 'pending', attempts = greatest(attempts - 1, 0)"
+            " WHERE id = %s AND state = 'running'",
+            (command.id,),
+        )
 
     async def abandoned(self) -> int:
         """Make pending again what a controller that is gone left running; returns how many."""

@@ -18,8 +18,8 @@ from stranglerfig.extraction.cutover_plan import MARGIN
 from stranglerfig.extraction.history import History
 from stranglerfig.extraction.journal import Journal
 from stranglerfig.extraction.model import CutoverDirection, Row, owner_of
-from stranglerfig.extraction.parts import ContextParts, Parts, Progress
-from stranglerfig.extraction.ports import HoldStats
+from stranglerfig.extraction.parts import ContextParts, Parts
+from stranglerfig.extraction.ports import HoldStats, Progress
 from stranglerfig.extraction.proof import mapping_now
 from stranglerfig.extraction.proof_across import quick_proof
 from stranglerfig.extraction.routing import routing
@@ -115,7 +115,7 @@ class Switch:
         return reached
 
     async def _cut(self, direction: CutoverDirection, standing: Standing) -> None:
-        async with self._parts.turns.cut_over(self._name, self._progress):
+        async with self._parts.turns.cut_over(self._parts.control_dsn, self._name, self._progress):
             await self._cut_now(direction, standing)
 
     async def _cut_now(self, direction: CutoverDirection, standing: Standing) -> None:
@@ -146,7 +146,7 @@ class Switch:
 
     async def recover(self, standing: Standing) -> Standing:
         """Finish or undo what the ownership rows say is under way; then the stage follows the rows, not the reverse."""
-        async with self._parts.turns.cut_over(self._name, self._progress):
+        async with self._parts.turns.cut_over(self._parts.control_dsn, self._name, self._progress):
             if not await self._recovered(standing):
                 return standing
         return await self._settled(standing, by="fig", gate=None)

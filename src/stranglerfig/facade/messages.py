@@ -168,6 +168,7 @@ class Message:
     key: str
     lot: float
     arrived: float
+    type: str = ""
     attempts: int = 0
     state: Literal["waiting", "sent", "held", "failed"] = "waiting"
 

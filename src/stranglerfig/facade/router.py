@@ -38,14 +38,17 @@ CONSUMER = "fig.router"
 LEAVE = 1.0
 """Seconds that a router which is asked to end waits for the broker's word at most."""
 _SETTLE = 0.003
+TYPES = 500
+"""Types of message that are told apart in what has passed: senders choose them."""
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A publish that the broker has not confirmed."""
+    """A publish that the broker has not confirmed; ``kind`` is the message's type where it is for the monolith."""
 
     tag: int
     queue: str
+    kind: str | None
     returned: str | None = None
 
 
@@ -59,6 +62,9 @@ class QueueRouter:
         url: the broker.
         where: where a message goes now; None while it has to wait.
         held: called when a message begins to wait.
+
+    Attributes:
+        passed: what the monolith was given, by type: how many, and when the last one was (seconds since 1970).
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class QueueRouter:
     ) -> None:
         self.plan = plan
         self.counts: Counter[str] = Counter()
+        self.passed: dict[str, tuple[int, float]] = {}
         self.alarm: str | None = None
         self._url = url
         self._where = where
@@ -204,6 +211,7 @@ class QueueRouter:
         message = Message(
             tag=content.tag,
             meaning=meaning,
+            type=(kind or "")[:200],
             key=NO_KEY if key is None else key,
             lot=self._lot(content, key) if meaning.kind == "read" else 0.0,
             arrived=clock.monotonic(),
@@ -232,6 +240,8 @@ class QueueRouter:
                 self.alarm = None
             del self._contents[sent.tag]
             self.counts[sent.queue] += 1
+            if sent.kind is not None:
+                self._passed(sent.kind)
             self._send(self.lines.confirmed(sent.tag))
             return
         self.counts["failed"] += 1
@@ -241,6 +251,11 @@ class QueueRouter:
         self.alarm = f"'{sent.queue}' takes no message: {why}"
         self.lines.failed(sent.tag, clock.monotonic())
         self._await_retry()
+
+    def _passed(self, kind: str) -> None:
+        kind = kind if kind in self.passed or len(self.passed) < TYPES else "…"
+        times, _ = self.passed.get(kind, (0, 0.0))
+        self.passed[kind] = times + 1, clock.epoch()
 
     def _returned(self, content: Content, why: str) -> None:
         """A message came back, before its confirm: no queue was there for it."""
@@ -269,7 +284,9 @@ class QueueRouter:
             number = conn.publish(
                 self._outbound, EXCHANGE + queue, content.routing_key, self._properties(content), content.body
             )
-            self._pending[number] = _Pending(send.message.tag, queue)
+            self._pending[number] = _Pending(
+                send.message.tag, queue, send.message.type if send.side == "monolith" else None
+            )
 
     def _properties(self, content: Content) -> bytes:
         assert self._conn is not None
@@ -371,6 +388,7 @@ class QueueRouter:
             "failing": self.lines.failing(),
             "alarm": self.alarm,
             "counts": dict(self.counts),
+            "passed": {kind: list(each) for kind, each in self.passed.items()},
         }
 
 

@@ -81,6 +81,7 @@ class MessageRouter:
             keeper.measure_held = False  # commands are held in the queue
         self.holds: dict[str, deque[HoldReport]] = {context: deque(maxlen=REMEMBERED) for context in self.keepers}
         self._waiting = asyncio.Event()
+        self._begun = clock.epoch()
 
     # -- what goes where
 
@@ -221,9 +222,10 @@ class MessageRouter:
         return self.state()
 
     def state(self) -> dict[str, Any]:
-        """The table in force, the queues, and per context who waits; JSON-able."""
+        """The table in force, the queues, per context who waits, and since when this counts; JSON-able."""
         return {
             "version": self.version,
+            "since": self._begun,
             "contexts": {
                 context: {
                     **(self._table.get(context) or ContextTable(context)).as_dict(),

@@ -32,8 +32,8 @@ from stranglerfig.foundation import ids, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import footprint
 from stranglerfig.runtime.embedded import EmbeddedPostgres
+from stranglerfig.runtime.places import control_dsn
 from stranglerfig.runtime.settings import Project
-from stranglerfig.runtime.supervise import control_dsn
 
 USUAL: Final = (
     ("Kafka", "kafka://127.0.0.1:9092"),

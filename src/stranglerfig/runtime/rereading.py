@@ -1,4 +1,4 @@
-"""``contexts/*/extraction.yaml`` while everything runs: which have changed, and what they say now."""
+"""``contexts/*/extraction.yaml`` while a process runs: which have changed, and what they say now."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Rereading:
         """The contexts whose file says something else than at the last call, or can no longer be read."""
         found: dict[str, ExtractionSettings | FigError] = {}
         for file, name in self._files.items():
-            stamp = _stamp(file)
-            if self._stamps.get(file, ()) == stamp:
+            found_now = stamp(file)
+            if self._stamps.get(file, ()) == found_now:
                 continue
-            self._stamps[file] = stamp
+            self._stamps[file] = found_now
             now = self._now(file, name)
             if not _same(now, self._last[name]):
                 self._last[name] = found[name] = now
@@ -47,7 +47,7 @@ class Rereading:
             return FigError(
                 "bad_configuration",
                 f"{file}: context: found '{settings.context}', where '{name}' was when fig was started",
-                "Set it back, or start fig again.",
+                "Set it back.",
                 file=str(file),
             )
         return settings
@@ -59,7 +59,8 @@ def _same(one: ExtractionSettings | FigError, other: ExtractionSettings | FigErr
     return one == other
 
 
-def _stamp(file: Path) -> Stamp | None:
+def stamp(file: Path) -> Stamp | None:
+    """What differs when the file was written anew; None when it is not there."""
     try:
         found = file.stat()
     except OSError:

@@ -26,10 +26,11 @@ from stranglerfig.runtime.certificate import Keeper
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
 from stranglerfig.runtime.flowing import FlowsRole, Report
+from stranglerfig.runtime.places import control_dsn
 from stranglerfig.runtime.rereading import Rereading
 from stranglerfig.runtime.secrets import ambient
 from stranglerfig.runtime.settings import Project, host_and_port, load_project
-from stranglerfig.runtime.supervise import MEASURED, control_dsn, roles_of
+from stranglerfig.runtime.supervise import MEASURED, roles_of
 from stranglerfig.runtime.targets import Target, file_sd, further, reached, targets
 from stranglerfig.runtime.wiring import (
     broker,

@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import stranglerfig
+from stranglerfig.changes.flows import Flows
 from stranglerfig.databases import sides
 from stranglerfig.eventlog import describe
+from stranglerfig.extraction.turns import between_cut_overs
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import certificate, processes
+from stranglerfig.runtime.children import Children
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
-from stranglerfig.runtime.nursery import Born, Nursery
+from stranglerfig.runtime.places import control_dsn, registry_url
+from stranglerfig.runtime.renewal import Renewal
 from stranglerfig.runtime.settings import Project, host_and_port
 from stranglerfig.runtime.targets import file_sd, reached, targets
 from stranglerfig.telemetry import metrics
@@ -32,10 +31,10 @@ log = logging.getLogger(__name__)
 
 ROLES = ("fence", "shadow", "envoy", "registry", "capture", "sync", "controller", "console")
 MEASURED = ("up", "fence", "shadow", "router", "registry", "capture", "sync", "controller", "alerts", "console")
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-STEADY = 3.0
-"""Seconds of work after which a role's end is not the continuation of the one before: while the controller is away
-after the point of no return, requests wait for it."""
+RENEWED = ("fence", "router", "shadow", "capture", "sync", "alerts", "console")
+"""Who knows the contexts, but for the controller: it speaks to the others, and comes after them."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the files."""
 
 
 def roles_of(project: Project) -> tuple[str, ...]:
@@ -48,44 +47,17 @@ def roles_of(project: Project) -> tuple[str, ...]:
     return (*(("router",) if queues else ()), *wanted, *alerts)
 
 
-@dataclass
-class Child:
-    """A role's process, as ``fig ps`` shows it.
-
-    Attributes:
-        state: ``starting``, ``ready``, ``restarting`` or ``ended``.
-        quick_ends: how often it has ended without having been ready since.
-    """
-
-    role: str
-    pid: int | None = None
-    restarts: int = 0
-    state: str = "ended"
-    since: float = 0.0
-    quick_ends: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The row of ``fig ps``."""
-        return {
-            "role": self.role,
-            "pid": self.pid,
-            "restarts": self.restarts,
-            "state": self.state,
-            "since": self.since,
-        }
-
-
 class Supervisor:
-    """Runs ``roles`` of a project until it is told to stop."""
+    """Runs the roles of a project until it is told to stop."""
 
-    def __init__(self, project: Project, data: DataDirectory, roles: tuple[str, ...] | None = None) -> None:
+    def __init__(self, project: Project, data: DataDirectory) -> None:
         self._project = project
         self._data = data
-        self._roles = roles_of(project) if roles is None else roles
-        self._children: dict[str, Child] = {}
-        self._born: dict[str, Born] = {}
-        self._nursery = Nursery(project, data.log_file("nursery"))
-        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._roles = roles_of(project)
+        self._children = Children(project, data, self._say)
+        self._renewal = Renewal(project)
+        self._told: FigError | None = None
+        self._taken_up: float | None = None
         self._ports: dict[str, int] = {}
         self._begun = clock.monotonic()
         self._started_at = clock.epoch()
@@ -145,6 +117,7 @@ class Supervisor:
         metrics.BUILD.labels(stranglerfig.__version__).set(1)
         stopped = tasks.spawn(stop.wait(), name="stop asked")
         started = tasks.spawn(self._try_start(), name="start")
+        followed = None
         try:
             await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)
             if not started.done():
@@ -154,11 +127,16 @@ class Supervisor:
             self._ready = True
             self._say()
             ready(clock.monotonic() - self._begun)
+            followed = tasks.spawn(tasks.supervise(self._follow, name="extraction.yaml"), name="extraction.yaml")
             await stop.wait()
         finally:
+            if followed is not None:
+                await tasks.stop(followed)
             await tasks.stop(stopped)
             await tasks.stop(started)
-            await self._end()
+            await self._children.end()
+            self._ready = False
+            self._say()
             stop_metrics()
 
     async def _try_start(self) -> FigError | None:
@@ -171,84 +149,11 @@ class Supervisor:
     async def _start(self) -> None:
         # All at once: the roles load their programs while PostgreSQL starts, and wait for it by themselves.
         if self.embedded:
-            await self._launch(("postgres", *self._roles))
+            await self._children.launch(("postgres", *self._roles))
         else:
             async with postgres.session(control_dsn(self._project, self._ports), what="up"):
                 pass
-            await self._launch(self._roles)
-
-    async def _launch(self, roles: tuple[str, ...]) -> None:
-        for role in roles:
-            self._children[role] = Child(role)
-            metrics.PROCESS_RESTARTS.labels(role)
-            self._data.rotate(role)
-            for said in ("ready", "refused"):
-                (self._data.run / f"{role}.{said}").unlink(missing_ok=True)
-            self._keepers[role] = tasks.spawn(self._keep(self._children[role]), name=f"keep {role}")
-        for role in roles:
-            child = self._children[role]
-
-            async def settled(child: Child = child) -> bool:
-                return child.state == "ready" or child.quick_ends >= 3
-
-            await clock.until(settled, timeout=60, what=f"the role {role}", at_most=0.05)
-            if child.state != "ready":
-                raise self._why_not(role)
-
-    def _why_not(self, role: str) -> FigError:
-        if (refused := self._data.refusal(role)) is not None:
-            return FigError(
-                refused["code"],
-                f"the role {role} does not start: {refused['message']}",
-                refused["remedy"],
-                **refused["context"] | {"role": role, "log": str(self._data.log_file(role))},
-            )
-        said, file = self._last_words(role)
-        message = f"the role {role} does not start: {said}"
-        return FigError("role_failed", message, f"Look at {file}.", role=role, log=str(file))
-
-    def _last_words(self, role: str) -> tuple[str, Path]:
-        """What the role's log says last, and its file; the nursery's where the role was never born."""
-        for file in (self._data.log_file(role), self._data.log_file("nursery")):
-            lines = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
-            refusals = [line.removeprefix("fig: ") for line in lines if line.startswith("fig: ")]
-            if said := [*refusals[-1:], *lines[-1:]]:
-                return said[0][-600:], file
-        return "it has written nothing", self._data.log_file(role)
-
-    async def _keep(self, child: Child) -> None:
-        """Run a role's process again and again."""
-        pause = FIRST_PAUSE
-        while True:
-            begun = clock.monotonic()
-            was_ready = await self._once(child)
-            child.quick_ends = 0 if was_ready else child.quick_ends + 1
-            if was_ready and clock.monotonic() - begun > STEADY:
-                pause = FIRST_PAUSE
-            child.restarts += 1
-            metrics.PROCESS_RESTARTS.labels(child.role).inc()
-            self._mark(child, "restarting")
-            log.warning("role ended, restarting in %.1f s", pause, extra={"action": "role_restart", "role": child.role})
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-
-    async def _once(self, child: Child) -> bool:
-        """One life of a role's process; returns whether it was ever ready."""
-        born = await self._nursery.birth(child.role, self._data.log_file(child.role))
-        self._born[child.role] = born
-        child.pid = born.pid
-        self._mark(child, "starting")
-        while not born.ended.done() and self._data.ready(child.role) != born.pid:
-            await asyncio.wait([born.ended], timeout=0.02)
-        if not born.ended.done():
-            self._mark(child, "ready")
-            await asyncio.wait([born.ended])
-        return child.state == "ready"
-
-    def _mark(self, child: Child, state: str) -> None:
-        child.state, child.since = state, clock.epoch()
-        metrics.PROCESS_UP.labels(child.role).set(state == "ready")
-        self._say()
+            await self._children.launch(self._roles)
 
     def _say(self) -> None:
         self._data.say(
@@ -257,34 +162,63 @@ class Supervisor:
                 "started_at": self._started_at,
                 "ready": self._ready,
                 "addresses": self.addresses,
-                "roles": [child.as_dict() for child in self._children.values()],
+                "roles": [child.as_dict() for child in self._children],
+                "taken_up": self._taken_up,
+                "refused": None if self._told is None else self._told.as_dict(),
             }
         )
 
-    async def _end(self) -> None:
-        """End the roles, then Envoy, then PostgreSQL: each may still need the one after it."""
-        for keeper in self._keepers.values():
-            await tasks.stop(keeper)
-        last = ("envoy", "postgres")
-        await asyncio.gather(*(self._end_one(role) for role in self._born if role not in last))
-        for role in last:
-            await self._end_one(role)
-        await self._nursery.close()
-        self._ready = False
+    async def _follow(self) -> None:
+        """Start the processes anew whenever an ``extraction.yaml`` says something new, between two cut-overs."""
+        renewal = self._renewal
+        control = control_dsn(self._project, self._ports)
+        flows = Flows(control, keep=True)
+
+        async def streaming() -> set[str]:
+            return {flow.context for flow in await flows.all() if flow.capture_on or flow.sync_on}
+
+        try:
+            while True:
+                await asyncio.sleep(LOOK_EVERY)
+                found = await renewal.look(streaming)
+                self._tell(renewal.refused)
+                if found is None:
+                    continue
+                async with between_cut_overs(control) as free:
+                    if free:
+                        await self._renew(found)
+        finally:
+            await flows.close()
+
+    async def _renew(self, project: Project) -> None:
+        """Run ``project`` instead: what knows the contexts is begun anew, the controller last; Envoy stays."""
+        log.warning("extraction.yaml is taken up", extra={"action": "taken_up", "contexts": [*project.extractions]})
+        self._project = project
+        wanted = roles_of(project)
+        new = tuple(role for role in wanted if role not in self._roles)
+        gone, self._roles = [role for role in self._roles if role not in wanted], wanted
+        self._data.say_targets(file_sd(project, targets(project, self._ports, wanted)))
+        failed = None
+        try:
+            for role in gone:
+                await self._children.dismiss(role)
+            await self._children.renew([role for role in RENEWED if role in wanted and role not in new], timeout=20)
+            await self._children.launch(new)
+            await self._children.renew(["controller"], timeout=20)
+        except FigError as error:
+            log.warning("with the new extraction.yaml: %s", error, extra={"action": "refused"})
+            failed = error
+        self._renewal.taken(project, failed)
+        self._taken_up, self._told = clock.epoch(), failed
         self._say()
 
-    async def _end_one(self, role: str) -> None:
-        born = self._born.get(role)
-        if born is None:
+    def _tell(self, refused: FigError | None) -> None:
+        if refused == self._told:
             return
-        for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-            if born.ended.done():
-                break
-            with suppress(ProcessLookupError):
-                os.kill(born.pid, number)
-            await asyncio.wait([born.ended], timeout=patience)
-        self._children[role].pid = None
-        self._mark(self._children[role], "ended")
+        self._told = refused
+        if refused is not None:
+            log.warning("extraction.yaml is not in force: %s", refused, extra={"action": "refused"})
+        self._say()
 
     async def _clear_leftovers(self) -> None:
         """Wait for the children of a killed predecessor: the kernel has told them to end, they may need a moment."""
@@ -327,32 +261,3 @@ def _check_authorities(project: Project) -> None:
                 "Write the certificates of the authorities there in PEM.",
                 file=trust.ca,
             ) from error
-
-
-def control_dsn(project: Project, ports: dict[str, int] | None = None) -> str:
-    """The address of the control database.
-
-    Raises:
-        FigError: ``not_running`` when it is embedded and was never started.
-    """
-    if project.estate.control is not None:
-        return project.reveal(project.estate.control)
-    port = (DataDirectory(project.data_directory).ports() if ports is None else ports).get("control")
-    if port is None:
-        raise FigError(
-            "not_running",
-            f"fig has not been started on {project.data_directory}",
-            "Start it: fig up (or fig up --detach).",
-            directory=str(project.data_directory),
-        )
-    return f"postgresql://postgres@127.0.0.1:{port}/fig"
-
-
-def registry_url(project: Project, ports: dict[str, int]) -> str | None:
-    """Where schemas are registered, or None when ours has no port yet."""
-    named = project.estate.schemas
-    if named.url is not None:
-        return named.url
-    if named.listen is not None:
-        return f"http://{named.listen}"
-    return f"http://127.0.0.1:{ports['registry']}" if "registry" in ports else None

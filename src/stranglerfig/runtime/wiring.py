@@ -10,9 +10,9 @@ from stranglerfig.changes.flows import Flow
 from stranglerfig.changes.model import Direction, names
 from stranglerfig.foundation import mysql, postgres
 from stranglerfig.foundation.errors import FigError
+from stranglerfig.runtime.places import control_dsn
 from stranglerfig.runtime.services import databases
 from stranglerfig.runtime.settings import Project
-from stranglerfig.runtime.supervise import control_dsn
 from stranglerfig.telemetry.model import Destination
 from stranglerfig.telemetry.traces import destination
 
@@ -162,13 +162,13 @@ def context_parts(project: Project) -> dict[str, ContextParts]:
             project.folder(name),
             project.reveal(settings.service.database),
             through(project) if settings.capture == "debezium" else None,
-            sagas=_sagas(project, name, settings),
+            sagas=saga_database(project, name, settings),
         )
         for name, settings in project.extractions.items()
     }
 
 
-def _sagas(project: Project, context: str, settings: ExtractionSettings) -> str:
+def saga_database(project: Project, context: str, settings: ExtractionSettings) -> str:
     """The DSN of the database whose sagas the context's gate looks at.
 
     Raises:

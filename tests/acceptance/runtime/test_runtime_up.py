@@ -231,3 +231,35 @@ def test_a_killed_nursery_takes_its_roles_with_it_and_they_come_back(project: Pr
 
     until(back, "all roles")
     assert project.json("status")["extractions"] == []
+
+
+EXTRACTION = """\
+context: NAME
+service: {url: "http://127.0.0.1:9", database: SERVICE}
+routes: {reads: [{path: "/api/NAME/{itemId}"}]}
+tables: [{from: public.NAME, to: item, key: {id: id}}]
+"""
+
+
+def test_a_context_is_taken_up_by_what_runs(project: Project, postgres: Any) -> None:
+    """Written wrong it changes nothing, and ``fig ps`` says why; mended it is known within seconds, and Envoy stays."""
+    project.json("up", "--detach")
+    before = project.roles()
+    file = project.directory / "contexts" / "orders" / "extraction.yaml"
+    file.parent.mkdir(parents=True)
+    text = EXTRACTION.replace("NAME", "orders")
+    file.write_text(text.replace("SERVICE", "{env: FIG_IS_NOT_TOLD}"))
+    refused = until(lambda: project.json("ps")["refused"], "the refusal")
+    assert refused["code"] == "secret_missing" and "FIG_IS_NOT_TOLD" in project.fig("ps").stdout
+    assert project.roles() == before
+    assert project.refusal("plan", "orders")[1]["code"] == "unknown_context"
+
+    file.write_text(text.replace("SERVICE", postgres.database()))
+    until(lambda: project.roles()["controller"]["pid"] not in (None, before["controller"]["pid"]), "another controller")
+    until(lambda: all(row["state"] == "ready" for row in project.roles().values()), "all roles")
+    now = project.roles()
+    assert {role for role in now if now[role]["pid"] == before[role]["pid"]} == {"postgres", "envoy", "registry"}
+    assert not any(row["restarts"] for row in now.values())
+    assert project.json("ps")["refused"] is None
+    assert "orders" in project.fig("plan", "orders").stdout
+    assert [each["context"] for each in project.json("status")["extractions"]] == ["orders"]

@@ -78,6 +78,31 @@ def test_two_cut_overs_that_are_asked_for_together_come_one_after_the_other(shop
     priced(shop, "service")
 
 
+def test_a_command_that_waits_goes_on_with_the_gate_that_was_changed_meanwhile(shop_with_two: Shop) -> None:
+    shop = shop_with_two
+    catalogue = shop.of("catalogue")
+    shop.estate.steer(mix=MIX)
+    shop.go(WRITES)
+    catalogue.go(SYNC)
+
+    def samples(number: int) -> None:
+        def change(settings: dict[str, Any]) -> None:
+            settings["gates"]["sync"]["cdc_latency"]["samples"] = number
+
+        catalogue.configure(change)
+        catalogue.known()
+
+    samples(10_000_000)
+    asked = catalogue.ask("advance", "catalogue", "--wait", "300")
+    until(lambda: asked.lines(), "the gate's first word")
+    controller = shop.pid("controller")
+    samples(10)
+    assert shop.pid("controller") != controller
+    assert asked.result(200)["place"] == "reads, shadow", asked.lines()
+    assert shop.place() == WRITES
+    shop.sound("service")
+
+
 def test_the_death_of_what_they_share_costs_neither_anything(shop_with_two: Shop) -> None:
     shop = shop_with_two
     catalogue = shop.of("catalogue")

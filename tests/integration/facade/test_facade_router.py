@@ -47,6 +47,8 @@ async def test_a_message_passes_as_it_came(routed: Routed) -> None:
     assert monolith.got[0].body == body and monolith.got[0].routing_key == f"{routed.prefix}in"
     assert monolith.got[1].body == b""
     assert routed.router.counts[f"{routed.prefix}mono"] == 2
+    await routed.until(lambda: len(routed.router.passed) == 2, "both to be confirmed")
+    assert {kind: times for kind, (times, _) in routed.router.passed.items()} == {"AdjustStock": 1, "Unknown": 1}
 
 
 async def test_a_requester_gets_its_answer_by_direct_reply_to(routed: Routed) -> None:

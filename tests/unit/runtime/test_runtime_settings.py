@@ -12,8 +12,9 @@ from stranglerfig.eventlog import describe
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.runtime import yamlfile
 from stranglerfig.runtime.datadir import DataDirectory
+from stranglerfig.runtime.places import registry_url
 from stranglerfig.runtime.settings import MonolithReference, load_project
-from stranglerfig.runtime.supervise import Supervisor, registry_url
+from stranglerfig.runtime.supervise import Supervisor
 from stranglerfig.runtime.wiring import through
 
 GOOD = """\
