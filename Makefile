@@ -43,12 +43,13 @@ sbom: wheel  ## What the package runs on: dist/sbom.cdx.json (CycloneDX), the li
 # What kills processes again and again takes half an hour, and is not part of `make test`.
 FAULTS := tests/acceptance/faults tests/contract/capture/test_faults.py tests/contract/capture/test_mariadb_faults.py
 
-# What needs the machine to itself runs alone; the rest with two processes, a file of tests in one of them.
+# What needs the machine to itself (a shop under load, browsers) runs alone; the rest with two processes, a file of tests in one of them.
+BESIDE := tests/fuzz tests/acceptance/events tests/acceptance/kit tests/acceptance/runtime tests/acceptance/test_seams.py tests/acceptance/console/test_console_login.py
 test: setup  ## All tests but the slow faults, with coverage
 	@$(BIN)/coverage erase
 	@scratch=$$(mktemp -d -t fig-tests-XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
-	$(BIN)/coverage run -m pytest --basetemp="$$scratch/some" -n 2 --dist loadfile tests/unit tests/contract tests/integration $(FAULTS:%=--ignore=%) $(ARGS) && \
-	$(BIN)/coverage run -m pytest --basetemp="$$scratch/acceptance" tests/fuzz tests/acceptance $(FAULTS:%=--ignore=%) $(ARGS)
+	$(BIN)/coverage run -m pytest --basetemp="$$scratch/some" -n 2 --dist loadfile tests/unit tests/contract tests/integration $(BESIDE) $(FAULTS:%=--ignore=%) $(ARGS) && \
+	$(BIN)/coverage run -m pytest --basetemp="$$scratch/acceptance" tests/acceptance $(BESIDE:%=--ignore=%) $(FAULTS:%=--ignore=%) $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=90
 
 faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)
