@@ -34,6 +34,7 @@ from bench import (
     scale,
     schemas,
     snapshot,
+    soak,
     stream,
     tracing,
     up,
@@ -68,6 +69,7 @@ BENCHES: tuple[tuple[tuple[str, ...], Bench], ...] = (
     (("wall_drag_p95",), wall.dragged),
     (("wall_remote_p95",), wall.seen),
     (("cutover_hold", "cutover_failed"), cutover.held),
+    (tuple(f"soak_{kind}" for kind in soak.KINDS), soak.flat),
 )
 
 

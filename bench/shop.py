@@ -64,15 +64,17 @@ class Fig:
 
 
 @contextmanager
-def shop(context: Context, items: int) -> Iterator[tuple[Estate, Fig]]:
-    """Databases, monolith and service, running; ended afterwards, ``fig`` first."""
+def shop(context: Context, items: int, *, catalogue: bool = False) -> Iterator[tuple[Estate, Fig]]:
+    """Databases, monolith and service (both, with the ``catalogue``), running; ended afterwards, ``fig`` first."""
     with context.folder("shop") as folder:
-        estate = Estate(folder, items=items)
+        estate = Estate(folder, items=items, catalogue=catalogue)
         fig = Fig(context, estate)
         try:
             estate.start_databases()
             estate.deploy_monolith(reserve="table")
             estate.deploy_service("good")
+            if catalogue:
+                estate.deploy_catalogue()
             yield estate, fig
         finally:
             if (estate.project / "fig.yaml").exists():
