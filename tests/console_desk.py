@@ -94,6 +94,16 @@ class Desk:
         await self.log.close()
 
     @property
+    def url(self) -> str:
+        """Where the console answers."""
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The session's."""
+        return dict(self._headers)
+
+    @property
     def link(self) -> str:
         """Opens the console once."""
         return self.server.link("ann@desk")
@@ -101,7 +111,7 @@ class Desk:
     async def ask(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
         """What the console answers."""
         assert self._session is not None
-        address = f"http://127.0.0.1:{self.server.port}{path}"
+        address = f"{self.url}{path}"
         async with self._session.request(method, address, json=body, headers=self._headers) as answer:
             said = await answer.json()
             assert answer.status == status, said

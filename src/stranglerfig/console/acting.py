@@ -22,7 +22,7 @@ class Wanted(Model):
 
     verb: Literal["advance", "rollback", "verify", "abort"]
     dry_run: bool = True
-    override: str | None = Field(default=None, max_length=2000)
+    override: str | None = Field(default=None, max_length=2000, pattern=r"\S")
     reason: str | None = Field(default=None, max_length=2000)
     repair: bool = False
     wait: float | None = Field(default=None, ge=0, le=3600)

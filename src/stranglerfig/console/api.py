@@ -131,14 +131,25 @@ async def checked(route: Route, request: web.Request, by: str, token: str | None
     """
     try:
         query = None if route.query is None else route.query.model_validate(dict(request.query))
-        body = None if route.body is None else route.body.model_validate_json(await request.read())
+        body = None if route.body is None else route.body.model_validate_json(await request.read(), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise FigError(
             "bad_request", f"{where or 'what was asked'}: {first['msg']}", "See /api/openapi.json.", where=where
         ) from error
-    return Asked(dict(request.match_info), query, body, by, request.remote or "", token)
+    path = dict(request.match_info)
+    if _has_nul([path, dict(request.query), None if body is None else body.model_dump()]):
+        raise FigError("bad_request", "U+0000 stands in what was asked", "No text of ours has it: leave it out.")
+    return Asked(path, query, body, by, request.remote or "", token)
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether a text holds the one character that PostgreSQL's text cannot."""
+    if isinstance(value, str):
+        return "\0" in value
+    found = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else []
+    return any(map(_has_nul, found))
 
 
 def message(event: str, data: bytes) -> bytes:

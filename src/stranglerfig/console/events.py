@@ -322,7 +322,8 @@ async def record(reads: Reading, place: RecordQuery) -> LogRecord:
         raise FigError(
             "unknown_topic", f"the log has no topic '{place.topic}'", "fig events topics lists them.", topic=place.topic
         )
-    records = await reads.log.read(place.topic, place.partition, place.position, max_records=1)
+    beyond = place.partition < found.partitions and place.position >= found.next_positions[place.partition]
+    records = () if beyond else await reads.log.read(place.topic, place.partition, place.position, max_records=1)
     if not records or records[0].position != place.position:
         raise FigError(
             "unknown_position",

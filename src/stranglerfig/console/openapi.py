@@ -47,7 +47,7 @@ def _operation(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     content = {"application/json": _model(route.answer)}
     if route.streams:
         content[EVENT_STREAM] = {"schema": {"type": "string"}}
-    refusals = {400, 503, *route.statuses, *(() if route.public else (401,))}
+    refusals = {400, 403, 503, *route.statuses, *(() if route.public else (401,))}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PART.findall(route.path)

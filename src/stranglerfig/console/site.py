@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -38,13 +39,14 @@ def application(page: str, statuses: Mapping[str, int]) -> web.Application:
         except FigError as error:
             return web.json_response({"error": error.as_dict()}, status=statuses.get(error.code, 400))
 
-    async def built(_: web.Request) -> web.StreamResponse:
-        return web.FileResponse(STATIC / page)
-
     app = web.Application(middlewares=[errors], client_max_size=LARGEST)
-    app.router.add_get("/", built)
+    app.router.add_get("/", partial(_file, STATIC / page))
     app.on_response_prepare.append(_safe)
     return app
+
+
+async def _file(file: Path, _: web.Request) -> web.StreamResponse:
+    return web.FileResponse(file)
 
 
 async def _safe(_: web.Request, response: web.StreamResponse) -> None:
@@ -58,7 +60,8 @@ async def listen(app: web.Application, host: str, port: int, before: int) -> tup
     Raises:
         FigError: ``port_in_use``.
     """
-    app.router.add_static("/", STATIC)
+    for file in STATIC.iterdir():  # each by its name: what is below /api is not a file that might be there
+        app.router.add_get(f"/{file.name}", partial(_file, file))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     for chosen in [port] if port else [before, 0]:

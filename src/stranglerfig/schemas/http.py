@@ -83,7 +83,7 @@ def version(request: web.Request) -> int:
     Raises:
         FigError: ``bad_schema_version``.
     """
-    text = request.match_info["version"]
+    text = request.match_info.get("version", "latest")
     if text in ("latest", "-1"):
         return LATEST
     if text.isascii() and text.isdigit() and 0 < int(text) < 2**31:
