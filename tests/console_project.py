@@ -92,6 +92,7 @@ async def begin(project: Project, control: str) -> None:
         now = int(clock.epoch())
         for back in range(300, 0, -1):
             await pass_by(store, evidence, now - back)
+        await lead_to(store, control)
         await judge(project, store, evidence)
         number = await store.submit("inventory", "advance", {"dry_run": False}, "ann@desk")
         await store.tell(number, "note", "the gate is looked at", {})
@@ -115,8 +116,24 @@ async def pass_by(store: Store, evidence: EvidenceStore, second: int) -> None:
         "service": {"reads": 3, "writes": 0, "errors": int(second % 97 == 0), "p50_ms": 3.2, "p99_ms": 11 + 3 * wave},
         "facade": {"reads": 0, "writes": 0, "errors": 0, "p50_ms": None, "p99_ms": None},
     }
+    one = {"reads": 1, "writes": 0, "errors": 0, "p50_ms": 3.2, "p99_ms": 11.0, "busy_ms": 3.2, "share": 0.33}
+    if second > int(clock.epoch()) - 120:
+        other = one | {"reads": 2, "busy_ms": 6.4, "share": 0.67, "serving": True}
+        alone = {"serving": False} if second > int(clock.epoch()) - 15 else one | {"serving": True}
+        sides["instances"] = {"10.0.0.7:8000": alone, "10.0.0.8:8000": other}
+    else:
+        sides["instances"] = {"10.0.0.7:8000": one | {"reads": 3, "share": 1.0, "serving": True}}
+        sides["service"] |= {"p50_ms": 12.8, "p99_ms": 71.0}
     at = datetime.fromtimestamp(second).astimezone()
     await store.sample("inventory", at, sides | {"lag_forward_ms": 14 + 6 * wave, "held": 0, "stage": "reads"})
+
+
+async def lead_to(store: Store, control: str) -> None:
+    """A second instance was named two minutes ago."""
+    addresses = ["http://10.0.0.7:8000", "http://10.0.0.8:8000"]
+    await store.milestone("inventory", "configuration", {"before": addresses[:1], "urls": addresses})
+    async with postgres.session(control, what="test") as conn:
+        await conn.execute("UPDATE fig.milestone SET at = now() - interval '2 min' WHERE kind = 'configuration'")
 
 
 async def judge(project: Project, store: Store, evidence: EvidenceStore) -> None:

@@ -31,7 +31,7 @@ FIG = str(Path(sys.executable).with_name("fig"))
 MODEL = Path(__file__).parents[3] / "examples/shop/estate/contexts/inventory/model.storm"
 PAGES = {
     "estate": ("#/", "document.querySelectorAll('[data-context]').length === 2"),
-    "extraction": ("#/extractions/inventory", "document.querySelectorAll('.chart canvas').length === 6"),
+    "extraction": ("#/extractions/inventory", "document.querySelectorAll('.chart canvas').length === 8"),
     "not begun": ("#/extractions/catalogue", "document.querySelector('.pipeline')"),
     "audit": ("#/audit", "document.querySelectorAll('.audit tbody tr').length > 5"),
 }

@@ -65,6 +65,34 @@ async def console(postgres: Server, tmp_path: Path) -> AsyncIterator[Console]:
     await server.stop()
 
 
+async def test_the_estate_says_where_requests_wait_and_the_extraction_what_an_instance_did(console: Console) -> None:
+    waiting = (await console.ask("/api/estate"))["waiting"]
+    assert waiting["bottleneck"] is None and "10.0.0.7:8000 of inventory gets no requests" in waiting["words"]
+    assert [side["name"] for side in waiting["sides"]] == ["monolith", "inventory"]
+    assert waiting["sides"][1]["stretch"] == 1 and waiting["sides"][0]["share"] > 0.9
+    page = await console.ask("/api/extractions/inventory")
+    assert [(each["name"], each["state"]) for each in page["instances"]] == [
+        ("10.0.0.7:8000", "out"), ("10.0.0.8:8000", "serving"),
+    ]  # fmt: skip
+    assert len(page["instances"][0]["rates"]) == len(page["series"]["at"])
+    (change,) = page["changes"]
+    assert (change["added"], change["removed"], change["verdict"]) == (["10.0.0.8:8000"], [], "faster")
+    assert change["before"]["p50_ms"] == 12.8 and change["after"]["p50_ms"] == 3.2
+    assert "leads to 10.0.0.7:8000, 10.0.0.8:8000" in [mark["text"] for mark in page["marks"]]
+
+    # The service slows down: from then on what is asked of it waits, and the estate says where.
+    store = await Store.open(console.control)
+    try:
+        for second in await store.series("inventory", last=10):
+            at = second.pop("at")
+            slow = second["service"] | {"reads": 40, "p50_ms": 32.0, "busy_ms": 1280.0}
+            await store.sample("inventory", at, second | {"service": slow})
+    finally:
+        await store.close()
+    waiting = (await console.ask("/api/estate"))["waiting"]
+    assert waiting["bottleneck"] == "inventory" and "10.0 times as long" in waiting["words"]
+
+
 async def test_the_estate_says_where_every_context_stands(console: Console) -> None:
     estate = await console.ask("/api/estate")
     catalogue, inventory = estate["contexts"]

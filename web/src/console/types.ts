@@ -26,6 +26,17 @@ export interface AuditQuery {
   limit?: number;
 }
 
+/** Addresses that were added or taken away, and the service before and after it. */
+export interface Change {
+  at: string;
+  added: string[];
+  removed: string[];
+  before: Compared;
+  after: Compared;
+  verdict: "faster" | "slower" | "same" | "unknown";
+  words: string;
+}
+
 /** A command, and what was said of it so far (the newest hundred). */
 export interface CommandState {
   id: number;
@@ -36,6 +47,17 @@ export interface CommandState {
   state: "pending" | "running" | "done" | "failed";
   asked_at: string;
   said: Said[];
+}
+
+/** A service over up to a minute: ``rate`` in requests a second, percentiles in milliseconds. */
+export interface Compared {
+  seconds: number;
+  rate: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  mean_ms: number | null;
+  errors: number;
+  under_way: number;
 }
 
 /** One context. ``share`` is the share of reads, in percent, that the stage gives to the service. */
@@ -102,6 +124,7 @@ export interface EstatePage {
   name: string;
   facade: string;
   contexts: ContextRow[];
+  waiting: Waiting;
   processes: Process[];
 }
 
@@ -114,6 +137,9 @@ export interface ExtractionPage {
   verdict: "pass" | "fail" | "inconclusive" | null;
   kpis: KpiRow[];
   series: Series;
+  marks: Mark[];
+  instances: Instance[];
+  changes: Change[];
   flows: FlowRow[];
   verifications: Verification[];
   shadow: Shadow | null;
@@ -216,6 +242,19 @@ export interface Growth {
   most: number | null;
 }
 
+/** One instance, by address and port. ``state``: ``serving``; ``out`` of one that is named and gets no requests, since its checks fail; ``gone`` of one that is no longer named. Figures are of the last ten seconds, ``rates`` and ``p99s`` a value per second of charts. */
+export interface Instance {
+  name: string;
+  state: "serving" | "out" | "gone";
+  rate: number;
+  share: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  errors: number;
+  rates: (number | null)[];
+  p99s: (number | null)[];
+}
+
 /** One KPI of the gate; ``bound`` is what the verdict compares with ``threshold``. */
 export interface KpiRow {
   name: string;
@@ -296,6 +335,12 @@ export interface LogSeen {
   unread: number;
   matched: number;
   lines: LogLine[];
+}
+
+/** A moment in the charts. */
+export interface Mark {
+  at: string;
+  text: string;
 }
 
 /** What a decision does, in words, and whether it is done. */
@@ -569,6 +614,17 @@ export interface Shadow {
   samples: Sample[];
 }
 
+/** What one side has to do: the monolith (of all contexts' routes), or a context's service. ``rate`` is in requests a second; ``share`` is that of all requests under way, 0 to 1; ``stretch`` how many times as long its median is as when it has little to do; ``queued`` how many of those under way wait for others. */
+export interface SideLoad {
+  name: string;
+  rate: number;
+  p50_ms: number | null;
+  under_way: number;
+  share: number;
+  stretch: number | null;
+  queued: number;
+}
+
 /** One place on the way. ``state`` is ``ahead`` of a place that was left by going back as well. */
 export interface Step {
   stage: string;
@@ -626,6 +682,13 @@ export interface Verification {
   unsettled: number;
   seconds: number;
   named: Difference[];
+}
+
+/** Where requests wait: the bottleneck, if there is one, and why; the busiest side first. */
+export interface Waiting {
+  bottleneck: string | null;
+  words: string;
+  sides: SideLoad[];
 }
 
 /** A command. ``override`` is the reason to pass a gate that does not pass; ``confirm`` repeats the context's name. With ``dry_run`` nothing is done but said: what would be, and what that means. */
