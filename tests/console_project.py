@@ -109,11 +109,11 @@ async def pass_by(store: Store, evidence: EvidenceStore, second: int) -> None:
     wave = math.sin(second / 17)
     for each in range(3):
         samples.time("latency", second, 8 + 3 * wave + each, limit=50)
-        samples.count("error_rate", second, failed=second % 97 == 0 and each == 0)
+        samples.count("error_rate", second, failed=second % 151 == 0 and each == 0)
     await evidence.add("inventory", visit, samples)
     sides: dict[str, Any] = {
         "monolith": {"reads": 27, "writes": 12, "errors": 0, "p50_ms": 9.1 + wave, "p99_ms": 31 + 6 * wave},
-        "service": {"reads": 3, "writes": 0, "errors": int(second % 97 == 0), "p50_ms": 3.2, "p99_ms": 11 + 3 * wave},
+        "service": {"reads": 3, "writes": 0, "errors": int(second % 151 == 0), "p50_ms": 3.2, "p99_ms": 11 + 3 * wave},
         "facade": {"reads": 0, "writes": 0, "errors": 0, "p50_ms": None, "p99_ms": None},
     }
     one = {"reads": 1, "writes": 0, "errors": 0, "p50_ms": 3.2, "p99_ms": 11.0, "busy_ms": 3.2, "share": 0.33}

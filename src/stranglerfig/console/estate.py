@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
+from stranglerfig.console import agreements
+from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
 from stranglerfig.console.instances import out
 from stranglerfig.console.reading import Reading
@@ -107,6 +109,7 @@ class EstatePage(Model):
     facade: str
     contexts: list[ContextRow]
     waiting: Waiting
+    agreements: list[Agreement]
     processes: list[Process]
 
 
@@ -136,9 +139,10 @@ async def read(reading: Reading, least: Leasts) -> EstatePage:
     flows = await reading.flows.all()
     rows: list[ContextRow] = []
     seen: dict[str, Sequence[Mapping[str, Any]]] = {}
+    standings: dict[str, Standing | None] = {}
     async with reading.store() as store:
         for context in reading.project.extractions:
-            standing = await store.known(context)
+            standing = standings[context] = await store.known(context)
             if standing is None:
                 rows.append(row(context, None, None, [], [], []))
                 continue
@@ -146,6 +150,8 @@ async def read(reading: Reading, least: Leasts) -> EstatePage:
             series = seen[context] = await store.series(context, last=SECONDS)
             back = await store.milestones(context, ("rollback", "cutover", "switch"), last=2)
             rows.append(row(context, standing, visit, series, [f for f in flows if f.context == context], back))
+    async with reading.session() as conn:
+        found = [await agreements.of(reading, conn, context, standing) for context, standing in standings.items()]
     state = reading.data.state() if reading.data.holder() is not None else {}
     host, port = reading.project.estate.listen
     return EstatePage(
@@ -153,6 +159,7 @@ async def read(reading: Reading, least: Leasts) -> EstatePage:
         facade=f"{host}:{port}",
         contexts=rows,
         waiting=waiting(seen, least),
+        agreements=[each for each in found if each is not None],
         processes=[_process(found) for found in state.get("roles", [])],
     )
 

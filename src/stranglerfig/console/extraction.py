@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
-from stranglerfig.console import instances
+from stranglerfig.console import agreements, instances
+from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
 from stranglerfig.console.estate import ContextRow, Verdict, row
 from stranglerfig.console.instances import Change, Instance, Mark
@@ -188,6 +189,7 @@ class ExtractionPage(Model):
     steps: list[Step]
     next: str | None
     back: str | None
+    agreement: Agreement | None
     verdict: Verdict | None
     kpis: list[KpiRow]
     series: Series
@@ -236,6 +238,8 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         running = [Running(**found) for found in await store.under_way(context)]
         happened = await store.milestones(context, ("configuration", "switch", "cutover", "rollback"), last=20)
         changes = await instances.changes(store, context)
+    async with reading.session() as conn:
+        agreement = await agreements.of(reading, conn, context, standing)
     flows = await reading.flows_of(context)
     place = Place.first() if standing is None else standing.place
     gate = (visits[-1]["gate"] if visits else None) or {}
@@ -244,6 +248,7 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         steps=pipeline(settings, place, visits, begun=standing is not None),
         next=_or_none(ahead, place, settings),
         back=_or_none(behind, place, settings),
+        agreement=agreement,
         verdict=gate.get("verdict") if gate.get("kpis") else None,
         kpis=[] if standing is None else await _kpis(reading, settings, standing, gate.get("kpis", [])),
         series=columns(series),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -45,6 +46,19 @@ def application(page: str, statuses: Mapping[str, int]) -> web.Application:
     app.router.add_get("/", built)
     app.on_response_prepare.append(_safe)
     return app
+
+
+def same_origin(request: web.Request) -> None:
+    """Refuse what a page of another site sends; it is told nothing else either.
+
+    Raises:
+        FigError: ``console_elsewhere``.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise FigError(
+            "console_elsewhere", f"a page of {origin} asked, which is not this console's", "Open the console itself."
+        )
 
 
 async def _safe(_: web.Request, response: web.StreamResponse) -> None:

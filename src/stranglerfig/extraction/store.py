@@ -292,6 +292,13 @@ class Store:
         """Take ``who``'s approvals of ``plan`` back; returns how many there were."""
         return await approvals.withdraw(self._conn, who, context=context, plan=plan)
 
+    async def decline(self, context: str, plan: str, said: Mapping[str, Any]) -> list[str]:
+        """Take everybody's approvals of ``plan`` back, and keep why; returns whose."""
+        async with self._conn.transaction():
+            void = await approvals.void(self._conn, context=context, plan=plan)
+            await self.milestone(context, "declined", {**said, "void": void})
+        return void
+
     async def approved(self, context: str, plan: str, *, asker: str) -> list[approvals.Approval]:
         """Who approves ``plan`` now, once per person, without the person ``asker``."""
         return approvals.counted(await approvals.of_plan(self._conn, context, plan), asker)

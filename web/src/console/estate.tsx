@@ -1,4 +1,5 @@
 // The estate: every context, where it stands, and why.
+import { Agreements } from "./agreements";
 import { useLive } from "./api";
 import { Since, Shown, Verdict, Warnings, count, lasted, percent } from "./format";
 import type { ContextRow, EstatePage as Estate, Waiting } from "./types";
@@ -25,6 +26,7 @@ function Contexts({ of }: { of: Estate }) {
         </thead>
         <tbody>{of.contexts.map((each) => <Row key={each.context} of={each} />)}</tbody>
       </table>
+      <Agreements of={of.agreements} linked />
       <Waits of={of.waiting} />
       {of.processes.length > 0 && (
         <section aria-labelledby="processes">

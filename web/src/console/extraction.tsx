@@ -1,6 +1,7 @@
 // One extraction: where it is on its way, what its gate says, how both sides answer, and what speaks for going on.
 import { useLive } from "./api";
 import { Actions } from "./actions";
+import { Agreements } from "./agreements";
 import { Chart } from "./chart";
 import { Since, Shown, Warnings, count, lasted } from "./format";
 import { Gate } from "./gate";
@@ -30,6 +31,7 @@ function Whole({ of }: { of: Extraction }) {
       <Warnings of={row.warnings} />
       {of.running.length > 0 && <p className="running" role="status">{of.running.map((each) => `${each.verb}${each.dry_run ? " (dry run)" : ""}, asked by ${each.by}`).join("; ")} is under way</p>}
       <Pipeline of={of.steps} />
+      {of.agreement !== null && <Agreements of={[of.agreement]} />}
       <Gate of={of} />
       <section aria-labelledby="sides">
         <h2 id="sides">Both sides, the last ten minutes</h2>

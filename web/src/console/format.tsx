@@ -7,6 +7,13 @@ export const percent = (share: number) => `${(share * 100).toLocaleString("en-US
 export const clock = (at: string) => new Date(at).toLocaleTimeString("en-GB");
 export const day = (at: string) => new Date(at).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
+/** When, as near as it is wanted: the time alone today, else with its day. */
+export const moment = (at: string) => {
+  const then = new Date(at);
+  const time = then.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  return then.toDateString() === new Date().toDateString() ? `today at ${time}` : `${then.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" })} at ${time}`;
+};
+
 /** Milliseconds as people say them: 0.4 ms, 12 ms, 3.4 s, 2 min. */
 export function lasted(milliseconds: number): string {
   if (milliseconds < 10) return `${milliseconds.toFixed(1)} ms`;

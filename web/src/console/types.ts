@@ -1,5 +1,24 @@
 // Written by `make types-web` from the Python models of stranglerfig.console; change them there.
 
+/** The step that comes next, where a policy wants more of it than its gate. ``needed`` is how many must approve. */
+export interface Agreement {
+  context: string;
+  place: string;
+  target: string;
+  stage: string;
+  needed: number;
+  approved: Approved[];
+  request: Request | null;
+  window: Window | null;
+}
+
+/** Somebody agrees; ``until`` is when that ends. */
+export interface Approved {
+  person: string;
+  at: string;
+  until: string;
+}
+
 /** One thing: a command that was asked, a milestone, or a place that was entered. */
 export interface AuditEntry {
   mark: string;
@@ -110,6 +129,13 @@ export interface CutoverStep {
   cause: string;
 }
 
+/** Somebody said no. */
+export interface Declined {
+  by: string;
+  at: string;
+  reason: string;
+}
+
 /** A row that is not the same on both sides; ``columns`` are (monolith, service). */
 export interface Difference {
   table: string;
@@ -125,6 +151,7 @@ export interface EstatePage {
   facade: string;
   contexts: ContextRow[];
   waiting: Waiting;
+  agreements: Agreement[];
   processes: Process[];
 }
 
@@ -134,6 +161,7 @@ export interface ExtractionPage {
   steps: Step[];
   next: string | null;
   back: string | null;
+  agreement: Agreement | null;
   verdict: "pass" | "fail" | "inconclusive" | null;
   kpis: KpiRow[];
   series: Series;
@@ -427,6 +455,16 @@ export interface Refused {
   error: Refusal;
 }
 
+/** Who asked for the step, and was told that others must agree first. */
+export interface Request {
+  by: string;
+  person: string;
+  origin: string;
+  at: string;
+  plan: string;
+  declined: Declined | null;
+}
+
 /** A command that waits or is at work. */
 export interface Running {
   id: number;
@@ -691,15 +729,17 @@ export interface Waiting {
   sides: SideLoad[];
 }
 
-/** A command. ``override`` is the reason to pass a gate that does not pass; ``confirm`` repeats the context's name. With ``dry_run`` nothing is done but said: what would be, and what that means. */
+/** A command. ``override`` is the reason to pass a gate that does not pass; ``confirm`` repeats the context's name. ``approve`` and ``decline`` are about the next step, into ``stage``; ``plan`` is the hash of what was looked at. With ``dry_run`` nothing is done but said: what would be, and what that means. */
 export interface Wanted {
-  verb: "advance" | "rollback" | "verify" | "abort";
+  verb: "advance" | "rollback" | "verify" | "abort" | "approve" | "decline";
   dry_run?: boolean;
   override?: string | null;
   reason?: string | null;
   repair?: boolean;
   wait?: number | null;
   confirm?: string | null;
+  stage?: "build" | "sync" | "reads" | "writes" | "decommission" | null;
+  plan?: string | null;
 }
 
 /** How one gets in: by a token or an OpenID provider, where the project says who may act; else by a link alone. */
@@ -707,4 +747,11 @@ export interface Ways {
   estate: string;
   token: boolean;
   oidc: boolean;
+}
+
+/** When the stage may be entered: each of ``groups`` must have one open; ``turns`` is when that changes. */
+export interface Window {
+  groups: string[][];
+  open: boolean;
+  turns: string | null;
 }
