@@ -128,6 +128,42 @@ async def pass_by(store: Store, evidence: EvidenceStore, second: int) -> None:
     await store.sample("inventory", at, sides | {"lag_forward_ms": 14 + 6 * wave, "held": 0, "stage": "reads"})
 
 
+async def depart(control: str, *, dropped: bool = False) -> None:
+    """``catalogue`` is about to be dropped, or was; an order passed to the monolith a moment ago, or it is retired."""
+    store = await Store.open(control)
+    try:
+        standing = await store.standing("catalogue")
+        user = {"application": "nightly", "role": "app", "statement": "SELECT", "table": "public.product", "seen": 3}
+        await store.learn(
+            "catalogue",
+            retired=not dropped,
+            watch={"users": [user], "dependents": [{"kind": "view", "name": "cheap", "on": "public.product"}]},
+            brownout_users=[],
+        )
+        if dropped:
+            sides = {
+                side: {"code": {"files": files, "lines": 90 * files}, "routes": files, "tables": files, "bytes": 8192}
+                for side, files in (("before", 4), ("after", 0))
+            }
+            file = {"table": "public.product", "file": "/data/archive/product.gz", "rows": 900, "bytes": 4096}
+            await store.learn("catalogue", archive=[{**file, "sha256": "ab" * 32}], decommission=sides)
+            await store.enter(standing, Place(Stage.DONE), by="ann@desk")
+            await store.retire(by="ann@desk", evidence={})
+        else:
+            await store.enter(standing, Place(Stage.DECOMMISSION, "report"), by="ann@desk")
+    finally:
+        await store.close()
+    async with postgres.session(control, what="test") as conn:
+        await conn.execute(
+            "INSERT INTO fig.passed SELECT date_trunc('hour', now()), %s, 'pass', 'GET', '/orders/{}', 7, now()",
+            ("facade" if dropped else "monolith",),
+        )
+        await conn.execute(
+            "INSERT INTO fig.passing (since, until, read_to) VALUES (now() - interval '3 days', now(), 0)"
+            " ON CONFLICT (one) DO UPDATE SET until = now()"
+        )
+
+
 async def lead_to(store: Store, control: str) -> None:
     """A second instance was named two minutes ago."""
     addresses = ["http://10.0.0.7:8000", "http://10.0.0.8:8000"]

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
-from stranglerfig.console import agreements
+from stranglerfig.console import agreements, departure
 from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
+from stranglerfig.console.departure import Monolith
 from stranglerfig.console.instances import out
 from stranglerfig.console.reading import Reading
 from stranglerfig.console.slowly import Slowly
@@ -24,6 +25,8 @@ SECONDS = 10
 """Seconds of traffic that a context's figures are of."""
 LEAST, LEAST_EVERY = 600, 5.0
 """Of how many seconds a side's least median is, and every how many seconds it is looked for."""
+MONOLITH_EVERY = 2.0
+"""Every how many seconds it is looked for what still passes to the monolith."""
 Leasts = Mapping[tuple[str, str], float | None]
 """By context and side."""
 
@@ -110,6 +113,7 @@ class EstatePage(Model):
     contexts: list[ContextRow]
     waiting: Waiting
     agreements: list[Agreement]
+    monolith: Monolith
     processes: list[Process]
 
 
@@ -117,9 +121,10 @@ def routes(reading: Reading) -> list[Route]:
     """What this page asks."""
 
     least = Slowly(lambda: leasts(reading), every=LEAST_EVERY)
+    monolith = Slowly(lambda: departure.monolith(reading), every=MONOLITH_EVERY)
 
     async def estate(_: Asked) -> EstatePage:
-        return await read(reading, await least())
+        return await read(reading, await least(), await monolith())
 
     return [Route("/api/estate", EstatePage, estate, "Every context, and where it stands.", live=True)]
 
@@ -134,7 +139,7 @@ async def leasts(reading: Reading) -> Leasts:
         }
 
 
-async def read(reading: Reading, least: Leasts) -> EstatePage:
+async def read(reading: Reading, least: Leasts, monolith: Monolith) -> EstatePage:
     """The page as it is now."""
     flows = await reading.flows.all()
     rows: list[ContextRow] = []
@@ -159,6 +164,7 @@ async def read(reading: Reading, least: Leasts) -> EstatePage:
         facade=f"{host}:{port}",
         contexts=rows,
         waiting=waiting(seen, least),
+        monolith=monolith,
         agreements=[each for each in found if each is not None],
         processes=[_process(found) for found in state.get("roles", [])],
     )

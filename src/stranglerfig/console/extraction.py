@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
-from stranglerfig.console import agreements, instances
+from stranglerfig.console import agreements, departure, instances
 from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
+from stranglerfig.console.departure import Decommissioning
 from stranglerfig.console.estate import ContextRow, Verdict, row
 from stranglerfig.console.instances import Change, Instance, Mark
 from stranglerfig.console.reading import Reading
@@ -200,6 +201,7 @@ class ExtractionPage(Model):
     verifications: list[Verification]
     shadow: Shadow | None
     cutover: Cutover | None
+    decommissioning: Decommissioning | None
     running: list[Running]
 
 
@@ -259,6 +261,7 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         verifications=[_verification(found) for found in reversed(verified)],
         shadow=None if standing is None else await _shadow(reading, context, visits[-1]["entered_at"]),
         cutover=await _cutover(reading, context, cutovers),
+        decommissioning=departure.of(settings, standing, visits[-1]["entered_at"] if visits else None),
         running=running,
     )
 

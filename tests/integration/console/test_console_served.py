@@ -93,6 +93,23 @@ async def test_the_estate_says_where_requests_wait_and_the_extraction_what_an_in
     assert waiting["bottleneck"] == "inventory" and "10.0 times as long" in waiting["words"]
 
 
+async def test_the_monoliths_end_and_what_went_before_it(console: Console) -> None:
+    there = (await console.ask("/api/estate"))["monolith"]
+    assert (there["retired"], there["watched"], there["passing"]) == (None, False, [])
+    assert "not every context has left the monolith" in there["reasons"][0]
+    await console_project.depart(console.control)
+    leaving = (await console.ask("/api/extractions/catalogue"))["decommissioning"]
+    assert leaving["holding"] == "fig_holding_catalogue" and leaving["dropped_at"] is None
+    assert leaving["users"][0]["application"] == "nightly"
+    await console_project.depart(console.control, dropped=True)
+    left = (await console.ask("/api/extractions/catalogue"))["decommissioning"]
+    assert left["dropped_at"] and left["archive"][0]["rows"] == 900 and left["holding"] is None
+    async with asyncio.timeout(30):
+        while not (end := (await console.ask("/api/estate"))["monolith"])["retired"]:
+            await asyncio.sleep(0.1)
+    assert (end["retired"]["by"], end["refused"][0]["path"]) == ("ann@desk", "/orders/{}")
+
+
 async def test_the_estate_says_where_every_context_stands(console: Console) -> None:
     estate = await console.ask("/api/estate")
     catalogue, inventory = estate["contexts"]

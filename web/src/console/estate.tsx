@@ -1,6 +1,7 @@
 // The estate: every context, where it stands, and why.
 import { Agreements } from "./agreements";
 import { useLive } from "./api";
+import { Monolith } from "./departure";
 import { Since, Shown, Verdict, Warnings, count, lasted, percent } from "./format";
 import type { ContextRow, EstatePage as Estate, Waiting } from "./types";
 
@@ -28,6 +29,7 @@ function Contexts({ of }: { of: Estate }) {
       </table>
       <Agreements of={of.agreements} linked />
       <Waits of={of.waiting} />
+      <Monolith of={of.monolith} />
       {of.processes.length > 0 && (
         <section aria-labelledby="processes">
           <h2 id="processes">Processes</h2>

@@ -3,6 +3,7 @@ import { useLive } from "./api";
 import { Actions } from "./actions";
 import { Agreements } from "./agreements";
 import { Chart } from "./chart";
+import { Decommissioning } from "./departure";
 import { Since, Shown, Warnings, count, lasted } from "./format";
 import { Gate } from "./gate";
 import { Instances, Marks } from "./instances";
@@ -58,6 +59,7 @@ function Whole({ of }: { of: Extraction }) {
         <Shadow of={of.shadow} />
       </div>
       <Cutover of={of.cutover} />
+      <Decommissioning of={of.decommissioning} context={row.context} />
     </>
   );
 }

@@ -19,6 +19,15 @@ export interface Approved {
   until: string;
 }
 
+/** A table's archive, which is all that is left of it. */
+export interface Archived {
+  table: string;
+  rows: number;
+  bytes: number;
+  file: string;
+  sha256: string;
+}
+
 /** One thing: a command that was asked, a milestone, or a place that was entered. */
 export interface AuditEntry {
   mark: string;
@@ -65,7 +74,7 @@ export interface CommandState {
   by: string;
   state: "pending" | "running" | "done" | "failed";
   asked_at: string;
-  said: Said[];
+  said: stranglerfig__console__acting__Said[];
 }
 
 /** A service over up to a minute: ``rate`` in requests a second, percentiles in milliseconds. */
@@ -136,6 +145,19 @@ export interface Declined {
   reason: string;
 }
 
+/** Where decommissioning stands. ``users`` and ``dependents`` are None before the tables were watched; ``missed`` who was seen during the brown-out. ``holding`` is the schema where the tables wait; ``droppable_at`` when the agreed time is over; ``dropped_at`` when they were dropped, which is the one step without a way back. */
+export interface Decommissioning {
+  users: User[] | null;
+  dependents: string[];
+  missed: User[];
+  holding: string | null;
+  droppable_at: string | null;
+  dropped_at: string | null;
+  archive: Archived[];
+  before: Size | null;
+  after: Size | null;
+}
+
 /** A row that is not the same on both sides; ``columns`` are (monolith, service). */
 export interface Difference {
   table: string;
@@ -152,6 +174,7 @@ export interface EstatePage {
   contexts: ContextRow[];
   waiting: Waiting;
   agreements: Agreement[];
+  monolith: Monolith;
   processes: Process[];
 }
 
@@ -172,6 +195,7 @@ export interface ExtractionPage {
   verifications: Verification[];
   shadow: Shadow | null;
   cutover: Cutover | null;
+  decommissioning: Decommissioning | null;
   running: Running[];
 }
 
@@ -283,6 +307,15 @@ export interface Instance {
   p99s: (number | null)[];
 }
 
+/** Requests of one kind, and when the last one ended. */
+export interface Kind {
+  route: string;
+  method: string;
+  path: string;
+  requests: number;
+  last_at: string;
+}
+
 /** One KPI of the gate; ``bound`` is what the verdict compares with ``threshold``. */
 export interface KpiRow {
   name: string;
@@ -369,6 +402,19 @@ export interface LogSeen {
 export interface Mark {
   at: string;
   text: string;
+}
+
+/** Whether anything still passes to the monolith, or its end. ``quiet`` is for how many seconds nothing may have passed; ``quiet_since`` when the last request ended that did, or since when the façade is watched. ``passing`` is what passed within ``quiet``, the most frequent kinds first, of ``kinds``; ``refused`` what was asked for since it is retired. ``reasons`` is why it cannot be retired now. */
+export interface Monolith {
+  retired: stranglerfig__console__departure__Said | null;
+  restored: stranglerfig__console__departure__Said | null;
+  quiet: number;
+  quiet_since: string | null;
+  watched: boolean;
+  passing: Kind[];
+  kinds: number;
+  refused: Kind[];
+  reasons: string[];
 }
 
 /** What a decision does, in words, and whether it is done. */
@@ -591,14 +637,6 @@ export interface SagasQuery {
   key?: string;
 }
 
-/** One thing that the controller says of a command. */
-export interface Said {
-  at: string;
-  kind: "progress" | "note" | "done" | "failed";
-  text: string;
-  data: Record<string, unknown>;
-}
-
 /** Two answers to one read that differ, redacted. */
 export interface Sample {
   at: string;
@@ -663,6 +701,15 @@ export interface SideLoad {
   queued: number;
 }
 
+/** What the monolith had, or has, of the context: lines of code, routes, tables, bytes, transactions a second. */
+export interface Size {
+  lines: number;
+  routes: number;
+  tables: number;
+  bytes: number;
+  transactions: number | null;
+}
+
 /** One place on the way. ``state`` is ``ahead`` of a place that was left by going back as well. */
 export interface Step {
   stage: string;
@@ -711,6 +758,14 @@ export interface Traffic {
   writes_share: number | null;
 }
 
+/** Somebody who was seen at the old tables: how often, while they were watched. */
+export interface User {
+  application: string;
+  role: string;
+  table: string;
+  seen: number;
+}
+
 /** A whole comparison. */
 export interface Verification {
   at: string;
@@ -754,4 +809,18 @@ export interface Window {
   groups: string[][];
   open: boolean;
   turns: string | null;
+}
+
+/** One thing that the controller says of a command. */
+export interface stranglerfig__console__acting__Said {
+  at: string;
+  kind: "progress" | "note" | "done" | "failed";
+  text: string;
+  data: Record<string, unknown>;
+}
+
+/** Who did it, and when. */
+export interface stranglerfig__console__departure__Said {
+  by: string;
+  at: string;
 }
