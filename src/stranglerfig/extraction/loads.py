@@ -141,7 +141,7 @@ def bottleneck(found: Sequence[Load]) -> tuple[str | None, str]:
 
 
 def _where(busy: Load) -> str:
-    return f"Of the time that requests take, {busy.share:.0%} is at {busy.name}."
+    return f"Of the time that requests take, {busy.share * 100:.0f} % is at {busy.name}."
 
 
 def effect(before: Window, after: Window) -> tuple[Verdict, str]:
@@ -151,13 +151,13 @@ def effect(before: Window, after: Window) -> tuple[Verdict, str]:
     change = after.p50_ms / before.p50_ms - 1
     verdict: Verdict = "faster" if change <= -CHANGED else "slower" if change >= CHANGED else "same"
     words = {
-        "faster": f"answers take {-change:.0%} less time",
-        "slower": f"answers take {change:.0%} more time",
+        "faster": f"answers take {-change * 100:.0f} % less time",
+        "slower": f"answers take {change * 100:.0f} % more time",
         "same": "answers take as long as before",
     }[verdict]
     asked = after.rate / before.rate - 1
     if abs(asked) >= CHANGED:
-        words += f", at {abs(asked):.0%} {'more' if asked > 0 else 'fewer'} requests"
+        words += f", at {abs(asked) * 100:.0f} % {'more' if asked > 0 else 'fewer'} requests"
     elif verdict == "same":
         words += ": what they wait for, if anything, the instances share"
     return verdict, words

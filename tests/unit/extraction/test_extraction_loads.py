@@ -45,7 +45,7 @@ def test_the_bottleneck_is_where_most_wait_for_others() -> None:
 
 def test_who_is_busy_and_lets_nobody_wait_is_none() -> None:
     name, words = bottleneck(sides(monolith=(20, 5, 5), inventory=(200, 40, 30)))
-    assert name is None and "99% is at inventory" in words
+    assert name is None and "99 % is at inventory" in words
     assert bottleneck(sides(inventory=(2, 3, 1)))[0] is None, "a few milliseconds now and then hold up nobody"
     assert bottleneck([]) == (None, "Nothing is asked of any side.")
 
@@ -58,10 +58,10 @@ def test_an_instance_that_gets_nothing_is_named() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "verdict", "said"),
     [
-        ((40, 100), (41, 20), "faster", "answers take 80% less time"),
-        ((40, 20), (80, 50), "slower", "answers take 150% more time, at 100% more requests"),
+        ((40, 100), (41, 20), "faster", "answers take 80 % less time"),
+        ((40, 20), (80, 50), "slower", "answers take 150 % more time, at 100 % more requests"),
         ((40, 20), (40, 19), "same", "the instances share"),
-        ((40, 20), (80, 21), "same", "answers take as long as before, at 100% more requests"),
+        ((40, 20), (80, 21), "same", "answers take as long as before, at 100 % more requests"),
     ],
 )
 def test_what_a_change_did(before: tuple[int, float], after: tuple[int, float], verdict: str, said: str) -> None:

@@ -53,9 +53,9 @@ export function Decommissioning({ of, context }: { of: Departing | null; context
           : of.holding !== null ? <><b>The tables wait in <code>{of.holding}</code></b> <span className="dim">and can be restored</span></>
           : <b>The tables are where they were</b>}</p>
         {of.droppable_at !== null && <p>They may be dropped {Date.parse(of.droppable_at) <= Date.now() ? <b>now</b> : <>from <b>{moment(of.droppable_at)}</b></>} <span className="dim">by hand, for there is no way back: <code>fig decommission drop {context} --confirm {context}</code></span></p>}
-        <Users of={of.users} none="Nobody else was seen at them while they were watched." title="Seen at the old tables" />
-        {of.dependents.length > 0 && <p><span className="bad">Stands on them:</span> {of.dependents.join("; ")}</p>}
-        {of.missed.length > 0 && <Users of={of.missed} none="" title="Seen during the brown-out" />}
+        {of.dropped_at === null && <Users of={of.users} none="Nobody else was seen at them while they were watched." title="Seen at the old tables" />}
+        {of.dropped_at === null && of.dependents.length > 0 && <p><span className="bad">Stands on them:</span> {of.dependents.join("; ")}</p>}
+        {of.dropped_at === null && of.missed.length > 0 && <Users of={of.missed} none="" title="Seen during the brown-out" />}
         {of.before !== null && of.after !== null && (
           <div className="scroll" tabIndex={0} role="region" aria-label="The monolith before and after">
             <table className="plain">
