@@ -112,7 +112,8 @@ def arguments(context: str, wanted: Wanted) -> dict[str, Any]:
         case "advance":
             if wanted.override is not None and not wanted.override.strip():
                 raise FigError("bad_request", "an override wants a reason", "Say why: it stands in the report.")
-            return {"dry_run": wanted.dry_run, "override": wanted.override, "wait": wanted.wait}
+            said = {"override": wanted.override, "reason": wanted.reason}
+            return {"dry_run": wanted.dry_run, "wait": wanted.wait, **said}
         case "rollback":
             return {"dry_run": wanted.dry_run, "reason": wanted.reason}
         case "verify":

@@ -41,6 +41,7 @@ class Request(Model):
     origin: str
     at: datetime
     plan: str
+    reason: str
     declined: Declined | None
 
 
@@ -53,13 +54,17 @@ class Window(Model):
 
 
 class Agreement(Model):
-    """The step that comes next, where a policy wants more of it than its gate. ``needed`` is how many must approve."""
+    """The step that comes next, where a policy wants more of it than its gate. ``needed`` is how many must approve.
+
+    ``lasts`` is how many seconds an approval counts.
+    """
 
     context: str
     place: str
     target: str
     stage: str
     needed: int
+    lasts: float
     approved: list[Approved]
     request: Request | None
     window: Window | None
@@ -74,7 +79,7 @@ async def of(reading: Reading, conn: postgres.Connection, context: str, standing
     except FigError:
         return None
     stage = guarded(target)
-    needed, groups, _ = wanted((reading.project.estate.policy, settings.policy), stage)
+    needed, groups, lasts = wanted((reading.project.estate.policy, settings.policy), stage)
     if place.stage is Stage.ABORTED or not (needed or groups):
         return None
     request = None
@@ -87,6 +92,7 @@ async def of(reading: Reading, conn: postgres.Connection, context: str, standing
         target=str(target),
         stage=stage,
         needed=needed,
+        lasts=lasts,
         approved=given,
         request=None if request is None else _request(request),
         window=window(tuple(tuple(group) for group in groups), clock.now()) if groups else None,
@@ -110,7 +116,15 @@ def _request(found: requests.Request) -> Request:
     if found.declined is not None:
         by, at, reason = found.declined
         no = Declined(by=by, at=at, reason=reason)
-    return Request(by=found.name, person=found.person, origin=found.origin, at=found.at, plan=found.plan, declined=no)
+    return Request(
+        by=found.name,
+        person=found.person,
+        origin=found.origin,
+        at=found.at,
+        plan=found.plan,
+        reason=found.reason,
+        declined=no,
+    )
 
 
 def window(groups: tuple[tuple[str, ...], ...], now: datetime) -> Window:

@@ -239,7 +239,7 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         verified = await store.milestones(context, "verification", last=5)
         running = [Running(**found) for found in await store.under_way(context)]
         happened = await store.milestones(context, ("configuration", "switch", "cutover", "rollback"), last=20)
-        changes = await instances.changes(store, context)
+        changes = await instances.changes(store, context, happened)
     async with reading.session() as conn:
         agreement = await agreements.of(reading, conn, context, standing)
     flows = await reading.flows_of(context)

@@ -106,18 +106,30 @@ def out(second: Mapping[str, Any]) -> list[str]:
     return [name for name, found in sorted(known.items()) if not found.get("serving")] if len(known) > 1 else []
 
 
-async def changes(store: Store, context: str) -> list[Change]:
-    """The last changes of a service's addresses, newest first."""
-    kept = await store.milestones(context, "configuration", last=10 * CHANGES)
+async def changes(store: Store, context: str, happened: Sequence[Mapping[str, Any]]) -> list[Change]:
+    """The last changes of a service's addresses, newest first; ``happened`` is what else changed what it has to do."""
+    events = [each for each in happened if each["kind"] != "configuration" or moved(each)]
     found = [
-        change(
-            milestone,
-            await store.span(context, milestone["at"] - COMPARED, milestone["at"]),
-            await store.span(context, milestone["at"] + SETTLES, milestone["at"] + SETTLES + COMPARED),
-        )
-        for milestone in [each for each in kept if moved(each)][-CHANGES:]
+        change(milestone, await store.span(context, *before), await store.span(context, *after))
+        for number, milestone in enumerate(events)
+        if milestone["kind"] == "configuration"
+        for before, after in [spans(events, number)]
     ]
-    return found[::-1]
+    return found[: -CHANGES - 1 : -1]
+
+
+Span = tuple[datetime, datetime]
+
+
+def spans(events: Sequence[Mapping[str, Any]], number: int) -> tuple[Span, Span]:
+    """The times before and after an event that are compared: a minute each, and none of it another event's."""
+    at = events[number]["at"]
+    begin, end = at - COMPARED, at + SETTLES + COMPARED
+    if number > 0:
+        begin = min(at, max(begin, events[number - 1]["at"] + SETTLES))
+    if number + 1 < len(events):
+        end = max(at + SETTLES, min(end, events[number + 1]["at"]))
+    return (begin, at), (at + SETTLES, end)
 
 
 def moved(milestone: Mapping[str, Any]) -> bool:

@@ -131,6 +131,8 @@ async def test_one_asks_another_declines_and_then_approves(browser: Browser, off
     await press(browser, "Advance to build")
     await browser.until("document.querySelector('dialog[open] .wants')", seconds=60)
     await faultless(browser)
+    await browser.ask("document.querySelector('dialog[open] input').focus()")
+    await browser.write("the service is deployed")
     await press(browser, "Ask for approval")
     await browser.until("document.querySelector('dialog[open] [data-state=failed]')", seconds=60)
     await press(browser, "Close")
@@ -152,7 +154,8 @@ async def test_one_asks_another_declines_and_then_approves(browser: Browser, off
     await log_in(browser, office, "bert")
     await browser.ask("location.hash = '#/'")
     await browser.until(f"{CARD}?.dataset.waits === 'true' && document.querySelector('.contexts')", seconds=60)
-    assert "Asked for by anna" in await browser.ask(f"{CARD}.innerText")
+    asked = await browser.ask(f"{CARD}.innerText")
+    assert "Asked for by anna" in asked and "Why: the service is deployed" in asked and "counts for 24 h" in asked
     await faultless(browser)
     await press(browser, "Decline inventory")
     await browser.until("document.querySelector('dialog[open] .effects')", seconds=60)

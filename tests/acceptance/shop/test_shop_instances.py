@@ -3,6 +3,7 @@ one killed, one added, no read failed; the console says what each change did."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -29,6 +30,9 @@ WATCH = """(() => {
   look();
 })()"""
 """Keeps each state of the cut-over's timeline, from now on for as long as the page is not loaded again."""
+AFTER = (
+    "SELECT count(*) FROM fig.series WHERE at > (SELECT max(at) FROM fig.milestone WHERE kind IN ('cutover', 'switch'))"
+)
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 
@@ -63,6 +67,9 @@ def members(shop: Shop) -> set[str]:
     return {str(member) for (member,) in found}
 
 
+DECIDED = "document.querySelector('dialog[open] [data-state=done], dialog[open] [data-state=failed]')"
+
+
 def button(words: str) -> str:
     return (
         "[...(document.querySelector('dialog[open]') ?? document).querySelectorAll('button')]"
@@ -75,15 +82,18 @@ async def advance(browser: Browser) -> str:
     await browser.until("document.querySelector('#gate .verdict.pass')", seconds=90)
     await browser.until(button("Advance to writes"), seconds=30)
     await browser.ask(f"{button('Advance to writes')}.click()")
-    await browser.until("document.querySelector('dialog[open] .effects')", seconds=60)
+    await browser.until(DECIDED, seconds=60)
+    said = "document.querySelector('dialog[open] .said').innerText"
+    if not await browser.ask(f"!!{button('Advance now')}"):  # refused already: a busy machine's lag, an aged gate
+        told = str(await browser.ask(said))
+        await browser.ask(f"{button('Leave it')}.click()")
+        return told
     assert "cut over" in await browser.ask("document.querySelector('dialog[open] .effects').innerText")
-    await browser.until(button("Advance now"), seconds=30)
     await browser.ask(f"{button('Advance now')}.click()")
-    ended = "document.querySelector('dialog[open] [data-state=done], dialog[open] [data-state=failed]')"
-    await browser.until(f"!{button('Leave it')} && {ended}", seconds=120)
-    said = str(await browser.ask("document.querySelector('dialog[open] .said').innerText"))
+    await browser.until(f"!{button('Leave it')} && {DECIDED}", seconds=120)
+    told = str(await browser.ask(said))
     await browser.ask(f"{button('Close')}.click()")
-    return said
+    return told
 
 
 async def cut_over(shop: Shop, browser: Browser) -> None:
@@ -96,23 +106,23 @@ async def cut_over(shop: Shop, browser: Browser) -> None:
     await browser.ask("location.hash = '#/extractions/inventory'")
     await browser.until("document.querySelector('.pipeline')", seconds=60)
     await browser.ask(WATCH)
-    for _ in range(5):  # a busy machine is refused now and then, and nothing is changed by it
+    async with asyncio.timeout(180):  # a busy machine is refused now and then, and nothing is changed by it
         said = await advance(browser)
-        if shop.place() == WRITES:
-            break
+        while shop.place() != WRITES:
+            await asyncio.sleep(1)
+            said = await advance(browser)
     assert shop.place() == WRITES, said
     names = [str(step) for step in STEPS]
     await browser.until(f"window.seen.at(-1).join() === {','.join(names)!r}", seconds=60)
-    await browser.until("document.querySelector('.lead').innerText.includes('service owns the writes')", seconds=60)
+    epoch = shop.ownership()["service"][1]
+    assert shop.owner() == "service"
+    lead = "document.querySelector('.lead').innerText"
+    await browser.until(f"{lead}.includes('service owns the writes, epoch {epoch}')", seconds=60)
     # What was held is there once the cut-over has ended well.
     await browser.until("document.querySelector('.facts')", seconds=60)
     seen = await browser.ask("seen")
     print(f"{said!r}; the timeline's states: {seen}")
     assert seen[0] == [] and all(names[: len(each)] == each for each in seen if "abort" not in each)
-    epoch = shop.ownership()["service"][1]
-    assert shop.owner() == "service" and f"epoch {epoch}" in await browser.ask(
-        "document.querySelector('.lead').innerText"
-    )
     facts = await browser.ask("[...document.querySelectorAll('.facts dd')].map((each) => each.innerText)")
     assert facts[0].isdigit() and facts[3].endswith(("ms", " s")), facts
     assert "cut-over to the service" in await browser.ask("document.querySelector('.marks').innerText")
@@ -127,6 +137,8 @@ async def test_a_cut_over_is_watched_then_an_instance_dies_and_another_comes(sho
     estate.steer(mix={"reads": 45, "writes": 40, "checkouts": 15})
     before = {role: row["pid"] for role, row in shop.roles().items()}
     first, second = estate.add_instance("instance-1"), estate.add_instance("instance-2")
+    # Fifteen seconds after the cut-over are enough to compare with.
+    until(lambda: shop.value(shop.control, AFTER) > 15, "seconds of traffic after the cut-over", 90, every=0.5)
     lead_to(shop, first, second)
     for url in (first, second):
         until(lambda url=url: answers(shop, url), f"answers of {url}")
@@ -135,6 +147,10 @@ async def test_a_cut_over_is_watched_then_an_instance_dies_and_another_comes(sho
     estate.programs.pop("service").stop()
     until(lambda: len(members(shop)) == 2, "two members of the group")
 
+    # What naming two did is said as soon as ten seconds of it are there.
+    said = "['faster', 'slower', 'same'].includes(document.querySelector('.changed')?.dataset.verdict)"
+    await browser.until(said, seconds=90)
+    assert f"{first.removeprefix('http://')}" in await browser.ask("document.querySelector('.changed').innerText")
     estate.programs["instance-1"].kill()
     until(lambda: figures(shop, first).get("serving") is False, "the dead instance to be left out")
     row = f"document.querySelector('[data-instance={json.dumps(first.removeprefix('http://'))}]')"
@@ -146,10 +162,6 @@ async def test_a_cut_over_is_watched_then_an_instance_dies_and_another_comes(sho
     await browser.until(
         f"document.querySelector('.changed').innerText.includes({third.removeprefix('http://')!r})", seconds=60
     )
-    # The minute after a change is compared as soon as ten seconds of it are there.
-    first_change = "[...document.querySelectorAll('.changed')].at(-1)"
-    await browser.until(f"['faster', 'slower', 'same'].includes({first_change}.dataset.verdict)", seconds=90)
-    assert "added" in await browser.ask(f"{first_change}.innerText")
     assert await browser.ask("window.seen.length") > 1 and browser.said == [], "the page was never loaded again"
     await browser.ask("location.hash = '#/'")
     await browser.until("document.querySelector('.waits [class~=service]')", seconds=60)

@@ -42,6 +42,20 @@ def test_a_change_has_both_sides_of_it_and_its_effect() -> None:
     assert instances.change(change(["http://a:1"], ["http://b:1"]), [], []).verdict == "unknown"
 
 
+def test_what_is_compared_ends_where_something_else_began() -> None:
+    def later(seconds: float) -> dict[str, Any]:
+        return {"at": AT + timedelta(seconds=seconds)}
+
+    def seconds(found: tuple[instances.Span, instances.Span]) -> list[float]:
+        return [(moment - AT).total_seconds() for span in found for moment in span]
+
+    assert seconds(instances.spans([later(0)], 0)) == [-60, 0, 5, 65]
+    events = [later(-20), later(0), later(30)]
+    assert seconds(instances.spans(events, 1)) == [-15, 0, 5, 30]
+    events = [later(-2), later(0), later(3)]
+    assert seconds(instances.spans(events, 1)) == [0, 0, 5, 5], "nothing, and not the other way round"
+
+
 def test_what_moved_no_address_or_was_refused_is_no_change() -> None:
     assert instances.moved(change(["http://a:1"], ["http://b:1"]))
     assert not instances.moved(change(["http://a:1"], ["http://a:1"]))

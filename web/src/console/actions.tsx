@@ -53,7 +53,7 @@ function Act({ verb, of, close }: { verb: Verb; of: ExtractionPage; close: () =>
   const go = () => done.submit({
     verb, dry_run: false,
     ...(verb === "advance" && unmet ? { override: override.trim() } : {}),
-    ...(verb === "rollback" && reason.trim() !== "" ? { reason: reason.trim() } : {}),
+    ...((verb === "rollback" || missing > 0) && reason.trim() !== "" ? { reason: reason.trim() } : {}),
     ...(verb === "verify" ? { repair } : {}), ...(verb === "abort" ? { confirm: name } : {}),
   });
   return (
@@ -72,6 +72,7 @@ function Act({ verb, of, close }: { verb: Verb; of: ExtractionPage; close: () =>
           </div>}
           {unmet && <label className="field">The gate does not pass. To override it, say why; it stands in the report.
             <textarea rows={2} value={override} onChange={(event) => setOverride(event.target.value)} /></label>}
+          {missing > 0 && <label className="field">Why (who must approve it reads it)<input value={reason} onChange={(event) => setReason(event.target.value)} /></label>}
           {verb === "rollback" && looked.state?.state === "done" && <label className="field">Why (stands in the report)<input value={reason} onChange={(event) => setReason(event.target.value)} /></label>}
           {verb === "verify" && <label className="check"><input type="checkbox" checked={repair} onChange={(event) => setRepair(event.target.checked)} /> Write differing rows again, through sync</label>}
           {verb === "abort" && <label className="field">To confirm, write the context's name: {context}<input value={name} autoComplete="off" onChange={(event) => setName(event.target.value)} /></label>}

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "react";
 import { Said, useCommand } from "./actions";
 import { me } from "./api";
-import { Since, moment } from "./format";
+import { Since, lasted, moment } from "./format";
 import type { Agreement, Wanted } from "./types";
 
 type Answer = "approve" | "decline";
@@ -29,9 +29,11 @@ function One({ of, linked }: { of: Agreement; linked: boolean }) {
         {of.approved.map((each) => <span key={each.person} className="dim"> · {each.person}, until {moment(each.until)}</span>)}</p>}
       {of.needed > 0 && request === null && <p className="dim">Nobody has asked for it yet.</p>}
       {request !== null && <p>Asked for by <b>{request.by}</b> <span className="dim"><Since at={request.at} /> ago, from {request.origin}; plan {request.plan.slice(0, 12)}</span></p>}
+      {request !== null && request.reason !== "" && <p>Why: {request.reason}</p>}
       {request?.declined && <p><span className="bad">✕ declined by {request.declined.by}:</span> {request.declined.reason} <span className="dim">It waits for nobody until it is asked for again.</span></p>}
       {of.window !== null && <p className="window"><span className={of.window.open ? "good" : "pending"}>{of.window.open ? "✓ window open" : "✕ window closed"}</span>
         <span className="dim">{of.window.turns !== null && (of.window.open ? ` until ${moment(of.window.turns)}` : `, opens ${moment(of.window.turns)}`)} · {of.window.groups.map((group) => group.join(" or ")).join(", and ")}</span></p>}
+      {waits && <p className="dim">It waits while {of.context} stays at {of.place} with this configuration; an approval counts for {lasted(of.lasts * 1000)}.</p>}
       {waits && <Choices of={of} choose={setAnswer} />}
       {answer !== null && <Decision key={answer} answer={answer} of={of} close={() => setAnswer(null)} />}
     </div>

@@ -1,12 +1,13 @@
 // Written by `make types-web` from the Python models of stranglerfig.console; change them there.
 
-/** The step that comes next, where a policy wants more of it than its gate. ``needed`` is how many must approve. */
+/** The step that comes next, where a policy wants more of it than its gate. ``needed`` is how many must approve. ``lasts`` is how many seconds an approval counts. */
 export interface Agreement {
   context: string;
   place: string;
   target: string;
   stage: string;
   needed: number;
+  lasts: number;
   approved: Approved[];
   request: Request | null;
   window: Window | null;
@@ -508,6 +509,7 @@ export interface Request {
   origin: string;
   at: string;
   plan: string;
+  reason: string;
   declined: Declined | null;
 }
 
