@@ -92,6 +92,7 @@ async def begin(project: Project, control: str) -> None:
         now = int(clock.epoch())
         for back in range(300, 0, -1):
             await pass_by(store, evidence, now - back)
+        await lead_to(store, control)
         await judge(project, store, evidence)
         number = await store.submit("inventory", "advance", {"dry_run": False}, "ann@desk")
         await store.tell(number, "note", "the gate is looked at", {})
@@ -108,15 +109,67 @@ async def pass_by(store: Store, evidence: EvidenceStore, second: int) -> None:
     wave = math.sin(second / 17)
     for each in range(3):
         samples.time("latency", second, 8 + 3 * wave + each, limit=50)
-        samples.count("error_rate", second, failed=second % 97 == 0 and each == 0)
+        samples.count("error_rate", second, failed=second % 151 == 0 and each == 0)
     await evidence.add("inventory", visit, samples)
     sides: dict[str, Any] = {
         "monolith": {"reads": 27, "writes": 12, "errors": 0, "p50_ms": 9.1 + wave, "p99_ms": 31 + 6 * wave},
-        "service": {"reads": 3, "writes": 0, "errors": int(second % 97 == 0), "p50_ms": 3.2, "p99_ms": 11 + 3 * wave},
+        "service": {"reads": 3, "writes": 0, "errors": int(second % 151 == 0), "p50_ms": 3.2, "p99_ms": 11 + 3 * wave},
         "facade": {"reads": 0, "writes": 0, "errors": 0, "p50_ms": None, "p99_ms": None},
     }
+    one = {"reads": 1, "writes": 0, "errors": 0, "p50_ms": 3.2, "p99_ms": 11.0, "busy_ms": 3.2, "share": 0.33}
+    if second > int(clock.epoch()) - 120:
+        other = one | {"reads": 2, "busy_ms": 6.4, "share": 0.67, "serving": True}
+        alone = {"serving": False} if second > int(clock.epoch()) - 15 else one | {"serving": True}
+        sides["instances"] = {"10.0.0.7:8000": alone, "10.0.0.8:8000": other}
+    else:
+        sides["instances"] = {"10.0.0.7:8000": one | {"reads": 3, "share": 1.0, "serving": True}}
+        sides["service"] |= {"p50_ms": 12.8, "p99_ms": 71.0}
     at = datetime.fromtimestamp(second).astimezone()
     await store.sample("inventory", at, sides | {"lag_forward_ms": 14 + 6 * wave, "held": 0, "stage": "reads"})
+
+
+async def depart(control: str, *, dropped: bool = False) -> None:
+    """``catalogue`` is about to be dropped, or was; an order passed to the monolith a moment ago, or it is retired."""
+    store = await Store.open(control)
+    try:
+        standing = await store.standing("catalogue")
+        user = {"application": "nightly", "role": "app", "statement": "SELECT", "table": "public.product", "seen": 3}
+        await store.learn(
+            "catalogue",
+            retired=not dropped,
+            watch={"users": [user], "dependents": [{"kind": "view", "name": "cheap", "on": "public.product"}]},
+            brownout_users=[],
+        )
+        if dropped:
+            sides = {
+                side: {"code": {"files": files, "lines": 90 * files}, "routes": files, "tables": files, "bytes": 8192}
+                for side, files in (("before", 4), ("after", 0))
+            }
+            file = {"table": "public.product", "file": "/data/archive/product.gz", "rows": 900, "bytes": 4096}
+            await store.learn("catalogue", archive=[{**file, "sha256": "ab" * 32}], decommission=sides)
+            await store.enter(standing, Place(Stage.DONE), by="ann@desk")
+            await store.retire(by="ann@desk", evidence={})
+        else:
+            await store.enter(standing, Place(Stage.DECOMMISSION, "report"), by="ann@desk")
+    finally:
+        await store.close()
+    async with postgres.session(control, what="test") as conn:
+        await conn.execute(
+            "INSERT INTO fig.passed SELECT date_trunc('hour', now()), %s, 'pass', 'GET', '/orders/{}', 7, now()",
+            ("facade" if dropped else "monolith",),
+        )
+        await conn.execute(
+            "INSERT INTO fig.passing (since, until, read_to) VALUES (now() - interval '3 days', now(), 0)"
+            " ON CONFLICT (one) DO UPDATE SET until = now()"
+        )
+
+
+async def lead_to(store: Store, control: str) -> None:
+    """A second instance was named two minutes ago."""
+    addresses = ["http://10.0.0.7:8000", "http://10.0.0.8:8000"]
+    await store.milestone("inventory", "configuration", {"before": addresses[:1], "urls": addresses})
+    async with postgres.session(control, what="test") as conn:
+        await conn.execute("UPDATE fig.milestone SET at = now() - interval '2 min' WHERE kind = 'configuration'")
 
 
 async def judge(project: Project, store: Store, evidence: EvidenceStore) -> None:

@@ -75,6 +75,18 @@ async def withdraw(conn: postgres.Connection, who: Principal, *, context: str, p
     return cursor.rowcount
 
 
+async def void(conn: postgres.Connection, *, context: str, plan: str) -> list[str]:
+    """Take everybody's approvals of ``plan`` back; returns whose."""
+    rows = await postgres.fetch(
+        conn,
+        "WITH gone AS (UPDATE fig.approval SET withdrawn_at = clock_timestamp()"
+        " WHERE (context, plan) = (%s, %s) AND withdrawn_at IS NULL RETURNING person)"
+        " SELECT DISTINCT person FROM gone ORDER BY 1",
+        (context, plan),
+    )
+    return [person for (person,) in rows]
+
+
 async def listed(conn: postgres.Connection, context: str | None = None) -> list[dict[str, Any]]:
     """All approvals, newest first, each with ``counts``: whether it does, now and for the step that is next."""
     columns = ", ".join(f"a.{name}" for name in _COLUMNS)

@@ -88,6 +88,17 @@ def is_open(windows: Iterable[Window], moment: datetime) -> bool:
     return not found or any(window.open_at(moment) for window in found)
 
 
+def closes(groups: Iterable[Iterable[Window]], moment: datetime) -> datetime | None:
+    """The next minute (UTC) after ``moment`` at which one of ``groups`` has no open window; None: not in 15 days."""
+    wanted = [list(group) for group in groups]
+    first = moment.astimezone(UTC).replace(second=0, microsecond=0)
+    for ahead in range(1, int(_AHEAD.total_seconds() // 60)):
+        minute = first + timedelta(minutes=ahead)
+        if not all(is_open(group, minute) for group in wanted):
+            return minute
+    return None
+
+
 def opens(groups: Iterable[Iterable[Window]], moment: datetime) -> datetime | None:
     """The next minute (UTC) from ``moment`` on at which each of ``groups`` has an open window; None: not in 15 days."""
     wanted = [list(group) for group in groups]

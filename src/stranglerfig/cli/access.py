@@ -169,9 +169,12 @@ def revoke(fig: Fig, name: str, dry_run: bool) -> None:
 @click.argument("stage", type=click.Choice(get_args(Guarded)))
 @click.option("--plan", metavar="HASH", help="Only if the plan is this one; --dry-run shows it.")
 @click.option("--withdraw", is_flag=True, help="Take your approval back.")
+@click.option("--decline", metavar="REASON", help="Say no: nobody's approval of it so far counts any more.")
 @dry_run_option
 @click.pass_obj
-def approve(fig: Fig, context: str, stage: str, plan: str | None, withdraw: bool, dry_run: bool) -> None:
+def approve(
+    fig: Fig, context: str, stage: str, plan: str | None, withdraw: bool, decline: str | None, dry_run: bool
+) -> None:
     """Agree to the step that comes next, where a policy wants other people's approval of it.
 
     An approval is for one plan: this step, from this place, with this configuration. Of one person one counts, and the
@@ -181,7 +184,10 @@ def approve(fig: Fig, context: str, stage: str, plan: str | None, withdraw: bool
     """
     if plan is not None and len(plan) < 12:
         raise FigError("usage", "--plan wants at least 12 digits", "fig approve CONTEXT STAGE --dry-run shows them.")
-    ask(fig, context, "approve", {"stage": stage, "plan": plan, "withdraw": withdraw, "dry_run": dry_run})
+    if decline is not None and (withdraw or not decline.strip()):
+        raise FigError("usage", "--decline wants a reason, and no --withdraw", "Say why: whoever asked reads it.")
+    args = {"stage": stage, "plan": plan, "withdraw": withdraw, "decline": decline, "dry_run": dry_run}
+    ask(fig, context, "approve", args)
 
 
 @click.command()

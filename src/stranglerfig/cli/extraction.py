@@ -91,18 +91,31 @@ def plan(fig: Fig, context: str, dry_run: bool) -> None:
 @click.option("--override", metavar="REASON", help="Pass a gate that does not pass; the reason stands in the report.")
 @click.option("--override-window", metavar="REASON", help="Go on outside the change window; the reason is recorded.")
 @click.option("--wait", type=float, default=None, metavar="SECONDS", help="Wait this long for the gate to pass.")
+@click.option("--reason", help="Why; read by those who must approve the step.")
 @click.pass_obj
 def advance(
-    fig: Fig, context: str, dry_run: bool, override: str | None, override_window: str | None, wait: float | None
+    fig: Fig,
+    context: str,
+    dry_run: bool,
+    override: str | None,
+    override_window: str | None,
+    wait: float | None,
+    reason: str | None,
 ) -> None:
     """Go on to the next stage or step, when the gate passes, within the change window and with the approvals wanted.
 
     Example: fig advance inventory --dry-run
     """
-    for option, reason in (("--override", override), ("--override-window", override_window)):
-        if reason is not None and not reason.strip():
+    for option, why in (("--override", override), ("--override-window", override_window)):
+        if why is not None and not why.strip():
             raise FigError("usage", f"{option} wants a reason", "Say why: it stands in the report.")
-    args = {"dry_run": dry_run, "override": override, "override_window": override_window, "wait": wait}
+    args = {
+        "dry_run": dry_run,
+        "override": override,
+        "override_window": override_window,
+        "wait": wait,
+        "reason": reason,
+    }
     ask(fig, context, "advance", args)
 
 

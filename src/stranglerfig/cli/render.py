@@ -233,7 +233,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> str:
         name = f"{prefix} {key.replace('_', ' ')}".strip()
         if isinstance(found, Mapping):
             parts.append(_flat(found, name))
-        elif key != "at" and found is not None and not isinstance(found, list):
+        elif key not in ("at", "busy_ms") and found is not None and not isinstance(found, list):
             parts.append(f"{name} {number(found)}")
     return ", ".join(part for part in parts if part)
 

@@ -13,7 +13,6 @@ import math
 from collections import OrderedDict
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -22,7 +21,7 @@ from stranglerfig.access import audit, credentials
 from stranglerfig.access.model import Principal, Role, login_failed, not_permitted
 from stranglerfig.access.settings import AccessSettings, OidcSettings
 from stranglerfig.console.limits import Limiter
-from stranglerfig.console.site import Handler
+from stranglerfig.console.site import Handler, same_origin
 from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Few
@@ -39,6 +38,7 @@ STATUSES = {
     "token_refused": 401,
     "not_permitted": 403,
     "csrf": 403,
+    "console_elsewhere": 403,
     "login_failed": 403,
     "outside_window": 409,
     "approvals_missing": 409,
@@ -272,13 +272,6 @@ def require(request: web.Request, role: Role) -> Principal:
 def csrf_token(session: str) -> str:
     """What a session's page sends back with each change: only who has read it from here knows it."""
     return hmac.new(session.encode(), b"csrf", hashlib.sha256).hexdigest()
-
-
-def same_origin(request: web.Request) -> None:
-    """Refuse what a page of another site sends (``csrf``)."""
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
-        raise FigError("csrf", f"a page of {origin} asked, which is not this console's", "Open the console itself.")
 
 
 def _too_many(wait: float) -> web.Response:

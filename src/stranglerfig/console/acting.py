@@ -8,25 +8,30 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from stranglerfig.access.settings import Guarded
 from stranglerfig.console.api import Asked, Model, Route
 from stranglerfig.console.reading import Reading
-from stranglerfig.extraction import commands
+from stranglerfig.extraction import commands, requests
 from stranglerfig.foundation.errors import FigError
 
 
 class Wanted(Model):
     """A command. ``override`` is the reason to pass a gate that does not pass; ``confirm`` repeats the context's name.
 
+    ``approve`` and ``decline`` are about the next step, into ``stage``; ``plan`` is the hash of what was looked at.
+
     With ``dry_run`` nothing is done but said: what would be, and what that means.
     """
 
-    verb: Literal["advance", "rollback", "verify", "abort"]
+    verb: Literal["advance", "rollback", "verify", "abort", "approve", "decline"]
     dry_run: bool = True
     override: str | None = Field(default=None, max_length=2000, pattern=r"\S")
     reason: str | None = Field(default=None, max_length=2000)
     repair: bool = False
     wait: float | None = Field(default=None, ge=0, le=3600)
     confirm: str | None = Field(default=None, max_length=100)
+    stage: Guarded | None = None
+    plan: str | None = Field(default=None, max_length=64)
 
 
 class Said(Model):
@@ -57,10 +62,12 @@ def routes(reading: Reading) -> list[Route]:
     async def submit(asked: Asked) -> CommandState:
         context, wanted = asked.path["context"], asked.body
         reading.settings(context)
+        if wanted.verb == "approve" and not wanted.dry_run:
+            await _not_her_own(reading, context, asked.person)
         number = await commands.submit(
             reading.control,
             context,
-            wanted.verb,
+            "approve" if wanted.verb == "decline" else wanted.verb,
             arguments(context, wanted),
             f"{asked.by} (console)",
             asked_from=f"console, {asked.origin}",
@@ -105,14 +112,34 @@ def arguments(context: str, wanted: Wanted) -> dict[str, Any]:
         case "advance":
             if wanted.override is not None and not wanted.override.strip():
                 raise FigError("bad_request", "an override wants a reason", "Say why: it stands in the report.")
-            return {"dry_run": wanted.dry_run, "override": wanted.override, "wait": wanted.wait}
+            said = {"override": wanted.override, "reason": wanted.reason}
+            return {"dry_run": wanted.dry_run, "wait": wanted.wait, **said}
         case "rollback":
             return {"dry_run": wanted.dry_run, "reason": wanted.reason}
         case "verify":
             return {"dry_run": wanted.dry_run, "repair": wanted.repair}
+        case "approve" | "decline":
+            if wanted.stage is None:
+                raise FigError("bad_request", "an approval wants the stage", "Say which stage is to be entered.")
+            if wanted.verb == "decline" and not (wanted.reason or "").strip():
+                raise FigError("bad_request", "declining wants a reason", "Say why: whoever asked reads it.")
+            decline = wanted.reason if wanted.verb == "decline" else None
+            return {"stage": wanted.stage, "plan": wanted.plan, "decline": decline, "dry_run": wanted.dry_run}
         case _:
             commands.confirmed(context, wanted.confirm, wanted.dry_run)
             return {"dry_run": wanted.dry_run}
+
+
+async def _not_her_own(reading: Reading, context: str, person: str) -> None:
+    """Refuse an approval by whoever asked for the step (``own_request``): the controller would not count it."""
+    async with reading.store() as store:
+        standing = await store.known(context)
+    if standing is None:
+        return
+    async with reading.session() as conn:
+        found = await requests.waiting(conn, context, standing.visit)
+    if found is not None and found.person == person:
+        raise FigError("own_request", f"{person} asked for this step, and somebody else must approve it", "Ask one.")
 
 
 def _number(asked: Asked) -> int:

@@ -27,13 +27,13 @@ ALIVE = 10.0
 EVENT_STREAM = "text/event-stream"
 STATUSES = {
     "bad_request": 400,
-    "console_elsewhere": 403,
     "console_link": 403,
     "console_session": 401,
     "database_unreachable": 503,
     "log_unreachable": 503,
     "missing_privilege": 403,
     "not_confirmed": 409,
+    "own_request": 409,
     "position_expired": 404,
     "registry_unreachable": 503,
     "saga_not_blocked": 409,
@@ -79,6 +79,7 @@ class Asked:
 
     Attributes:
         origin: from which address.
+        person: who stands behind ``by``, where ``fig.yaml`` says who may act.
         token: what commands are signed with, where ``fig.yaml`` says who may act; else None.
     """
 
@@ -88,6 +89,7 @@ class Asked:
     by: str = ""
     origin: str = ""
     token: str | None = field(default=None, repr=False)
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from urllib.parse import urlsplit
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
@@ -21,7 +21,6 @@ from stranglerfig.console.access import TOKEN, ConsoleAccess
 from stranglerfig.console.api import EVENT_STREAM, STATUSES, Asked, Live, Model, Route, checked, stream
 from stranglerfig.console.entry import Entry
 from stranglerfig.console.reading import Reading
-from stranglerfig.foundation.errors import FigError
 
 log = logging.getLogger(__name__)
 PAGES: tuple[Callable[[Reading], list[Route]], ...] = (
@@ -153,8 +152,8 @@ class ConsoleServer:
         """
         if self._access is not None:
             who = accesses.require(request, Role.VIEWER if route.method == "GET" else Role.OPERATOR)
-            return await checked(route, request, who.name, request[TOKEN])
-        _same_origin(request)
+            return replace(await checked(route, request, who.name, request[TOKEN]), person=who.person)
+        site.same_origin(request)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return await checked(route, request, "" if route.public else self.entry.who(token))
 
@@ -162,19 +161,6 @@ class ConsoleServer:
         if route.stream is not None:
             return stream(route.stream(asked))
         return self._live.follow(request.path_qs, lambda: route.work(asked))
-
-
-def _same_origin(request: web.Request) -> None:
-    """A page of another site has no session to send; it is told nothing else either.
-
-    Raises:
-        FigError: ``console_elsewhere``.
-    """
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
-        raise FigError(
-            "console_elsewhere", f"a page of {origin} asked, which is not this console's", "Open the console itself."
-        )
 
 
 async def _events(request: web.Request, events: AsyncIterator[bytes]) -> web.StreamResponse:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
+from stranglerfig.console import agreements, departure
+from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
+from stranglerfig.console.departure import Monolith
+from stranglerfig.console.instances import out
 from stranglerfig.console.reading import Reading
+from stranglerfig.console.slowly import Slowly
+from stranglerfig.extraction import loads
 from stranglerfig.extraction.commands import taken_back
 from stranglerfig.extraction.stages import Place
 from stranglerfig.extraction.store import Standing
@@ -16,6 +23,12 @@ from stranglerfig.extraction.store import Standing
 Verdict = Literal["pass", "fail", "inconclusive"]
 SECONDS = 10
 """Seconds of traffic that a context's figures are of."""
+LEAST, LEAST_EVERY = 600, 5.0
+"""Of how many seconds a side's least median is, and every how many seconds it is looked for."""
+MONOLITH_EVERY = 2.0
+"""Every how many seconds it is looked for what still passes to the monolith."""
+Leasts = Mapping[tuple[str, str], float | None]
+"""By context and side."""
 
 
 class Traffic(Model):
@@ -59,6 +72,30 @@ class ContextRow(Model):
     warnings: list[str]
 
 
+class SideLoad(Model):
+    """What one side has to do: the monolith (of all contexts' routes), or a context's service.
+
+    ``rate`` is in requests a second; ``share`` is that of all requests under way, 0 to 1; ``stretch`` how many times as
+    long its median is as when it has little to do; ``queued`` how many of those under way wait for others.
+    """
+
+    name: str
+    rate: float
+    p50_ms: float | None
+    under_way: float
+    share: float
+    stretch: float | None
+    queued: float
+
+
+class Waiting(Model):
+    """Where requests wait: the bottleneck, if there is one, and why; the busiest side first."""
+
+    bottleneck: str | None
+    words: str
+    sides: list[SideLoad]
+
+
 class Process(Model):
     """A process of ``fig up``."""
 
@@ -74,40 +111,106 @@ class EstatePage(Model):
     name: str
     facade: str
     contexts: list[ContextRow]
+    waiting: Waiting
+    agreements: list[Agreement]
+    monolith: Monolith
     processes: list[Process]
 
 
 def routes(reading: Reading) -> list[Route]:
     """What this page asks."""
 
+    least = Slowly(lambda: leasts(reading), every=LEAST_EVERY)
+    monolith = Slowly(lambda: departure.monolith(reading), every=MONOLITH_EVERY)
+
     async def estate(_: Asked) -> EstatePage:
-        return await read(reading)
+        return await read(reading, await least(), await monolith())
 
     return [Route("/api/estate", EstatePage, estate, "Every context, and where it stands.", live=True)]
 
 
-async def read(reading: Reading) -> EstatePage:
+async def leasts(reading: Reading) -> Leasts:
+    """The median of each side of each context when it had little to do."""
+    async with reading.store() as store:
+        return {
+            (context, side): await store.least(context, side, last=LEAST)
+            for context in reading.project.extractions
+            for side in ("monolith", "service")
+        }
+
+
+async def read(reading: Reading, least: Leasts, monolith: Monolith) -> EstatePage:
     """The page as it is now."""
     flows = await reading.flows.all()
     rows: list[ContextRow] = []
+    seen: dict[str, Sequence[Mapping[str, Any]]] = {}
+    standings: dict[str, Standing | None] = {}
     async with reading.store() as store:
         for context in reading.project.extractions:
-            standing = await store.known(context)
+            standing = standings[context] = await store.known(context)
             if standing is None:
                 rows.append(row(context, None, None, [], [], []))
                 continue
             visit = await store.visit(standing.visit)
-            series = await store.series(context, last=SECONDS)
+            series = seen[context] = await store.series(context, last=SECONDS)
             back = await store.milestones(context, ("rollback", "cutover", "switch"), last=2)
             rows.append(row(context, standing, visit, series, [f for f in flows if f.context == context], back))
+    async with reading.session() as conn:
+        found = [await agreements.of(reading, conn, context, standing) for context, standing in standings.items()]
     state = reading.data.state() if reading.data.holder() is not None else {}
     host, port = reading.project.estate.listen
     return EstatePage(
         name=reading.project.estate.name,
         facade=f"{host}:{port}",
         contexts=rows,
+        waiting=waiting(seen, least),
+        monolith=monolith,
+        agreements=[each for each in found if each is not None],
         processes=[_process(found) for found in state.get("roles", [])],
     )
+
+
+def waiting(seen: Mapping[str, Sequence[Mapping[str, Any]]], least: Leasts) -> Waiting:
+    """Where requests wait, by the last seconds of each context."""
+    sides: dict[str, tuple[loads.Window, float | None, Sequence[str]]] = {}
+    if seen:
+        sides["monolith"] = _monolith(seen, least)
+    for context, series in seen.items():
+        window = loads.window([second.get("service") or {} for second in series])
+        sides[context] = window, least.get((context, "service")), out(series[-1]) if series else ()
+    found = sorted(loads.loads(sides), key=lambda each: -each.share)
+    name, words = loads.bottleneck(found)
+    return Waiting(
+        bottleneck=name,
+        words=words,
+        sides=[
+            SideLoad(
+                name=each.name,
+                rate=round(each.window.rate, 1),
+                p50_ms=each.window.p50_ms,
+                under_way=round(each.window.under_way, 2),
+                share=round(each.share, 4),
+                stretch=None if each.stretch is None else round(each.stretch, 2),
+                queued=round(each.queued, 2),
+            )
+            for each in found
+        ],
+    )
+
+
+def _monolith(
+    seen: Mapping[str, Sequence[Mapping[str, Any]]], least: Leasts
+) -> tuple[loads.Window, float | None, Sequence[str]]:
+    """The monolith of all contexts: its medians are those of the context that asks it most."""
+    each = {
+        context: loads.window([second.get("monolith") or {} for second in series]) for context, series in seen.items()
+    }
+    most = max(each, key=lambda context: each[context].rate)
+    rate, errors = sum(one.rate for one in each.values()), sum(one.errors for one in each.values())
+    under_way = sum(one.under_way for one in each.values())
+    mean = under_way / rate * 1000 if rate else None
+    whole = replace(each[most], rate=rate, errors=errors, under_way=under_way, mean_ms=mean)
+    return whole, least.get((most, "monolith")), ()
 
 
 def row(

@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
+from stranglerfig.console import agreements, departure, instances
+from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
+from stranglerfig.console.departure import Decommissioning
 from stranglerfig.console.estate import ContextRow, Verdict, row
+from stranglerfig.console.instances import Change, Instance, Mark
 from stranglerfig.console.reading import Reading
 from stranglerfig.extraction import steps
 from stranglerfig.extraction.settings import ExtractionSettings
@@ -186,13 +190,18 @@ class ExtractionPage(Model):
     steps: list[Step]
     next: str | None
     back: str | None
+    agreement: Agreement | None
     verdict: Verdict | None
     kpis: list[KpiRow]
     series: Series
+    marks: list[Mark]
+    instances: list[Instance]
+    changes: list[Change]
     flows: list[FlowRow]
     verifications: list[Verification]
     shadow: Shadow | None
     cutover: Cutover | None
+    decommissioning: Decommissioning | None
     running: list[Running]
 
 
@@ -229,6 +238,10 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         cutovers = await store.milestones(context, "cutover")
         verified = await store.milestones(context, "verification", last=5)
         running = [Running(**found) for found in await store.under_way(context)]
+        happened = await store.milestones(context, ("configuration", "switch", "cutover", "rollback"), last=20)
+        changes = await instances.changes(store, context, happened)
+    async with reading.session() as conn:
+        agreement = await agreements.of(reading, conn, context, standing)
     flows = await reading.flows_of(context)
     place = Place.first() if standing is None else standing.place
     gate = (visits[-1]["gate"] if visits else None) or {}
@@ -237,13 +250,18 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         steps=pipeline(settings, place, visits, begun=standing is not None),
         next=_or_none(ahead, place, settings),
         back=_or_none(behind, place, settings),
+        agreement=agreement,
         verdict=gate.get("verdict") if gate.get("kpis") else None,
         kpis=[] if standing is None else await _kpis(reading, settings, standing, gate.get("kpis", [])),
         series=columns(series),
+        marks=instances.marks(happened, series[0]["at"]) if series else [],
+        instances=instances.rows(series),
+        changes=changes,
         flows=[_flow(flow) for flow in flows],
         verifications=[_verification(found) for found in reversed(verified)],
         shadow=None if standing is None else await _shadow(reading, context, visits[-1]["entered_at"]),
         cutover=await _cutover(reading, context, cutovers),
+        decommissioning=departure.of(settings, standing, visits[-1]["entered_at"] if visits else None),
         running=running,
     )
 

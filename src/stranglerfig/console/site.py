@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -47,6 +48,19 @@ def application(page: str, statuses: Mapping[str, int]) -> web.Application:
 
 async def _file(file: Path, _: web.Request) -> web.StreamResponse:
     return web.FileResponse(file)
+
+
+def same_origin(request: web.Request) -> None:
+    """Refuse what a page of another site sends; it is told nothing else either.
+
+    Raises:
+        FigError: ``console_elsewhere``.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise FigError(
+            "console_elsewhere", f"a page of {origin} asked, which is not this console's", "Open the console itself."
+        )
 
 
 async def _safe(_: web.Request, response: web.StreamResponse) -> None:

@@ -52,8 +52,25 @@ class Agreement:
             await self._store.milestone(context, "override", said)
             await self._history.say(context, "WindowOverridden", said)
 
+    async def _decline(
+        self, standing: Standing, found: admission.Look, plan: dict[str, Any], reason: str, *, dry: bool
+    ) -> dict[str, Any]:
+        """Say no to a plan: whoever agreed must agree anew, having read why."""
+        context, who = self._command.context, self._who
+        if not found.needed:
+            raise _nothing_to_approve(found)
+        if dry:
+            text = f"the plan {found.plan[:12]} from {standing.place} to {found.target} would be declined"
+            given = ", ".join(sorted({each.person for each in found.approved}))
+            lost = f"approvals that no longer count: {given}" if given else "nobody has approved it yet"
+            return {"text": text, **plan, "effects": [lost, "it waits for nobody until it is asked for again"]}
+        said: dict[str, Any] = {"by": who.name, "to": str(found.target), "plan": found.plan, "reason": reason}
+        said["void"] = await self._store.decline(context, found.plan, said)
+        await self._history.say(context, "StepDeclined", said)
+        return {"text": f"{who.person} declines the plan {found.plan[:12]}: {reason}", **plan}
+
     async def approve(self, standing: Standing, dry: bool) -> dict[str, Any]:
-        """Agree, or no longer agree, to the step that comes next.
+        """Agree, or no longer agree, or say no, to the step that comes next.
 
         Raises:
             FigError: ``not_the_next_step``, ``plan_changed``, ``nothing_to_approve``.
@@ -76,14 +93,21 @@ class Agreement:
                 f"Look at it again: fig approve {command.context} {found.stage} --dry-run.",
                 **plan,
             )
+        reason = str(command.args.get("decline") or "").strip()
+        if reason:
+            return await self._decline(standing, found, plan, reason, dry=dry)
         if dry:
             return {"text": f"the plan {found.plan[:12]} goes from {standing.place} to {target}", **plan}
         if command.args.get("withdraw"):
             count = await self._store.withdraw(who, command.context, found.plan)
             return {"text": f"approvals of {who.person} withdrawn: {count}", **plan}
         if not found.needed:
-            raise FigError("nothing_to_approve", f"no policy wants an approval of {target}", "Advance without one.")
+            raise _nothing_to_approve(found)
         until = await self._store.approve(who, standing, found.stage, found.plan, found.lasts)
         said = {"by": who.person, "to": str(target), "plan": found.plan, "until": until}
         await self._history.say(command.context, "StepAgreed", said)
         return {"text": f"{who.person} approves the plan {found.plan[:12]} until {until:%Y-%m-%d %H:%M} UTC", **plan}
+
+
+def _nothing_to_approve(found: admission.Look) -> FigError:
+    return FigError("nothing_to_approve", f"no policy wants an approval of {found.target}", "Advance without one.")

@@ -99,6 +99,7 @@ class _Side:
     reads: int = 0
     writes: int = 0
     errors: int = 0
+    busy_ms: float = 0.0
     histogram: Counter[int] = field(default_factory=Counter)
 
     def add(self, line: Observation) -> None:
@@ -108,6 +109,7 @@ class _Side:
         else:
             self.writes += 1
         self.errors += line.failed
+        self.busy_ms += milliseconds(line)
         self.histogram[bounds.bucket(milliseconds(line) * 1000)] += 1
 
 
@@ -132,7 +134,8 @@ class Points:
             self._instances.setdefault(second, {}).setdefault(line.instance, _Side()).add(line)
 
     def take(self, before: int) -> dict[int, dict[str, Any]]:
-        """Points of seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``.
+        """Points of seconds before ``before``: per side ``reads``, ``writes``, ``errors``, ``p50_ms``, ``p99_ms``,
+        and ``busy_ms``: the time of all its answers together.
 
         ``instances`` has the same of each of the service's by ``address:port``, and its ``share`` of their requests.
         """
@@ -159,6 +162,7 @@ def _shown(side: _Side) -> dict[str, Any]:
         "reads": side.reads,
         "writes": side.writes,
         "errors": side.errors,
+        "busy_ms": round(side.busy_ms, 3),
         "p50_ms": None if p50 is None else round(p50 / 1000, 3),
         "p99_ms": None if p99 is None else round(p99 / 1000, 3),
     }

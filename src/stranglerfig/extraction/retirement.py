@@ -130,8 +130,8 @@ class Look:
         return asdict(self)
 
 
-async def look(dsn: str, contexts: Sequence[str], quiet: float, envoy: EnvoyControl) -> Look:
-    """Look into the control database ``dsn`` and at Envoy; ``contexts`` are those that have an ``extraction.yaml``."""
+async def look(dsn: str, contexts: Sequence[str], quiet: float, envoy: EnvoyControl | None) -> Look:
+    """Look into the control database ``dsn`` and at Envoy, if there is one, for those ``contexts``."""
     now = clock.now()
     store = await Store.open(dsn, what="retire")
     try:
@@ -164,7 +164,9 @@ async def look(dsn: str, contexts: Sequence[str], quiet: float, envoy: EnvoyCont
     )
 
 
-async def _in_flight(envoy: EnvoyControl, contexts: Sequence[str]) -> int | None:
+async def _in_flight(envoy: EnvoyControl | None, contexts: Sequence[str]) -> int | None:
+    if envoy is None:
+        return None
     with suppress(FigError):
         clusters = [MONOLITH, *(writes_cluster(context, "monolith") for context in contexts)]
         return sum([await envoy.in_flight(cluster) for cluster in clusters])

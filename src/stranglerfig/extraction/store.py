@@ -301,6 +301,13 @@ class Store:
         """Take ``who``'s approvals of ``plan`` back; returns how many there were."""
         return await approvals.withdraw(self._conn, who, context=context, plan=plan)
 
+    async def decline(self, context: str, plan: str, said: Mapping[str, Any]) -> list[str]:
+        """Take everybody's approvals of ``plan`` back, and keep why; returns whose."""
+        async with self._conn.transaction():
+            void = await approvals.void(self._conn, context=context, plan=plan)
+            await self.milestone(context, "declined", {**said, "void": void})
+        return void
+
     async def approved(self, context: str, plan: str, *, asker: str) -> list[approvals.Approval]:
         """Who approves ``plan`` now, once per person, without the person ``asker``."""
         return approvals.counted(await approvals.of_plan(self._conn, context, plan), asker)
@@ -386,3 +393,22 @@ class Store:
             (context, last),
         )
         return [{"at": at, **data} for at, data in rows]
+
+    async def span(self, context: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """The seconds from ``since`` up to but without ``until``, oldest first."""
+        rows = await postgres.fetch(
+            self._conn,
+            "SELECT at, data FROM fig.series WHERE context = %s AND at >= %s AND at < %s ORDER BY at",
+            (context, since, until),
+        )
+        return [{"at": at, **data} for at, data in rows]
+
+    async def least(self, context: str, side: str, *, last: int) -> float | None:
+        """The median answer time (milliseconds) that one in twenty of the newest ``last`` seconds of a side had."""
+        found = await postgres.value(
+            self._conn,
+            "SELECT percentile_cont(0.05) WITHIN GROUP (ORDER BY (data -> %s ->> 'p50_ms')::float8) FROM"
+            " (SELECT data FROM fig.series WHERE context = %s ORDER BY at DESC LIMIT %s) AS newest",
+            (side, context, last),
+        )
+        return None if found is None else float(found)

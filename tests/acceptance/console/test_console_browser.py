@@ -31,7 +31,7 @@ FIG = str(Path(sys.executable).with_name("fig"))
 MODEL = Path(__file__).parents[3] / "examples/shop/estate/contexts/inventory/model.storm"
 PAGES = {
     "estate": ("#/", "document.querySelectorAll('[data-context]').length === 2"),
-    "extraction": ("#/extractions/inventory", "document.querySelectorAll('.chart canvas').length === 6"),
+    "extraction": ("#/extractions/inventory", "document.querySelectorAll('.chart canvas').length === 8"),
     "not begun": ("#/extractions/catalogue", "document.querySelector('.pipeline')"),
     "audit": ("#/audit", "document.querySelectorAll('.audit tbody tr').length > 5"),
 }
@@ -135,7 +135,9 @@ async def test_a_page_that_was_cut_off_says_so_and_goes_on(
     await browser.until(f"{PAGES['audit'][1]} && !document.querySelector('.trouble')", seconds=60)
 
 
-async def test_nothing_that_a_program_can_find_is_wrong(browser: Browser, link: str) -> None:
+async def test_nothing_that_a_program_can_find_is_wrong(
+    browser: Browser, begun: tuple[Project, str], link: str
+) -> None:
     program = axe.script()
     await browser.size(1440, 900)
     await browser.open(link)
@@ -153,6 +155,24 @@ async def test_nothing_that_a_program_can_find_is_wrong(browser: Browser, link: 
                 if await browser.ask(WIDER):
                     faults.append("the page is wider than the window")
                 found[f"{name}, {width}, {scheme}"] = faults
+    # What leaves: a context before its drop and after it, and the monolith.
+    left = "document.querySelector('.departing')?.innerText.includes"
+    for dropped, words in ((False, "wait in"), (True, "are dropped")):
+        await console_project.depart(begun[1], dropped=dropped)
+        for width, scheme in ((1440, "light"), (390, "dark")):
+            await browser.size(width, 900)
+            await colours(browser, scheme)
+            for page, ready in (
+                ("#/extractions/catalogue", f"{left}({words!r})"),
+                ("#/", f"document.querySelector('.monolith-end[data-retired={json.dumps(dropped)}] details')"),
+            ):
+                await browser.ask(f"location.hash = {page!r}")
+                await browser.until(ready, seconds=30)
+                await browser.ask("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+                faults = await browser.ask(axe.FAULTS % axe.RULES)
+                if await browser.ask(WIDER):
+                    faults.append("the page is wider than the window")
+                found[f"{page}, {words}, {width}, {scheme}"] = faults
     await browser.ask("location.hash = '#/extractions/inventory'")
     await browser.until(button("Abort"), seconds=30)
     await browser.ask(f"{button('Abort')}.click()")

@@ -17,57 +17,21 @@ from stranglerfig.access.model import Role
 from stranglerfig.access.settings import Policy
 from stranglerfig.changes.flows import Flows
 from stranglerfig.eventlog.memory import MemoryLog
-from stranglerfig.extraction import commands
-from stranglerfig.extraction.controller import Controller
+from stranglerfig.extraction import commands, requests
 from stranglerfig.extraction.parts import ContextParts, Parts
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.stages import Place, Stage, behind
-from stranglerfig.extraction.store import Standing, Store
+from stranglerfig.extraction.store import Store
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
 from tests.conftest import Server
+from tests.gateless import Gateless
 
 
 def never() -> str:
     """A window that is closed for days from now on."""
     day = (clock.now() + timedelta(days=3)).strftime("%a")
     return f"{day} 10:00-10:01 UTC"
-
-
-class Walk:
-    """Stands in for what steps do to databases and routes; where the extraction stands is real."""
-
-    def __init__(self, context: ContextParts, store: Store, hook: Callable[[], Awaitable[None]]) -> None:
-        self.context, self.settings, self.store = context, context.settings, store
-        self._hook = hook
-
-    def effects(self, standing: Standing, place: Place) -> list[str]:
-        return [f"go to {place}"]
-
-    async def plan(self, standing: Standing) -> dict[str, Any]:
-        return {"text": "planned"}
-
-    async def ready_for(self, standing: Standing, place: Place) -> None:
-        await self._hook()
-
-    async def enter(self, standing: Standing, place: Place, *, by: str, gate: Any) -> Standing:
-        return await self.store.enter(standing, place, by=by, gate=gate)
-
-    async def leave(self, standing: Standing, place: Place, *, by: str, gate: Any) -> Standing:
-        return await self.store.enter(standing, place, by=by)
-
-
-class Gateless(Controller):
-    """The controller with steps that touch nothing, and gates that let pass."""
-
-    async def _pass_gate(self, *_: Any) -> None:
-        return None
-
-    def _steps(self, context: str, store: Store, progress: Any, *, seconds: float | None = None) -> Any:
-        return Walk(self._parts.contexts[context], store, self.hook)
-
-    async def hook(self) -> None:
-        """What happens between the first look at a policy and the step."""
 
 
 class Estate:
@@ -316,6 +280,34 @@ async def test_approvals_that_race_count_each_person_once(begin: Begin) -> None:
         group.create_task(estate.ask("approve", third, stage="build"))
     await estate.ask("advance", operator)
     assert await estate.place() == Place(Stage.BUILD)
+
+
+async def test_who_declines_takes_everybodys_approval_back_and_says_why(begin: Begin) -> None:
+    estate = await begin(approvals={"build": 1})
+    anna, bert = await estate.token("anna", Role.APPROVER), await estate.token("bert", Role.APPROVER)
+    operator = await estate.token("olga", Role.OPERATOR)
+    visit = (await estate.store.standing("things")).visit
+    assert await requests.waiting(estate.conn, "things", visit) is None
+    await estate.refused("approvals_missing", "advance", operator)
+    asked = await requests.waiting(estate.conn, "things", visit)
+    assert asked is not None and (asked.name, asked.person, asked.declined) == ("olga", "olga", None)
+    await estate.ask("approve", anna, stage="build", plan=asked.plan)
+    await estate.refused("not_permitted", "approve", operator, stage="build", decline="no")
+    looked = await estate.ask("approve", bert, stage="build", decline="not on a Friday", dry_run=True)
+    assert "anna" in looked["effects"][0] and len(await approvals.of_plan(estate.conn, "things", asked.plan)) == 1
+    await estate.ask("approve", bert, stage="build", decline="not on a Friday")
+    assert await approvals.of_plan(estate.conn, "things", asked.plan) == []
+    declined = await requests.waiting(estate.conn, "things", visit)
+    assert declined is not None and declined.declined is not None
+    assert (declined.declined[0], declined.declined[2]) == ("bert", "not on a Friday")
+    await estate.refused("approvals_missing", "advance", operator)
+    again = await requests.waiting(estate.conn, "things", visit)
+    assert again is not None and again.declined is None, "who asks again is answered again"
+    await estate.ask("approve", bert, stage="build")
+    await estate.ask("advance", operator)
+    assert await estate.place() == Place(Stage.BUILD)
+    assert await requests.waiting(estate.conn, "things", (await estate.store.standing("things")).visit) is None
+    assert ("bert", "approve", "done", "") in await estate.trail()
 
 
 async def test_another_configuration_wants_other_approvals(begin: Begin) -> None:

@@ -65,6 +65,51 @@ async def console(postgres: Server, tmp_path: Path) -> AsyncIterator[Console]:
     await server.stop()
 
 
+async def test_the_estate_says_where_requests_wait_and_the_extraction_what_an_instance_did(console: Console) -> None:
+    waiting = (await console.ask("/api/estate"))["waiting"]
+    assert waiting["bottleneck"] is None and "10.0.0.7:8000 of inventory gets no requests" in waiting["words"]
+    assert [side["name"] for side in waiting["sides"]] == ["monolith", "inventory"]
+    assert waiting["sides"][1]["stretch"] == 1 and waiting["sides"][0]["share"] > 0.9
+    page = await console.ask("/api/extractions/inventory")
+    assert [(each["name"], each["state"]) for each in page["instances"]] == [
+        ("10.0.0.7:8000", "out"), ("10.0.0.8:8000", "serving"),
+    ]  # fmt: skip
+    assert len(page["instances"][0]["rates"]) == len(page["series"]["at"])
+    (change,) = page["changes"]
+    assert (change["added"], change["removed"], change["verdict"]) == (["10.0.0.8:8000"], [], "faster")
+    assert change["before"]["p50_ms"] == 12.8 and change["after"]["p50_ms"] == 3.2
+    assert "leads to 10.0.0.7:8000, 10.0.0.8:8000" in [mark["text"] for mark in page["marks"]]
+
+    # The service slows down: from then on what is asked of it waits, and the estate says where.
+    store = await Store.open(console.control)
+    try:
+        for second in await store.series("inventory", last=10):
+            at = second.pop("at")
+            slow = second["service"] | {"reads": 40, "p50_ms": 32.0, "busy_ms": 1280.0}
+            await store.sample("inventory", at, second | {"service": slow})
+    finally:
+        await store.close()
+    waiting = (await console.ask("/api/estate"))["waiting"]
+    assert waiting["bottleneck"] == "inventory" and "10.0 times as long" in waiting["words"]
+
+
+async def test_the_monoliths_end_and_what_went_before_it(console: Console) -> None:
+    there = (await console.ask("/api/estate"))["monolith"]
+    assert (there["retired"], there["watched"], there["passing"]) == (None, False, [])
+    assert "not every context has left the monolith" in there["reasons"][0]
+    await console_project.depart(console.control)
+    leaving = (await console.ask("/api/extractions/catalogue"))["decommissioning"]
+    assert leaving["holding"] == "fig_holding_catalogue" and leaving["dropped_at"] is None
+    assert leaving["users"][0]["application"] == "nightly"
+    await console_project.depart(console.control, dropped=True)
+    left = (await console.ask("/api/extractions/catalogue"))["decommissioning"]
+    assert left["dropped_at"] and left["archive"][0]["rows"] == 900 and left["holding"] is None
+    async with asyncio.timeout(30):
+        while not (end := (await console.ask("/api/estate"))["monolith"])["retired"]:
+            await asyncio.sleep(0.1)
+    assert (end["retired"]["by"], end["refused"][0]["path"]) == ("ann@desk", "/orders/{}")
+
+
 async def test_the_estate_says_where_every_context_stands(console: Console) -> None:
     estate = await console.ask("/api/estate")
     catalogue, inventory = estate["contexts"]

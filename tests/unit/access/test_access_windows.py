@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stranglerfig.access.windows import Window, is_open, opens, parse
+from stranglerfig.access.windows import Window, closes, is_open, opens, parse
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WORK = "Mon-Fri 09:00-16:00 Europe/Berlin"
@@ -36,6 +36,13 @@ def at(text: str, zone: ZoneInfo = BERLIN, fold: int = 0) -> datetime:
 )
 def test_a_window_is_open_while_the_clock_shows_its_time(text: str, moment: str, found: bool) -> None:
     assert parse(text).open_at(at(moment)) is found
+
+
+def test_it_closes_at_the_first_minute_at_which_one_group_has_none_open() -> None:
+    groups = [[parse(WORK)], [parse("daily 08:00-12:00 Europe/Berlin"), parse("Mon 12:00-15:30 Europe/Berlin")]]
+    assert closes(groups, at("2026-11-23 09:00")) == at("2026-11-23 15:30")
+    assert closes(groups, at("2026-11-24 11:59")) == at("2026-11-24 12:00")
+    assert closes([[parse("daily 00:00-24:00 UTC")]], at("2026-11-23 09:00")) is None
 
 
 def test_a_time_that_the_clock_skips_never_opens() -> None:

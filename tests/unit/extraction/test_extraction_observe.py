@@ -65,7 +65,14 @@ def test_points_are_taken_once_their_second_is_over() -> None:
         points.add(each)
     taken = points.take(11)
     assert list(taken) == [10]
-    assert taken[10]["service"] == {"reads": 1, "writes": 1, "errors": 1, "p50_ms": 2.048, "p99_ms": 2.048}
+    assert taken[10]["service"] == {
+        "reads": 1,
+        "writes": 1,
+        "errors": 1,
+        "busy_ms": 4.0,
+        "p50_ms": 2.048,
+        "p99_ms": 2.048,
+    }
     assert taken[10]["monolith"]["reads"] == 1
     assert taken[10]["rest"] == 1
     assert list(points.take(12)) == [11]
@@ -86,6 +93,7 @@ def test_each_instance_of_the_service_has_figures_and_its_share() -> None:
         "reads": 3,
         "writes": 0,
         "errors": 0,
+        "busy_ms": 6.0,
         "p50_ms": 2.048,
         "p99_ms": 2.048,
         "share": 0.75,

@@ -17,11 +17,12 @@ export class Refused extends Error {
 
 interface Myself {
   name: string;
+  person: string;
   role: string;
   csrf: string;
 }
 
-let signed: { by: string; estate: string; csrf: string } | null = null;
+let signed: { by: string; estate: string; csrf: string; person: string; role: string } | null = null;
 
 /** How one logs in; null where a link opens the console. */
 export async function ways(): Promise<Ways | null> {
@@ -34,7 +35,7 @@ export async function recognised(found: Ways): Promise<boolean> {
   const answer = await fetch("/api/whoami");
   if (!answer.ok) return false;
   const me = (await answer.json()) as Myself;
-  signed = { by: `${me.name}, ${me.role}`, estate: found.estate, csrf: me.csrf };
+  signed = { by: `${me.name}, ${me.role}`, estate: found.estate, csrf: me.csrf, person: me.person, role: me.role };
   return true;
 }
 
@@ -53,6 +54,9 @@ export const leave = (): (() => Promise<void>) | null =>
 export function session(): { by: string; estate: string } | null {
   return signed ?? linked();
 }
+
+/** Who looks, where people log in; null where a link opens the console to whoever has it. */
+export const me = (): { person: string; role: string } | null => signed;
 
 function linked(): Session | null {
   const kept = localStorage.getItem(KEY);

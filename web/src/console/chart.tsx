@@ -3,6 +3,8 @@ import "uplot/dist/uPlot.min.css";
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 
+/** A moment that the lines may show the effect of. */
+export interface Moment { at: string; text: string }
 export interface Line { label: string; colour: string; values: (number | null)[]; dash?: boolean }
 
 const colours = (element: Element) => {
@@ -10,13 +12,15 @@ const colours = (element: Element) => {
   return (name: string) => of.getPropertyValue(name).trim();
 };
 
-export function Chart({ title, unit, at, lines, shown, none }: { title: string; unit: string; at: number[]; lines: Line[]; shown: (value: number) => string; none: string }) {
+export function Chart({ title, unit, at, lines, shown, none, marks = [] }: { title: string; unit: string; at: number[]; lines: Line[]; shown: (value: number) => string; none: string; marks?: Moment[] }) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const data: uPlot.AlignedData = [at, ...lines.map((line) => line.values)];
   const latest = useRef(data);
   latest.current = data;
   const kept = useRef({ lines, shown });
+  const moments = useRef(marks);
+  moments.current = marks;
 
   useEffect(() => {
     const element = place.current!;
@@ -33,6 +37,20 @@ export function Chart({ title, unit, at, lines, shown, none }: { title: string; 
           { ...axis, size: 22, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })), space: 70 },
           { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => kept.current.shown(tick)), space: 32 },
         ],
+        hooks: { draw: [(drawn) => {
+          drawn.ctx.save();
+          drawn.ctx.strokeStyle = colour("--edge");
+          drawn.ctx.setLineDash([2, 3]);
+          for (const each of moments.current) {
+            const x = drawn.valToPos(Date.parse(each.at) / 1000, "x", true);
+            if (x < drawn.bbox.left || x > drawn.bbox.left + drawn.bbox.width) continue;
+            drawn.ctx.beginPath();
+            drawn.ctx.moveTo(x, drawn.bbox.top);
+            drawn.ctx.lineTo(x, drawn.bbox.top + drawn.bbox.height);
+            drawn.ctx.stroke();
+          }
+          drawn.ctx.restore();
+        }] },
         series: [{}, ...kept.current.lines.map((line) => ({ label: line.label, stroke: colour(line.colour), width: 1.5, points: { show: false }, ...(line.dash ? { dash: [4, 3] } : {}) }))],
       }, latest.current, element);
     };

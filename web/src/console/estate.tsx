@@ -1,7 +1,9 @@
 // The estate: every context, where it stands, and why.
+import { Agreements } from "./agreements";
 import { useLive } from "./api";
+import { Monolith } from "./departure";
 import { Since, Shown, Verdict, Warnings, count, lasted, percent } from "./format";
-import type { ContextRow, EstatePage as Estate } from "./types";
+import type { ContextRow, EstatePage as Estate, Waiting } from "./types";
 
 export const STAGES = ["prepare", "build", "sync", "reads", "writes", "decommission"] as const;
 
@@ -25,6 +27,9 @@ function Contexts({ of }: { of: Estate }) {
         </thead>
         <tbody>{of.contexts.map((each) => <Row key={each.context} of={each} />)}</tbody>
       </table>
+      <Agreements of={of.agreements} linked />
+      <Waits of={of.waiting} />
+      <Monolith of={of.monolith} />
       {of.processes.length > 0 && (
         <section aria-labelledby="processes">
           <h2 id="processes">Processes</h2>
@@ -40,6 +45,34 @@ function Contexts({ of }: { of: Estate }) {
         </section>
       )}
     </>
+  );
+}
+
+function Waits({ of }: { of: Waiting }) {
+  if (of.sides.length === 0) return null;
+  return (
+    <section aria-labelledby="waiting">
+      <h2 id="waiting">The bottleneck</h2>
+      <div className="card waits" data-bottleneck={of.bottleneck ?? ""}>
+        <p className="big">{of.bottleneck !== null && <span className="bad">! </span>}{of.words}</p>
+        <div className="scroll" tabIndex={0} role="region" aria-label="Where requests wait">
+          <table className="plain">
+            <thead><tr><th>Side</th><th className="num">Requests</th><th className="num">Median</th><th className="num">Under way</th><th className="num">Share of the time</th><th className="num">Longer than at rest</th><th className="num">Waiting for others</th></tr></thead>
+            <tbody>{of.sides.map((each) => (
+              <tr key={each.name}>
+                <td><span className={`side ${each.name === "monolith" ? "monolith" : "service"}`}>{each.name}</span></td>
+                <td className="num">{count(each.rate)}/s</td>
+                <td className="num">{each.p50_ms === null ? "–" : lasted(each.p50_ms)}</td>
+                <td className="num">{each.under_way.toFixed(2)}</td>
+                <td className="num">{percent(each.share)}</td>
+                <td className="num">{each.stretch === null ? "–" : `${count(each.stretch)}×`}</td>
+                <td className="num">{each.queued.toFixed(2)}</td>
+              </tr>
+            ))}</tbody>
+          </table>
+        </div>
+      </div>
+    </section>
   );
 }
 

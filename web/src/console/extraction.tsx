@@ -1,14 +1,17 @@
 // One extraction: where it is on its way, what its gate says, how both sides answer, and what speaks for going on.
 import { useLive } from "./api";
 import { Actions } from "./actions";
+import { Agreements } from "./agreements";
 import { Chart } from "./chart";
+import { Decommissioning } from "./departure";
 import { Since, Shown, Warnings, count, lasted } from "./format";
 import { Gate } from "./gate";
+import { Instances, Marks } from "./instances";
 import type { PageProps } from "./pages";
 import { Cutover, Flows, Shadow, Verifications } from "./proofs";
 import type { ExtractionPage as Extraction, Step } from "./types";
 
-const time = (value: number) => (value === 0 ? "0" : value < 1000 ? `${count(value)}` : `${count(value / 1000)}k`);
+export const time = (value: number) => (value === 0 ? "0" : value < 1000 ? `${count(value)}` : `${count(value / 1000)}k`);
 
 export function ExtractionPage({ parts }: PageProps) {
   const found = useLive<Extraction>(`/api/extractions/${encodeURIComponent(parts[0] ?? "")}`);
@@ -29,30 +32,34 @@ function Whole({ of }: { of: Extraction }) {
       <Warnings of={row.warnings} />
       {of.running.length > 0 && <p className="running" role="status">{of.running.map((each) => `${each.verb}${each.dry_run ? " (dry run)" : ""}, asked by ${each.by}`).join("; ")} is under way</p>}
       <Pipeline of={of.steps} />
+      {of.agreement !== null && <Agreements of={[of.agreement]} />}
       <Gate of={of} />
       <section aria-labelledby="sides">
         <h2 id="sides">Both sides, the last ten minutes</h2>
         <div className="charts">
-          <Chart title="Latency, 99 %" unit=" ms" at={series.at} shown={time} none="no requests yet" lines={[
+          <Chart title="Latency, 99 %" unit=" ms" at={series.at} marks={of.marks} shown={time} none="no requests yet" lines={[
             { label: "monolith", colour: "--monolith", values: series.monolith_p99 }, { label: "service", colour: "--service", values: series.service_p99 }]} />
-          <Chart title="Latency, median" unit=" ms" at={series.at} shown={time} none="no requests yet" lines={[
+          <Chart title="Latency, median" unit=" ms" at={series.at} marks={of.marks} shown={time} none="no requests yet" lines={[
             { label: "monolith", colour: "--monolith", values: series.monolith_p50 }, { label: "service", colour: "--service", values: series.service_p50 }]} />
-          <Chart title="Requests" unit="/s" at={series.at} shown={time} none="no requests yet" lines={[
+          <Chart title="Requests" unit="/s" at={series.at} marks={of.marks} shown={time} none="no requests yet" lines={[
             { label: "monolith", colour: "--monolith", values: series.monolith_rps }, { label: "service", colour: "--service", values: series.service_rps }]} />
-          <Chart title="Errors" unit="/s" at={series.at} shown={time} none="no requests yet" lines={[
+          <Chart title="Errors" unit="/s" at={series.at} marks={of.marks} shown={time} none="no requests yet" lines={[
             { label: "monolith", colour: "--monolith", values: series.monolith_errors }, { label: "service", colour: "--service", values: series.service_errors }]} />
-          <Chart title="Lag" unit=" ms" at={series.at} shown={time} none="nothing flows yet" lines={[
+          <Chart title="Lag" unit=" ms" at={series.at} marks={of.marks} shown={time} none="nothing flows yet" lines={[
             { label: "forward", colour: "--accent", values: series.lag_forward }, { label: "reverse", colour: "--soft", values: series.lag_reverse, dash: true }]} />
-          <Chart title="Requests held at the façade" unit="" at={series.at} shown={time} none="no requests yet" lines={[
+          <Chart title="Requests held at the façade" unit="" at={series.at} marks={of.marks} shown={time} none="no requests yet" lines={[
             { label: "held", colour: "--wait", values: series.held }]} />
         </div>
+        <Marks of={of.marks} />
         <Flows of={of.flows} />
       </section>
+      <Instances of={of} />
       <div className="columns">
         <Verifications of={of.verifications} />
         <Shadow of={of.shadow} />
       </div>
       <Cutover of={of.cutover} />
+      <Decommissioning of={of.decommissioning} context={row.context} />
     </>
   );
 }

@@ -7,6 +7,13 @@ export const percent = (share: number) => `${(share * 100).toLocaleString("en-US
 export const clock = (at: string) => new Date(at).toLocaleTimeString("en-GB");
 export const day = (at: string) => new Date(at).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
+/** When, as near as it is wanted: the time alone today, else with its day. */
+export const moment = (at: string) => {
+  const then = new Date(at);
+  const time = then.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  return then.toDateString() === new Date().toDateString() ? `today at ${time}` : `${then.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" })} at ${time}`;
+};
+
 /** Milliseconds as people say them: 0.4 ms, 12 ms, 3.4 s, 2 min. */
 export function lasted(milliseconds: number): string {
   if (milliseconds < 10) return `${milliseconds.toFixed(1)} ms`;
@@ -15,7 +22,7 @@ export function lasted(milliseconds: number): string {
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min`;
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h${minutes % 60 === 0 ? "" : ` ${String(minutes % 60).padStart(2, "0")} min`}`;
   return `${Math.floor(minutes / 1440)} d`;
 }
 

@@ -1,5 +1,34 @@
 // Written by `make types-web` from the Python models of stranglerfig.console; change them there.
 
+/** The step that comes next, where a policy wants more of it than its gate. ``needed`` is how many must approve. ``lasts`` is how many seconds an approval counts. */
+export interface Agreement {
+  context: string;
+  place: string;
+  target: string;
+  stage: string;
+  needed: number;
+  lasts: number;
+  approved: Approved[];
+  request: Request | null;
+  window: Window | null;
+}
+
+/** Somebody agrees; ``until`` is when that ends. */
+export interface Approved {
+  person: string;
+  at: string;
+  until: string;
+}
+
+/** A table's archive, which is all that is left of it. */
+export interface Archived {
+  table: string;
+  rows: number;
+  bytes: number;
+  file: string;
+  sha256: string;
+}
+
 /** One thing: a command that was asked, a milestone, or a place that was entered. */
 export interface AuditEntry {
   mark: string;
@@ -26,6 +55,17 @@ export interface AuditQuery {
   limit?: number;
 }
 
+/** Addresses that were added or taken away, and the service before and after it. */
+export interface Change {
+  at: string;
+  added: string[];
+  removed: string[];
+  before: Compared;
+  after: Compared;
+  verdict: "faster" | "slower" | "same" | "unknown";
+  words: string;
+}
+
 /** A command, and what was said of it so far (the newest hundred). */
 export interface CommandState {
   id: number;
@@ -35,7 +75,18 @@ export interface CommandState {
   by: string;
   state: "pending" | "running" | "done" | "failed";
   asked_at: string;
-  said: Said[];
+  said: stranglerfig__console__acting__Said[];
+}
+
+/** A service over up to a minute: ``rate`` in requests a second, percentiles in milliseconds. */
+export interface Compared {
+  seconds: number;
+  rate: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  mean_ms: number | null;
+  errors: number;
+  under_way: number;
 }
 
 /** One context. ``share`` is the share of reads, in percent, that the stage gives to the service. */
@@ -88,6 +139,26 @@ export interface CutoverStep {
   cause: string;
 }
 
+/** Somebody said no. */
+export interface Declined {
+  by: string;
+  at: string;
+  reason: string;
+}
+
+/** Where decommissioning stands. ``users`` and ``dependents`` are None before the tables were watched; ``missed`` who was seen during the brown-out. ``holding`` is the schema where the tables wait; ``droppable_at`` when the agreed time is over; ``dropped_at`` when they were dropped, which is the one step without a way back. */
+export interface Decommissioning {
+  users: User[] | null;
+  dependents: string[];
+  missed: User[];
+  holding: string | null;
+  droppable_at: string | null;
+  dropped_at: string | null;
+  archive: Archived[];
+  before: Size | null;
+  after: Size | null;
+}
+
 /** A row that is not the same on both sides; ``columns`` are (monolith, service). */
 export interface Difference {
   table: string;
@@ -102,6 +173,9 @@ export interface EstatePage {
   name: string;
   facade: string;
   contexts: ContextRow[];
+  waiting: Waiting;
+  agreements: Agreement[];
+  monolith: Monolith;
   processes: Process[];
 }
 
@@ -111,13 +185,18 @@ export interface ExtractionPage {
   steps: Step[];
   next: string | null;
   back: string | null;
+  agreement: Agreement | null;
   verdict: "pass" | "fail" | "inconclusive" | null;
   kpis: KpiRow[];
   series: Series;
+  marks: Mark[];
+  instances: Instance[];
+  changes: Change[];
   flows: FlowRow[];
   verifications: Verification[];
   shadow: Shadow | null;
   cutover: Cutover | null;
+  decommissioning: Decommissioning | null;
   running: Running[];
 }
 
@@ -216,6 +295,28 @@ export interface Growth {
   most: number | null;
 }
 
+/** One instance, by address and port. ``state``: ``serving``; ``out`` of one that is named and gets no requests, since its checks fail; ``gone`` of one that is no longer named. Figures are of the last ten seconds, ``rates`` and ``p99s`` a value per second of charts. */
+export interface Instance {
+  name: string;
+  state: "serving" | "out" | "gone";
+  rate: number;
+  share: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  errors: number;
+  rates: (number | null)[];
+  p99s: (number | null)[];
+}
+
+/** Requests of one kind, and when the last one ended. */
+export interface Kind {
+  route: string;
+  method: string;
+  path: string;
+  requests: number;
+  last_at: string;
+}
+
 /** One KPI of the gate; ``bound`` is what the verdict compares with ``threshold``. */
 export interface KpiRow {
   name: string;
@@ -296,6 +397,25 @@ export interface LogSeen {
   unread: number;
   matched: number;
   lines: LogLine[];
+}
+
+/** A moment in the charts. */
+export interface Mark {
+  at: string;
+  text: string;
+}
+
+/** Whether anything still passes to the monolith, or its end. ``quiet`` is for how many seconds nothing may have passed; ``quiet_since`` when the last request ended that did, or since when the façade is watched. ``passing`` is what passed within ``quiet``, the most frequent kinds first, of ``kinds``; ``refused`` what was asked for since it is retired. ``reasons`` is why it cannot be retired now. */
+export interface Monolith {
+  retired: stranglerfig__console__departure__Said | null;
+  restored: stranglerfig__console__departure__Said | null;
+  quiet: number;
+  quiet_since: string | null;
+  watched: boolean;
+  passing: Kind[];
+  kinds: number;
+  refused: Kind[];
+  reasons: string[];
 }
 
 /** What a decision does, in words, and whether it is done. */
@@ -380,6 +500,17 @@ export interface Refusal {
 /** The body of every answer that is not a success. */
 export interface Refused {
   error: Refusal;
+}
+
+/** Who asked for the step, and was told that others must agree first. */
+export interface Request {
+  by: string;
+  person: string;
+  origin: string;
+  at: string;
+  plan: string;
+  reason: string;
+  declined: Declined | null;
 }
 
 /** A command that waits or is at work. */
@@ -508,14 +639,6 @@ export interface SagasQuery {
   key?: string;
 }
 
-/** One thing that the controller says of a command. */
-export interface Said {
-  at: string;
-  kind: "progress" | "note" | "done" | "failed";
-  text: string;
-  data: Record<string, unknown>;
-}
-
 /** Two answers to one read that differ, redacted. */
 export interface Sample {
   at: string;
@@ -569,6 +692,26 @@ export interface Shadow {
   samples: Sample[];
 }
 
+/** What one side has to do: the monolith (of all contexts' routes), or a context's service. ``rate`` is in requests a second; ``share`` is that of all requests under way, 0 to 1; ``stretch`` how many times as long its median is as when it has little to do; ``queued`` how many of those under way wait for others. */
+export interface SideLoad {
+  name: string;
+  rate: number;
+  p50_ms: number | null;
+  under_way: number;
+  share: number;
+  stretch: number | null;
+  queued: number;
+}
+
+/** What the monolith had, or has, of the context: lines of code, routes, tables, bytes, transactions a second. */
+export interface Size {
+  lines: number;
+  routes: number;
+  tables: number;
+  bytes: number;
+  transactions: number | null;
+}
+
 /** One place on the way. ``state`` is ``ahead`` of a place that was left by going back as well. */
 export interface Step {
   stage: string;
@@ -617,6 +760,14 @@ export interface Traffic {
   writes_share: number | null;
 }
 
+/** Somebody who was seen at the old tables: how often, while they were watched. */
+export interface User {
+  application: string;
+  role: string;
+  table: string;
+  seen: number;
+}
+
 /** A whole comparison. */
 export interface Verification {
   at: string;
@@ -628,15 +779,24 @@ export interface Verification {
   named: Difference[];
 }
 
-/** A command. ``override`` is the reason to pass a gate that does not pass; ``confirm`` repeats the context's name. With ``dry_run`` nothing is done but said: what would be, and what that means. */
+/** Where requests wait: the bottleneck, if there is one, and why; the busiest side first. */
+export interface Waiting {
+  bottleneck: string | null;
+  words: string;
+  sides: SideLoad[];
+}
+
+/** A command. ``override`` is the reason to pass a gate that does not pass; ``confirm`` repeats the context's name. ``approve`` and ``decline`` are about the next step, into ``stage``; ``plan`` is the hash of what was looked at. With ``dry_run`` nothing is done but said: what would be, and what that means. */
 export interface Wanted {
-  verb: "advance" | "rollback" | "verify" | "abort";
+  verb: "advance" | "rollback" | "verify" | "abort" | "approve" | "decline";
   dry_run?: boolean;
   override?: string | null;
   reason?: string | null;
   repair?: boolean;
   wait?: number | null;
   confirm?: string | null;
+  stage?: "build" | "sync" | "reads" | "writes" | "decommission" | null;
+  plan?: string | null;
 }
 
 /** How one gets in: by a token or an OpenID provider, where the project says who may act; else by a link alone. */
@@ -644,4 +804,25 @@ export interface Ways {
   estate: string;
   token: boolean;
   oidc: boolean;
+}
+
+/** When the stage may be entered: each of ``groups`` must have one open; ``turns`` is when that changes. */
+export interface Window {
+  groups: string[][];
+  open: boolean;
+  turns: string | null;
+}
+
+/** One thing that the controller says of a command. */
+export interface stranglerfig__console__acting__Said {
+  at: string;
+  kind: "progress" | "note" | "done" | "failed";
+  text: string;
+  data: Record<string, unknown>;
+}
+
+/** Who did it, and when. */
+export interface stranglerfig__console__departure__Said {
+  by: string;
+  at: string;
 }
