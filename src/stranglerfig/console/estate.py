@@ -12,13 +12,14 @@ from stranglerfig.console import agreements, departure
 from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
 from stranglerfig.console.departure import Monolith
-from stranglerfig.console.instances import out
+from stranglerfig.console.instances import fresh, out
 from stranglerfig.console.reading import Reading
 from stranglerfig.console.slowly import Slowly
 from stranglerfig.extraction import loads
 from stranglerfig.extraction.commands import taken_back
 from stranglerfig.extraction.stages import Place
 from stranglerfig.extraction.store import Standing
+from stranglerfig.foundation import clock
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 SECONDS = 10
@@ -152,7 +153,7 @@ async def read(reading: Reading, least: Leasts, monolith: Monolith) -> EstatePag
                 rows.append(row(context, None, None, [], [], []))
                 continue
             visit = await store.visit(standing.visit)
-            series = seen[context] = await store.series(context, last=SECONDS)
+            series = seen[context] = fresh(await store.series(context, last=SECONDS), clock.now())
             back = await store.milestones(context, ("rollback", "cutover", "switch"), last=2)
             rows.append(row(context, standing, visit, series, [f for f in flows if f.context == context], back))
     async with reading.session() as conn:

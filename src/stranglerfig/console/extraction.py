@@ -7,17 +7,19 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from stranglerfig.changes.flows import Flow
-from stranglerfig.console import agreements, departure, instances
+from stranglerfig.console import agreements, cutovers, departure, instances
 from stranglerfig.console.agreements import Agreement
 from stranglerfig.console.api import Asked, Model, Route
+from stranglerfig.console.cutovers import Cutover
 from stranglerfig.console.departure import Decommissioning
-from stranglerfig.console.estate import ContextRow, Verdict, row
+from stranglerfig.console.estate import SECONDS, ContextRow, Verdict, row
 from stranglerfig.console.instances import Change, Instance, Mark
 from stranglerfig.console.reading import Reading
 from stranglerfig.extraction import steps
 from stranglerfig.extraction.settings import ExtractionSettings
 from stranglerfig.extraction.stages import Place, ahead, behind, route
 from stranglerfig.extraction.store import Standing
+from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.gates.growth import Grown, growth
 from stranglerfig.gates.model import Kpi
@@ -149,31 +151,6 @@ class Shadow(Model):
     samples: list[Sample]
 
 
-class CutoverStep(Model):
-    """A step of the journal; ``offset_ms`` since the first, ``took_ms`` None of one that did not end."""
-
-    step: str
-    at: datetime
-    offset_ms: float
-    took_ms: float | None
-    cause: str
-
-
-class Cutover(Model):
-    """The last cut-over, from its journal; what was held is None until it has ended well."""
-
-    epoch: int
-    direction: Literal["forward", "back"]
-    outcome: Literal["done", "given up", "under way"]
-    at: datetime
-    steps: list[CutoverStep]
-    held_requests: int | None
-    hold_p50_ms: float | None
-    hold_p99_ms: float | None
-    hold_max_ms: float | None
-    duration_ms: float | None
-
-
 class Running(Model):
     """A command that waits or is at work."""
 
@@ -235,7 +212,7 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         visits = [] if standing is None else await store.visits(context)
         series = [] if standing is None else await store.series(context, last=WINDOW)
         back = await store.milestones(context, ("rollback", "cutover", "switch"), last=2)
-        cutovers = await store.milestones(context, "cutover")
+        kept = await store.milestones(context, "cutover")
         verified = await store.milestones(context, "verification", last=5)
         running = [Running(**found) for found in await store.under_way(context)]
         happened = await store.milestones(context, ("configuration", "switch", "cutover", "rollback"), last=20)
@@ -246,7 +223,14 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
     place = Place.first() if standing is None else standing.place
     gate = (visits[-1]["gate"] if visits else None) or {}
     return ExtractionPage(
-        row=row(context, standing, visits[-1] if visits else None, series[-10:], flows, back),
+        row=row(
+            context,
+            standing,
+            visits[-1] if visits else None,
+            instances.fresh(series[-SECONDS:], clock.now()),
+            flows,
+            back,
+        ),
         steps=pipeline(settings, place, visits, begun=standing is not None),
         next=_or_none(ahead, place, settings),
         back=_or_none(behind, place, settings),
@@ -255,12 +239,12 @@ async def read(reading: Reading, context: str) -> ExtractionPage:
         kpis=[] if standing is None else await _kpis(reading, settings, standing, gate.get("kpis", [])),
         series=columns(series),
         marks=instances.marks(happened, series[0]["at"]) if series else [],
-        instances=instances.rows(series),
+        instances=instances.rows(series, clock.now()),
         changes=changes,
         flows=[_flow(flow) for flow in flows],
         verifications=[_verification(found) for found in reversed(verified)],
         shadow=None if standing is None else await _shadow(reading, context, visits[-1]["entered_at"]),
-        cutover=await _cutover(reading, context, cutovers),
+        cutover=await cutovers.read(reading, context, kept),
         decommissioning=departure.of(settings, standing, visits[-1]["entered_at"] if visits else None),
         running=running,
     )
@@ -411,40 +395,3 @@ async def _shadow(reading: Reading, context: str, since: datetime) -> Shadow | N
 
 def _list(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(each) for each in sample["differences"]]
-
-
-async def _cutover(reading: Reading, context: str, kept: Sequence[Mapping[str, Any]]) -> Cutover | None:
-    entries = await reading.journal.entries(context)
-    if not entries:
-        return None
-    last = [entry for entry in entries if entry.epoch == entries[-1].epoch]
-    moments = [(entry, entry.at) for entry in last if entry.at is not None]
-    begun = moments[0][1]
-    found: dict[str, CutoverStep] = {}
-    for entry, at in moments:
-        if entry.phase == "before":
-            offset = (at - begun).total_seconds() * 1000
-            found[entry.step] = CutoverStep(
-                step=entry.step, at=at, offset_ms=offset, took_ms=None, cause=str(entry.detail.get("cause", ""))
-            )
-        elif entry.step in found:
-            found[entry.step].took_ms = (at - found[entry.step].at).total_seconds() * 1000
-    held: Mapping[str, Any] = next(
-        (milestone for milestone in reversed(kept) if milestone.get("epoch") == last[0].epoch), {}
-    )
-    for name, milliseconds in (held.get("steps") or {}).items():
-        if name in found:  # measured by who did it: the journal's own times are those of its commits
-            found[name].took_ms = milliseconds
-    ended = {step: each.took_ms is not None for step, each in found.items()}
-    return Cutover(
-        epoch=last[0].epoch,
-        direction="back" if last[0].direction == "back" else "forward",
-        outcome="given up" if ended.get("abort") else "done" if ended.get("release") else "under way",
-        at=begun,
-        steps=list(found.values()),
-        held_requests=held.get("held_requests"),
-        hold_p50_ms=held.get("hold_p50_ms"),
-        hold_p99_ms=held.get("hold_p99_ms"),
-        hold_max_ms=held.get("hold_max_ms"),
-        duration_ms=held.get("duration_ms"),
-    )

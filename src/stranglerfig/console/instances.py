@@ -15,6 +15,8 @@ NOW = 10
 """Seconds that an instance's figures are of."""
 COMPARED, SETTLES = timedelta(seconds=60), timedelta(seconds=5)
 """How long before and after a change is compared, and how long after it is left out: connections are made first."""
+FRESH = timedelta(seconds=60)
+"""How old seconds may be that figures of now are of: where nothing is asked any more, none are added."""
 CHANGES = 3
 """Changes of the addresses that are shown."""
 
@@ -68,11 +70,17 @@ class Mark(Model):
     text: str
 
 
-def rows(series: Sequence[Mapping[str, Any]]) -> list[Instance]:
-    """Each instance that is named or has answered in ``series``."""
+def fresh(series: Sequence[Mapping[str, Any]], now: datetime) -> list[Mapping[str, Any]]:
+    """The seconds of ``series`` that say something of ``now``."""
+    return [second for second in series if now - second["at"] <= FRESH]
+
+
+def rows(series: Sequence[Mapping[str, Any]], now: datetime) -> list[Instance]:
+    """Each instance that is named or has answered in ``series``, with its figures of ``now``."""
+    recent = fresh(series[-NOW:], now)
     newest = (series[-1].get("instances") or {}) if series else {}
     names = sorted({name for second in series for name in (second.get("instances") or {})})
-    windows = {name: loads.window([_of(second, name) for second in series[-NOW:]]) for name in names}
+    windows = {name: loads.window([_of(second, name) for second in recent]) for name in names}
     whole = sum(found.rate for found in windows.values())
     return [
         Instance(
@@ -108,7 +116,8 @@ def out(second: Mapping[str, Any]) -> list[str]:
 
 async def changes(store: Store, context: str, happened: Sequence[Mapping[str, Any]]) -> list[Change]:
     """The last changes of a service's addresses, newest first; ``happened`` is what else changed what it has to do."""
-    events = [each for each in happened if each["kind"] != "configuration" or moved(each)]
+    counts = [each for each in happened if each["kind"] != "configuration" or moved(each)]
+    events = sorted(counts, key=lambda each: each["at"])
     found = [
         change(milestone, await store.span(context, *before), await store.span(context, *after))
         for number, milestone in enumerate(events)

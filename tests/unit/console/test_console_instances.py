@@ -20,11 +20,13 @@ def figures(requests: int, *, serving: bool = True) -> dict[str, Any]:
 
 def test_each_instance_has_its_state_its_share_and_a_value_per_second() -> None:
     series = [point(a=figures(30), b=figures(10)), point(b=figures(10), c={"serving": False})]
-    a, b, c = instances.rows(series)
+    a, b, c = instances.rows(series, AT)
     assert [(each.name, each.state) for each in (a, b, c)] == [("a", "gone"), ("b", "serving"), ("c", "out")]
     assert (a.rate, a.share, b.rate, b.share, c.rate) == (15, 0.6, 10, 0.4, 0)
     assert (a.rates, a.p99s, c.rates) == ([30, None], [9, None], [None, 0])
-    assert instances.rows([]) == []
+    assert instances.rows([], AT) == []
+    long_ago = instances.rows(series, AT + timedelta(hours=1))
+    assert [each.rate for each in long_ago] == [0, 0, 0] and long_ago[1].state == "serving"
     assert instances.out(series[-1]) == ["c"]
     assert instances.out(point(a=figures(1, serving=False))) == [], "one alone is not checked"
 

@@ -34,7 +34,7 @@ export function Chart({ title, unit, at, lines, shown, none, marks = [] }: { tit
         cursor: { points: { size: 5 }, y: false, drag: { x: false, y: false } },
         scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.15, 1)] } },
         axes: [
-          { ...axis, size: 22, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })), space: 70 },
+          { ...axis, size: 22, values: (_, ticks, __, ___, apart) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(apart < 60 ? { second: "2-digit" } : {}) })), space: 70 },
           { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => kept.current.shown(tick)), space: 32 },
         ],
         hooks: { draw: [(drawn) => {
