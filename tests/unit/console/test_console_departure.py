@@ -32,7 +32,7 @@ def test_the_monolith_is_quiet_since_its_last_request() -> None:
     nothing = departure.told(look(), None, None, NOW)
     assert (nothing.reasons, nothing.quiet_since) == ([], NOW - timedelta(days=3))
     blind = departure.told(look(until=NOW - timedelta(minutes=1)), None, None, NOW)
-    assert not blind.watched and "access log" in blind.reasons[0]
+    assert not blind.watched and "counts" in blind.reasons[0]
 
 
 def test_a_retired_monolith_is_asked_in_vain_and_may_be_given_back() -> None:
