@@ -131,7 +131,7 @@ def bottleneck(found: Sequence[Load]) -> tuple[str | None, str]:
     remedy = (
         "What leaves it relieves it."
         if worst.name == "monolith"
-        else "Another instance helps, unless its database does not."
+        else "Another instance helps, unless it is the database that holds them up."
     )
     return worst.name, (
         f"{worst.name}: half of its answers take {worst.window.p50_ms:.0f} ms and more, {worst.stretch:.1f} times as"

@@ -1,6 +1,6 @@
 // Lets a page that was open once load again without the server. What is asked of the server's API is never kept, nor is
 // anything with a link's token: only the page's own files, under the name of this build (stamp.mjs names both).
-const CACHE = "fig-wall-31cadc9dd753fd80";
+const CACHE = "fig-wall-6e2ee79c258df332";
 const FILES = ["/", ...["/wall.js","/rolldown-runtime.js","/react.js","/graph.js","/graph.css","/wall.css"]];
 /** Milliseconds after which a server that says nothing is taken for one that is not there. */
 const PATIENCE = 4000;
