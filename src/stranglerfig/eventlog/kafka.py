@@ -32,7 +32,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from stranglerfig.eventlog import model
 from stranglerfig.eventlog.kafka_producer import Producing
-from stranglerfig.eventlog.kafka_reader import AWAY, LEADERLESS, UNKNOWN, Reader
+from stranglerfig.eventlog.kafka_reader import AWAY, LEADERLESS, REFUSED, UNKNOWN, Reader
 from stranglerfig.eventlog.model import LEASE, Capabilities, Capability, Event, Record, Topic
 from stranglerfig.eventlog.ports import Subscription
 from stranglerfig.foundation import clock
@@ -87,8 +87,10 @@ class KafkaLog:
             "topic.metadata.refresh.interval.ms": 10_000,
             "allow.auto.create.topics": False,
             "log_level": 0,
+            "error_cb": self._heard,
             **settings_of(url),
         }
+        self._why = ""
         self.servers = str(self._settings["bootstrap.servers"])
         self._replication = -1 if replication is None else replication
         self._patience = patience
@@ -115,14 +117,21 @@ class KafkaLog:
         except KafkaException as error:
             raise self._translated(error.args[0]) from error
 
+    def _heard(self, error: KafkaError) -> None:
+        """Keep why no connection comes about: an operation says only that there was none."""
+        if error.code() in REFUSED:
+            self._why = f" ({error.str()})"
+
     def _translated(self, error: KafkaError, topic: str | None = None) -> FigError:
         if error.code() in UNKNOWN:
             return model.unknown_topic(topic or error.str())
         if error.code() in AWAY:
+            self._admin.poll(0)
             return FigError(
                 "log_unreachable",
-                f"Kafka at {self.servers} does not answer: {error.str()}",
-                "Check that its brokers run. An append whose answer was lost may be repeated; the id tells.",
+                f"Kafka at {self.servers} does not answer: {error.str()}{self._why}",
+                "Check that its brokers run and how they want to be spoken to. An append whose answer was lost may be"
+                " repeated; the id tells.",
                 servers=self.servers,
             )
         if error.code() == KafkaError.INVALID_SESSION_TIMEOUT:

@@ -23,6 +23,8 @@ LEADERLESS: Final = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
     }
 )
+REFUSED: Final = frozenset({KafkaError._SSL, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
+"""Why no connection comes about although somebody listens."""
 AWAY: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 from aiohttp import web
 from facade_estate import Estates
 
-from examples.servers import fetch
 from stranglerfig.extraction.facts import service_healthy
 from stranglerfig.extraction.parts import ContextParts
 from stranglerfig.facade.upstreams import Upstream as Service
@@ -26,32 +24,9 @@ from stranglerfig.runtime import certificate
 from stranglerfig.runtime.certificate import Keeper
 from stranglerfig.runtime.embedded import free_port
 from stranglerfig.runtime.settings import load_project
+from tests.authority import Authority
 
 READ = "/api/inventory/7"
-
-
-class Authority:
-    """A certificate authority in a folder, as ``openssl`` makes one."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.folder = folder
-        self.ca = folder / "ca.pem"
-        self._run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
-                  "-days", "2", "-subj", "/CN=test authority")  # fmt: skip
-
-    def _run(self, *arguments: str) -> None:
-        subprocess.run(
-            [fetch.debian("openssl", "openssl"), *arguments], cwd=self.folder, check=True, capture_output=True
-        )
-
-    def issue(self, name: str, serial: int, *, names: str = "DNS:shop.test,IP:127.0.0.1", days: int = 2) -> None:
-        """``NAME.pem`` and ``NAME.key``."""
-        (self.folder / "names").write_text(f"subjectAltName={names}\n")
-        self._run("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
-                  "-subj", f"/CN={name}")  # fmt: skip
-        self._run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-out", f"{name}.pem",
-                  "-days", str(days), "-set_serial", str(serial), "-extfile", "names")  # fmt: skip
 
 
 @pytest.fixture
