@@ -19,6 +19,7 @@ from stranglerfig.access.model import Principal, Role, identity
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.errors import FigError
 
+TABLES = postgres.Tables("access", __package__ or "", ("tables.sql",))
 _PREFIX = "fig"
 _ALIVE = (
     "ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
@@ -45,7 +46,7 @@ class Credential:
 
 async def migrate(conn: postgres.Connection) -> None:
     """Bring the room's tables forward."""
-    await postgres.migrate(conn, "access", __package__ or "", ["tables.sql"])
+    await postgres.migrate(conn, *TABLES)
 
 
 def split(text: str) -> tuple[str, bytes]:

@@ -35,6 +35,7 @@ class Flow:
     sync_at: datetime | None = None
 
 
+TABLES = postgres.Tables("changes", __package__ or "", ("flows.sql", "flow_parts.sql"))
 SILENT = timedelta(seconds=5)
 """Whoever said nothing for so long is not who works any more."""
 
@@ -61,7 +62,7 @@ class Flows:
     async def migrate(self) -> None:
         """Create or bring forward the table."""
         async with self._session() as conn:
-            await postgres.migrate(conn, "changes", __package__ or "", ["flows.sql", "flow_parts.sql"])
+            await postgres.migrate(conn, *TABLES)
 
     async def all(self) -> list[Flow]:
         """Every flow that was ever wanted."""

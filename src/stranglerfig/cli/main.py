@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -83,6 +83,7 @@ class Fig:
     directory: Path
     json: bool
     debug: bool
+    _seen: set[str] = field(default_factory=set, repr=False)
 
     @cached_property
     def project(self) -> Project:
@@ -93,13 +94,14 @@ class Fig:
 
     @property
     def control(self) -> str:
-        """The control database's address, to be connected to now.
+        """The control database's address, to be connected to now; its tables are as this version knows them.
 
         Raises:
-            FigError: ``not_running`` when it is the embedded one and nothing runs.
+            FigError: ``not_running`` when it is the embedded one and nothing runs; ``newer_schema``, ``older_schema``.
         """
         from stranglerfig.runtime.datadir import DataDirectory
         from stranglerfig.runtime.supervise import control_dsn
+        from stranglerfig.runtime.tables import require_same
 
         if self.project.estate.control is None and DataDirectory(self.project.data_directory).holder() is None:
             raise FigError(
@@ -108,7 +110,11 @@ class Fig:
                 "Start it: fig up (or fig up --detach).",
                 directory=str(self.project.data_directory),
             )
-        return control_dsn(self.project)
+        dsn = control_dsn(self.project)
+        if dsn not in self._seen:
+            require_same(dsn)
+            self._seen.add(dsn)
+        return dsn
 
     @property
     def token(self) -> str | None:

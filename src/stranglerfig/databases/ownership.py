@@ -27,7 +27,9 @@ REFUSED_DDL = "FIG02"
 """SQLSTATE of DDL that was refused while a cut-over's fence stood."""
 
 _sql = load(__package__ or "", "transitions.sql")
-_VERSIONS = ["ownership.sql", "ownership_shared.sql", "ownership_traced.sql"]
+TABLES = postgres.Tables(
+    "ownership", __package__ or "", ("ownership.sql", "ownership_shared.sql", "ownership_traced.sql")
+)
 
 
 def trigger_name(context: str) -> str:
@@ -37,7 +39,7 @@ def trigger_name(context: str) -> str:
 
 async def migrate(conn: Connection) -> None:
     """Create or bring forward schema ``fig``'s part for ownership in the database of ``conn``."""
-    await postgres.migrate(conn, "ownership", __package__ or "", _VERSIONS)
+    await postgres.migrate(conn, *TABLES)
 
 
 async def install(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from stranglerfig.databases import catalogue, markers, ownership
+from stranglerfig.databases import catalogue, markers, ownership, versions
 from stranglerfig.databases.model import Ownership, Side, Table
 from stranglerfig.databases.model import Sequence as Counter
 from stranglerfig.foundation import postgres
@@ -64,6 +64,10 @@ class SideSession(Protocol):
 
     async def show_life(self) -> None:
         """Let others see that this session's process lives."""
+        ...
+
+    async def bring_forward(self) -> None:
+        """Bring what is installed here of an earlier version forward; nothing is made where nothing is."""
         ...
 
     async def install(
@@ -169,6 +173,9 @@ class PostgresSide:
 
     async def show_life(self) -> None:  # noqa: D102
         await self._conn.execute("SELECT 1")
+
+    async def bring_forward(self) -> None:  # noqa: D102
+        await postgres.bring_forward(self._conn, (ownership.TABLES, versions.TABLES))
 
     async def install(  # noqa: D102
         self, context: str, *, side: Side, owner: bool, tables: Sequence[str], enforcing: bool

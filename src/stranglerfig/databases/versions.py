@@ -19,6 +19,7 @@ from stranglerfig.foundation import clock, postgres
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Connection
 
+TABLES = postgres.Tables("versions", __package__ or "", ("versions.sql",))
 _TOGETHER = 10_000
 """Versions forgotten per transaction."""
 
@@ -43,7 +44,7 @@ class Versioned:
 
 async def migrate(conn: Connection) -> None:
     """Create or bring forward schema ``fig``'s part for versions in the database of ``conn``."""
-    await postgres.migrate(conn, "versions", __package__ or "", ["versions.sql"])
+    await postgres.migrate(conn, *TABLES)
 
 
 async def install(conn: Connection, context: str, tables: Sequence[Versioned], *, timeout: float = 30) -> None:

@@ -21,6 +21,7 @@ from stranglerfig.foundation.errors import FigError
 Place = tuple[str, int]
 """A topic and a partition of it."""
 
+TABLES = postgres.Tables("leases", __package__ or "", ("lease_tables.sql",))
 _queries = sql.load(__package__ or "", "leases.sql")
 
 
@@ -55,7 +56,7 @@ class Leases:
     async def migrate(self) -> None:
         """Create or bring forward the tables."""
         async with self.session() as conn:
-            await postgres.migrate(conn, "leases", __package__ or "", ["lease_tables.sql"])
+            await postgres.migrate(conn, *TABLES)
 
     async def subscribe(
         self, source: Source, topics: Sequence[str], group: str, *, lease: float = LEASE

@@ -25,7 +25,7 @@ from stranglerfig.foundation import clock, postgres, sql, tasks
 from stranglerfig.foundation.errors import FigError
 
 _queries = sql.load(__package__ or "")
-_TABLES = ("tables.sql", "groups_to_leases.sql", "batches.sql")
+TABLES = postgres.Tables("eventlog", __package__ or "", ("tables.sql", "groups_to_leases.sql", "batches.sql"))
 _CHANNEL = "fig_log"
 _POLL = 0.25
 _ATTEMPTS = 5
@@ -67,7 +67,7 @@ class PostgresLog(LeasedGroups):
         """Create or bring forward the tables."""
         await self._leases.migrate()
         async with self._session() as conn:
-            await postgres.migrate(conn, "eventlog", __package__ or "", _TABLES)
+            await postgres.migrate(conn, *TABLES)
 
     # Sessions
 

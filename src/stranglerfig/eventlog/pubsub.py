@@ -26,6 +26,7 @@ from stranglerfig.eventlog.pubsub_reader import Reader
 from stranglerfig.foundation import clock, ids, postgres, sql
 from stranglerfig.foundation.errors import FigError
 
+TABLES = postgres.Tables("pubsub", __package__ or "", ("pubsub_tables.sql",))
 _LEAST: Final = 600.0
 _MOST: Final = 31 * 86_400.0
 _PATIENCE: Final = 30.0
@@ -77,7 +78,7 @@ class PubSubLog(LeasedGroups):
         """Create or bring forward the tables of positions and of groups."""
         await self._leases.migrate()
         async with self._session(self._sequencer) as conn:
-            await postgres.migrate(conn, "pubsub", __package__ or "", ["pubsub_tables.sql"])
+            await postgres.migrate(conn, *TABLES)
 
     @asynccontextmanager
     async def _session(self, kept: postgres.Kept) -> AsyncIterator[postgres.Connection]:

@@ -10,6 +10,7 @@ from stranglerfig.extraction.ports import Entry
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.postgres import Connection
 
+TABLES = postgres.Tables("extraction_journal", __package__ or "", ("journal.sql",))
 _INSERT = "INSERT INTO fig.journal (context, epoch, direction, step, phase, detail) VALUES (%s, %s, %s, %s, %s, %s)"
 
 
@@ -22,7 +23,7 @@ class Journal:
 
     async def migrate(self) -> None:
         """Create or bring forward the table."""
-        await postgres.migrate(await self._session(), "extraction_journal", __package__ or "", ["journal.sql"])
+        await postgres.migrate(await self._session(), *TABLES)
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Append in order, in one transaction, on disk when it returns."""

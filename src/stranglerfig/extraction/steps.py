@@ -386,6 +386,10 @@ class Steps:
     async def recover(self, standing: Standing) -> None:
         """After a start: finish or undo a cut-over that was under way, end brown-outs, set the routes."""
         if _order(Place(Stage.SYNC)) <= _order(standing.place) < _order(Place(Stage.DONE)):
+            # Installed by an earlier version, perhaps: what comes now reads the rows as they are today.
+            for dsn in (self.parts.monolith_dsn, self.context.service_dsn):
+                async with sides.session(dsn, what="tables") as side:
+                    await side.bring_forward()
             standing = await self._switch.recover(standing)
             await self.tend(standing)
         await apply_routes(self.parts, self.store)

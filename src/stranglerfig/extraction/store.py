@@ -17,6 +17,7 @@ from stranglerfig.extraction.stages import Place, Stage
 from stranglerfig.foundation import postgres
 from stranglerfig.foundation.sql import load
 
+TABLES = postgres.Tables("extraction", __package__ or "", ("tables.sql", "asked.sql", "passing.sql"))
 _queries = load(__package__ or "", "trail.sql")
 
 
@@ -78,7 +79,7 @@ class Store:
     async def open(cls, dsn: str, *, what: str = "controller") -> Store:
         """Connect, and bring the tables forward."""
         conn = await postgres.connect(dsn, what=what)
-        await postgres.migrate(conn, "extraction", __package__ or "", ["tables.sql", "asked.sql", "passing.sql"])
+        await postgres.migrate(conn, *TABLES)
         await credentials.migrate(conn)
         return cls(conn)
 

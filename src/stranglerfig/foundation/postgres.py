@@ -12,12 +12,13 @@ import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import conninfo
 from psycopg.rows import TupleRow
 
+from stranglerfig.foundation import clock
 from stranglerfig.foundation.errors import FigError
 
 Connection = psycopg.AsyncConnection[TupleRow]
@@ -229,6 +230,19 @@ async def value(conn: Connection, query: str, params: Any = None) -> Any:
     return None if row is None else row[0]
 
 
+class Tables(NamedTuple):
+    """A room's own tables: what :func:`migrate` takes.
+
+    Attributes:
+        steps: SQL files beside ``package``. One that has landed is never edited: databases that have run it do not run
+            it again. What is to change is appended as a new step.
+    """
+
+    room: str
+    package: str
+    steps: tuple[str, ...]
+
+
 async def migrate(conn: Connection, room: str, package: str, steps: Sequence[str]) -> None:
     """Bring a room's own tables forward: each of ``steps`` (SQL files beside ``package``) runs once, in order.
 
@@ -252,15 +266,66 @@ async def migrate(conn: Connection, room: str, package: str, steps: Sequence[str
         )
         done = int(await value(conn, "SELECT coalesce(max(step), 0) FROM fig.migration WHERE room = %s", (room,)))
         if done > len(steps):
-            raise FigError(
-                "newer_schema",
-                f"the tables of '{room}' are at step {done}, this version knows {len(steps)}",
-                "Use the version of stranglerfig that wrote this data directory, or a later one.",
-                room=room,
-                found=done,
-                known=len(steps),
-            )
+            raise newer(room, done, len(steps))
         for number, file in enumerate(steps[done:], start=done + 1):
             sql = files(package).joinpath(file).read_text(encoding="utf-8")
             await conn.execute(sql)
             await conn.execute("INSERT INTO fig.migration (room, step, file) VALUES (%s, %s, %s)", (room, number, file))
+
+
+async def bring_forward(conn: Connection, rooms: Sequence[Tables], *, patience: float = 60.0) -> list[str]:
+    """:func:`migrate` for those of ``rooms`` that are in the database and behind; returns which these were.
+
+    All of them in one transaction. It waits a second for a lock, no longer, for whoever comes later waits behind it:
+    a monolith's writes, where the table is one that its guards read. Then it is tried again, for ``patience`` seconds.
+
+    Raises:
+        FigError: ``newer_schema``; ``tables_in_use`` when others kept a table for so long.
+    """
+    deadline = clock.monotonic() + patience
+    while True:
+        found = await steps_done(conn, [tables.room for tables in rooms])
+        for tables in rooms:
+            if found.get(tables.room, 0) > len(tables.steps):
+                raise newer(tables.room, found[tables.room], len(tables.steps))
+        behind = [tables for tables in rooms if 0 < found.get(tables.room, 0) < len(tables.steps)]
+        if not behind:
+            return []
+        names = [tables.room for tables in behind]
+        try:
+            async with conn.transaction():
+                await conn.execute("SET LOCAL lock_timeout = '1s'")
+                for tables in behind:
+                    await migrate(conn, *tables)
+            return names
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            if clock.monotonic() > deadline:
+                raise FigError(
+                    "tables_in_use",
+                    f"the tables of {', '.join(names)} could not be brought forward in {patience:g} s: others use them",
+                    "End what has a transaction open on that database (pg_stat_activity), and start again.",
+                    rooms=names,
+                    database=conn.info.dbname,
+                ) from error
+            await asyncio.sleep(0.2)
+
+
+async def steps_done(conn: Connection, rooms: Sequence[str]) -> dict[str, int]:
+    """The last step of each of ``rooms`` that has run; none of a room that is not there."""
+    if await value(conn, "SELECT to_regclass('fig.migration')") is None:
+        return {}
+    query = "SELECT room, max(step) FROM fig.migration WHERE room = ANY (%s) GROUP BY 1 ORDER BY 1"
+    return {str(room): int(step) for room, step in await fetch(conn, query, (list(rooms),))}
+
+
+def newer(room: str, found: int, known: int) -> FigError:
+    """A database that a later version wrote: it is left as it is."""
+    return FigError(
+        "newer_schema",
+        f"the tables of '{room}' are at step {found}, this version knows {known}: a later one wrote them",
+        "Use that version of stranglerfig, or a later one. There is no way back but a backup from before the upgrade,"
+        " and none once an extraction has gone on since.",
+        room=room,
+        found=found,
+        known=known,
+    )

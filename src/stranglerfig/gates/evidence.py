@@ -27,6 +27,7 @@ from stranglerfig.gates.model import (
 MOST_BLOCKS = 240
 """Blocks that evidence is read in at most: a long visit's are wider than a second."""
 
+TABLES = postgres.Tables("gates", __package__ or "", ("tables.sql",))
 _queries = sql.load(__package__ or "")
 
 
@@ -95,7 +96,7 @@ class EvidenceStore:
     async def migrate(self) -> None:
         """Create or bring forward the tables."""
         async with self._kept.session() as conn:
-            await postgres.migrate(conn, "gates", __package__ or "", ["tables.sql"])
+            await postgres.migrate(conn, *TABLES)
 
     async def offset(self, source: str) -> int:
         """How far ``source`` was read; 0 when never."""

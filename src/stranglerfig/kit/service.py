@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 P = TypeVar("P", bound=Projection)
 T = TypeVar("T")
-TABLES: Final = ("tables.sql", "personal.sql", "tenants.sql")
+TABLES = postgres.Tables("kit", __package__ or "", ("tables.sql", "personal.sql", "tenants.sql"))
 _BUILDS: Final = sql.SQL("GRANT USAGE, CREATE ON SCHEMA projections, public TO {role}")
 """Each build of a projection is a table, and what serves is a view."""
 KEEP: Final = timedelta(days=14)
@@ -110,7 +110,7 @@ class Service:
         self._reactions: dict[str, dict[str, list[Reaction]]] = defaultdict(lambda: defaultdict(list))
         self._keep = keep
         self._old = [queries.old_handled, queries.old_replies, queries.old_answers]
-        self._tables: dict[str, tuple[str, Sequence[str]]] = {"kit": (__package__ or "", TABLES)}
+        self._tables: dict[str, tuple[str, Sequence[str]]] = {TABLES.room: (TABLES.package, TABLES.steps)}
         self._projections: list[type[Projection]] = []
         self._beside: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._fit: dict[str, list[Callable[[], Awaitable[None]]]] = defaultdict(list)

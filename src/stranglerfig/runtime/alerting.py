@@ -24,6 +24,7 @@ from stranglerfig.telemetry import alerts, metrics
 from stranglerfig.telemetry.judging import Firing, Judge, Labels, Sample
 from stranglerfig.telemetry.notices import Notice, message
 
+TABLES = postgres.Tables("alerts", __package__ or "", ("alerts.sql",))
 log = logging.getLogger(__name__)
 
 EVERY = 5.0
@@ -70,7 +71,7 @@ class Book:
     async def migrate(self) -> None:
         """Create the table."""
         async with postgres.session(self.dsn, what="alerts") as conn:
-            await postgres.migrate(conn, "alerts", __package__ or "", ["alerts.sql"])
+            await postgres.migrate(conn, *TABLES)
 
     async def load(self) -> list[Notice]:
         """What was kept; alerts that this version knows no more are left out."""

@@ -21,7 +21,7 @@ from stranglerfig.foundation import clock, tasks
 from stranglerfig.foundation import postgres as postgres_sessions
 from stranglerfig.foundation.errors import FigError
 from stranglerfig.foundation.postgres import Kept
-from stranglerfig.runtime import logs, processes
+from stranglerfig.runtime import logs, processes, tables
 from stranglerfig.runtime.certificate import Keeper
 from stranglerfig.runtime.datadir import DataDirectory, port_is_free
 from stranglerfig.runtime.embedded import EmbeddedPostgres, free_port
@@ -167,7 +167,11 @@ def _serve_metrics(role: Role, *, alone: bool) -> Callable[[], None] | None:
 
 
 async def _await_control(dsn: str) -> None:
-    """Wait for the control database, which is started beside us."""
+    """Wait for the control database, which is started beside us, and have its tables as this version wants them.
+
+    Raises:
+        FigError: ``newer_schema``, ``tables_in_use``.
+    """
 
     async def there() -> bool:
         try:
@@ -177,6 +181,7 @@ async def _await_control(dsn: str) -> None:
             return False
 
     await clock.until(there, timeout=30, what="the control database", at_most=0.1)
+    await tables.bring_forward(dsn)
 
 
 def collect_rarely() -> None:

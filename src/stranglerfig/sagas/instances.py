@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from stranglerfig.foundation import sql
+from stranglerfig.foundation import postgres, sql
 from stranglerfig.kit import Service
 from stranglerfig.kit.aggregates import Aggregate
 from stranglerfig.kit.consumer import ATTEMPT
@@ -17,6 +17,7 @@ from stranglerfig.sagas.model import At, Definition, Phase, Saga, Status
 
 queries = sql.load(__package__ or "")
 
+TABLES = postgres.Tables("sagas", __package__ or "", ("tables.sql", "tenants.sql"))
 LONGEST_HISTORY: Final = 500
 _SPACE: Final = uuid.UUID("5f1d7f0e-0e5b-4b53-8d2c-0f8c2f0a7a11")
 _COMMAND = re.compile(r"(?:@[^/]+/)?saga:([^:]+):([0-9a-f-]{36}):(\w+):(\d+)(~undo)?(?:#\d+)?")
@@ -25,7 +26,7 @@ _COMMAND = re.compile(r"(?:@[^/]+/)?saga:([^:]+):([0-9a-f-]{36}):(\w+):(\d+)(~un
 def keep_tables(service: Service) -> None:
     """Have a service keep this room's tables in its database, and forget what is old in them."""
     old = [queries.old_sagas, queries.old_flow_events, queries.stray_flow_events]
-    service.keeps("sagas", __package__ or "", ["tables.sql", "tenants.sql"], old)
+    service.keeps(*TABLES, old)
 
 
 class Instance(Aggregate, table="fig.saga", id="id"):

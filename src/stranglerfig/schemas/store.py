@@ -34,7 +34,7 @@ LATEST = -1
 """A version's number that stands for the newest one in force."""
 BUSY = 10.0
 """Seconds that a change waits for another one of the same subject."""
-STEPS = ("tables.sql", "subjects.sql")
+TABLES = postgres.Tables("schemas", __package__ or "", ("tables.sql", "subjects.sql"))
 
 _queries = sql.load(__package__ or "")
 
@@ -56,7 +56,7 @@ class SchemaStore:
     async def prepare(self) -> None:
         """Create or bring forward the tables."""
         async with postgres.session(self._dsn, what="schemas") as conn:
-            await postgres.migrate(conn, "schemas", __package__ or "", STEPS)
+            await postgres.migrate(conn, *TABLES)
             async with conn.transaction():
                 await _digest_moved(conn)
 

@@ -51,6 +51,9 @@ PAUSE = 0.05
 """Seconds between two rounds: nobody waits for a derived event but for those before a marker."""
 SLICE = 500
 """Changes that are worked on at a time: rows are applied beside us by the same process, and shall not wait for long."""
+TABLES = postgres.Tables(
+    "sync_derived", __package__ or "", ("derived.sql", "wide_derived.sql", "derived_partitions.sql")
+)
 _log = logging.getLogger(__name__)
 
 
@@ -258,12 +261,7 @@ async def run(job: DeriveJob, log: EventLog, report: Report, *, urgent: asyncio.
             async with postgres.session(
                 job.scratch_dsn, what=f"derive {job.context}", options="-c synchronous_commit=off"
             ) as conn:
-                await postgres.migrate(
-                    conn,
-                    "sync_derived",
-                    __package__ or "",
-                    ["derived.sql", "wide_derived.sql", "derived_partitions.sql"],
-                )
+                await postgres.migrate(conn, *TABLES)
                 await _follow(job, log, conn, told, report, urgent)
         except (FigError, psycopg.Error, OSError) as error:
             _log.warning("derivation starts again: %s", error, extra={"action": "derive_restart"})

@@ -100,12 +100,14 @@ class SyncJob:
 _APPLIED = tuple(Applied.__slots__)
 
 
-_TABLES = ("target.sql", "wide_positions.sql", "partitions.sql", "conflicts.sql")
+TABLES = postgres.Tables(
+    "sync", __package__ or "", ("target.sql", "wide_positions.sql", "partitions.sql", "conflicts.sql")
+)
 
 
 async def prepare(conn: postgres.Connection) -> None:
     """Create or bring forward what sync keeps in a target database."""
-    await postgres.migrate(conn, "sync", __package__ or "", list(_TABLES))
+    await postgres.migrate(conn, *TABLES)
 
 
 @contextlib.asynccontextmanager

@@ -43,6 +43,7 @@ from stranglerfig.verification.model import (
 # Names and expressions come from the user's configuration and from catalogues, quoted; values are parameters.
 # ruff: noqa: S608
 
+TABLES = postgres.Tables("verification_rows", __package__ or "", ("rows_tables.sql",))
 _sql = load(__package__ or "", "rows.sql")
 
 Progress = Callable[[dict[str, Any]], Awaitable[None]]
@@ -570,7 +571,7 @@ def repair_body(
 
 async def migrate(conn: postgres.Connection) -> None:
     """Create or bring forward ``fig.verification`` in the control database."""
-    await postgres.migrate(conn, "verification_rows", __package__ or "", ["rows_tables.sql"])
+    await postgres.migrate(conn, *TABLES)
 
 
 class Verifications:

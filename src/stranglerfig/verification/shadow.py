@@ -41,6 +41,7 @@ from stranglerfig.verification.answers import (
 from stranglerfig.verification.settings import ShadowSettings
 
 log = logging.getLogger(__name__)
+TABLES = postgres.Tables("verification_answers", __package__ or "", ("answers_tables.sql",))
 _sql = load(__package__ or "", "shadow.sql")
 
 ROUTE = "x-fig-route"
@@ -531,7 +532,7 @@ async def serve_shadow(
 
 async def migrate(conn: Connection) -> None:
     """The comparator's tables in the control database."""
-    await postgres.migrate(conn, "verification_answers", __package__ or "", ["answers_tables.sql"])
+    await postgres.migrate(conn, *TABLES)
 
 
 async def counts(conn: Connection, context: str, since: datetime) -> Counts:

@@ -56,6 +56,9 @@ class MariaDBSide:
     async def show_life(self) -> None:  # noqa: D102
         await self._conn.execute("SELECT 1")
 
+    async def bring_forward(self) -> None:
+        """Nothing: what is ours in a MariaDB has had one shape so far."""
+
     async def install(  # noqa: D102
         self, context: str, *, side: Side, owner: bool, tables: Sequence[str], enforcing: bool
     ) -> Ownership:
