@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo demo-kafka demo-wheel wheel sbom test faults fuzz lint types-web bench docs web lock clean
+.PHONY: help setup demo demo-kafka demo-wheel wheel sbom test faults upgrade upgrade-states fuzz lint types-web bench docs web lock clean
 
 help:  ## What there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,15 @@ test: setup  ## All tests but the slow faults, with coverage
 
 faults: setup  ## Kill each process and controller at each step, on a running shop (half an hour)
 	@$(BIN)/pytest $(FAULTS) $(ARGS)
+
+upgrade: setup  ## Change over to this fig from that of FROM=REVISION, under load (options: ARGS="--stage reads")
+	@$(BIN)/python -m tests.upgrade_live $(FROM) $(ARGS)
+
+upgrade-states: setup  ## Keep what the fig of REVISION=... leaves in the midst of a cut-over (ARGS=--all: in every stage)
+	@old=$$(mktemp -d -t fig-old-XXXXXX) && trap 'rm -rf "$$old"' EXIT && chmod 755 "$$old" && \
+	git archive $(REVISION) src examples tests | tar -x -C "$$old" && \
+	PYTHONPATH="$$old/src:$$old:$$old/tests/acceptance" $(BIN)/python tests/upgrade_freeze.py \
+	  "tests/upgrade_states/$$(git rev-parse --short=7 $(REVISION))" $(ARGS)
 
 fuzz: setup  ## Altered messages for all that reads foreign bytes, ten million of each kind (options: make fuzz ARGS="decoder --seed 7")
 	@$(BIN)/python -m tests.fuzz --count 10000000 $(ARGS)

@@ -25,6 +25,7 @@ from stranglerfig.runtime.embedded import EmbeddedPostgres
 
 AHEAD = 12 * SEGMENT
 """Where the sources' WAL begins: beyond what a test's server has written when it takes a frozen database up."""
+WHOLE = ("control", "monolith", "service")
 SLOWLY = 12.0
 """Requests a second: as few as the gates' evidence lets pass in a while."""
 
@@ -66,7 +67,7 @@ class Freezer:
         self.quiet()
         said = self.said()
         self.shop.fig("down")
-        self.keep(name, said)
+        self.keep(name, said, "control")
         self.shop.up()
         self.shop.estate.steer(rate=SLOWLY)
 
@@ -86,7 +87,7 @@ class Freezer:
             asked.end()
         shop.silent()
         until(lambda: shop.data.holder() is None, "fig to be gone", 30)
-        self.keep(name, said)
+        self.keep(name, said, *WHOLE)
         shop.up()
         until(lambda: shop.place() == WRITES, "the cut-over's end", 60)
         shop.estate.steer(rate=SLOWLY)
@@ -98,8 +99,8 @@ class Freezer:
             "audit": self.shop.fig("audit", "--last", "1000")["list"] if self.audited else [],
         }
 
-    def keep(self, name: str, said: dict[str, Any]) -> None:
-        """Dump the three databases, with what this ``fig`` said of them."""
+    def keep(self, name: str, said: dict[str, Any], *kept: str) -> None:
+        """Dump the databases ``kept``, with what this ``fig`` said of them."""
         shop, estate = self.shop, self.shop.estate
         server = EmbeddedPostgres(shop.data.path / "postgres")
         server.start()
@@ -120,12 +121,8 @@ class Freezer:
                 "ownership": shop.ownership() if self._owned() else {},
                 "sources": {"monolith": facts(estate.monolith_dsn), "service": facts(estate.service_dsn)},
             }
-            databases = {
-                "control": shop.control,
-                "monolith": estate.monolith_dsn,
-                "service": estate.service_dsn,
-            }
-            texts = {each: dump(dsn, addresses) for each, dsn in databases.items()}
+            databases = dict(zip(WHOLE, (shop.control, estate.monolith_dsn, estate.service_dsn), strict=True))
+            texts = {each: dump(databases[each], addresses) for each in kept}
             write(self.out / name, texts, json.loads(veiled(json.dumps(said, default=str), addresses)))
         finally:
             server.stop()

@@ -50,10 +50,12 @@ def _show(fig: Fig) -> None:
     from stranglerfig.runtime.datadir import DataDirectory
     from stranglerfig.runtime.wiring import envoy_control
 
+    control = fig.control  # first: says that nothing runs, or is of another version
+
     async def seen() -> Look:
         envoy = envoy_control(fig.project, DataDirectory(fig.project.data_directory).ports())
         try:
-            return await look(fig.control, [*fig.project.extractions], fig.project.estate.facade.quiet, envoy)
+            return await look(control, [*fig.project.extractions], fig.project.estate.facade.quiet, envoy)
         finally:
             await envoy.close()
 

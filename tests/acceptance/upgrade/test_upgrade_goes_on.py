@@ -92,3 +92,16 @@ def test_a_cut_over_that_an_earlier_version_began_is_finished_and_taken_back(tha
     with shop.quiet():
         assert not shop.failures, shop.failures[:3]
     assert shop.fig("verify", CONTEXT)["differences"] == 0
+
+    a_later_version_is_left_alone(shop)
+
+
+def a_later_version_is_left_alone(shop: Shop) -> None:
+    """As this version meets it that was started again by mistake: nothing starts, nothing changes."""
+    with psycopg.connect(shop.control) as conn:
+        conn.execute("INSERT INTO fig.migration (room, step, file) VALUES ('extraction', 99, 'later.sql')")
+    assert shop.refusal("status").code == "newer_schema"
+    shop.fig("down")
+    refused = shop.refusal("up", "--detach")
+    assert refused.code == "newer_schema" and "99" in refused.message and shop.data.holder() is None
+    assert shop.owner() == "monolith"
