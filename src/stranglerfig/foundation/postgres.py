@@ -280,14 +280,11 @@ async def bring_forward(conn: Connection, rooms: Sequence[Tables], *, patience: 
     a monolith's writes, where the table is one that its guards read. Then it is tried again, for ``patience`` seconds.
 
     Raises:
-        FigError: ``newer_schema``; ``tables_in_use`` when others kept a table for so long.
+        FigError: ``newer_schema``; ``upgrade_blocked`` when others kept a table for so long.
     """
     deadline = clock.monotonic() + patience
     while True:
-        found = await steps_done(conn, [tables.room for tables in rooms])
-        for tables in rooms:
-            if found.get(tables.room, 0) > len(tables.steps):
-                raise newer(tables.room, found[tables.room], len(tables.steps))
+        found = await require_known(conn, rooms)
         behind = [tables for tables in rooms if 0 < found.get(tables.room, 0) < len(tables.steps)]
         if not behind:
             return []
@@ -301,13 +298,26 @@ async def bring_forward(conn: Connection, rooms: Sequence[Tables], *, patience: 
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             if clock.monotonic() > deadline:
                 raise FigError(
-                    "tables_in_use",
+                    "upgrade_blocked",
                     f"the tables of {', '.join(names)} could not be brought forward in {patience:g} s: others use them",
                     "End what has a transaction open on that database (pg_stat_activity), and start again.",
                     rooms=names,
                     database=conn.info.dbname,
                 ) from error
             await asyncio.sleep(0.2)
+
+
+async def require_known(conn: Connection, rooms: Sequence[Tables]) -> dict[str, int]:
+    """The last step of each of ``rooms`` that has run; changes nothing.
+
+    Raises:
+        FigError: ``newer_schema``.
+    """
+    found = await steps_done(conn, [tables.room for tables in rooms])
+    for tables in rooms:
+        if found.get(tables.room, 0) > len(tables.steps):
+            raise newer(tables.room, found[tables.room], len(tables.steps))
+    return found
 
 
 async def steps_done(conn: Connection, rooms: Sequence[str]) -> dict[str, int]:

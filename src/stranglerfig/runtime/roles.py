@@ -170,7 +170,7 @@ async def _await_control(dsn: str) -> None:
     """Wait for the control database, which is started beside us, and have its tables as this version wants them.
 
     Raises:
-        FigError: ``newer_schema``, ``tables_in_use``.
+        FigError: ``newer_schema``, ``upgrade_blocked``.
     """
 
     async def there() -> bool:

@@ -38,12 +38,16 @@ async def each(project: Project, only: str | None, has: Has) -> AsyncIterator[tu
     """A session with each service's database that keeps what ``has`` asks for.
 
     Raises:
-        FigError: ``unknown_service``, ``database_unreachable``; ``nothing_kept`` when none has it.
+        FigError: ``unknown_service``, ``database_unreachable``, ``newer_schema``; ``nothing_kept`` when none has it.
     """
+    from stranglerfig.kit import service
+    from stranglerfig.sagas import instances
+
     names = databases(project, only)
     there = 0
     for name, dsn in names.items():
         async with postgres.session(dsn, what="cli") as conn:
+            await postgres.require_known(conn, (service.TABLES, instances.TABLES))
             if await has(conn):
                 there += 1
                 yield name, conn

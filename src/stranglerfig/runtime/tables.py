@@ -46,7 +46,7 @@ async def bring_forward(dsn: str) -> None:
     Rooms that are not there are made by who needs them first.
 
     Raises:
-        FigError: ``newer_schema``; ``tables_in_use``.
+        FigError: ``newer_schema``; ``upgrade_blocked``.
     """
     async with postgres.session(dsn, what="tables") as conn:
         found = await postgres.steps_done(conn, [*ROOMS])

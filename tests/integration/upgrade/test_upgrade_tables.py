@@ -251,7 +251,7 @@ async def test_nobody_waits_long_behind_one_that_waits(thawed: Callable[..., str
             async with sessions.session(dsn, what="test") as conn:
                 behind = [tables.tables_of(room) for room in made if room in tables.ROOMS]
                 await sessions.bring_forward(conn, behind, patience=1)
-        assert kept.value.code == "tables_in_use" and "pg_stat_activity" in kept.value.remedy
+        assert kept.value.code == "upgrade_blocked" and "pg_stat_activity" in kept.value.remedy
     finally:
         holder.close()
     await forward
@@ -316,6 +316,23 @@ async def test_every_command_refuses_what_a_later_version_wrote(
             assert (status, error.get("code")) == (2, "newer_schema"), (command, said)
             assert room in error["message"] and "version of stranglerfig" in error["remedy"]
     assert upgrade_frozen.dump(dsn, {}) == before
+
+
+async def test_a_service_that_a_later_kit_upgraded_is_left_alone(thawed: Callable[..., str], tmp_path: Path) -> None:
+    control = thawed(BEFORE_ACCESS)
+    await tables.bring_forward(control)
+    dsn = thawed(BEFORE_ACCESS, "service")
+    asker = Asker(tmp_path, control)
+    asker.environment["INVENTORY_FIG_DSN"] = dsn
+    asking = (("saga", "list", "--service", "inventory"), ("events", "parked", "--service", "inventory"))
+    assert {(asker(*command)[1].get("error") or {}).get("code") for command in asking}.isdisjoint(
+        {"usage", "newer_schema"}
+    )
+    with psycopg.connect(dsn) as conn:
+        conn.execute("INSERT INTO fig.migration (room, step, file) VALUES ('kit', 9, 'later.sql')")
+    for command in asking:
+        status, said = asker(*command)
+        assert (status, said["error"]["code"]) == (2, "newer_schema") and "kit" in said["error"]["message"], command
 
 
 async def test_a_process_refuses_a_later_room_before_it_touches_an_earlier_one(thawed: Callable[..., str]) -> None:
