@@ -34,8 +34,9 @@ MOMENTS = upgrade_frozen.moments()
 WRITES = next(moment for moment in MOMENTS if moment.name.endswith("/writes"))
 EVIDENCE = {
     **dict.fromkeys(("samples", "shadow_samples", "latency_samples", "lag_samples", "no_worse_samples"), 60),
-    **dict.fromkeys(("guard_samples", "shadow_share", "quiet_seconds", "brownout_seconds", "watch_seconds"), 11),
-    **dict.fromkeys(("error_below", "shadow_below", "latency_share", "lag_share", "margin"), 0.3),
+    **dict.fromkeys(("margin", "guard_samples", "quiet_seconds", "brownout_seconds", "watch_seconds"), 10),
+    **dict.fromkeys(("error_below", "shadow_below", "latency_share", "lag_share"), 0.3),
+    "shadow_share": 100,
 }
 """What the templates of the shop's project leave open."""
 BEFORE_ACCESS = next(moment for moment in MOMENTS if moment.steps("control").get("extraction") == 1)
