@@ -114,6 +114,7 @@ class Freezer:
                 "facade": f"127.0.0.1:{estate.facade_port}",
                 "project": str(estate.project),
                 "root": str(estate.root),
+                "environment": sys.prefix,
                 "person": f"{getpass.getuser()}@{socket.gethostname()}",
             }
             said |= {

@@ -48,7 +48,6 @@ def thawed(moment: Moment) -> Iterator[Shop]:
             "facade": f"127.0.0.1:{estate.facade_port}",
             "project": str(estate.project),
             "root": str(estate.root),
-            "person": "{{person}}",
         }
         upgrade_frozen.restore(moment.sql("control"), control.create_database("fig"), addresses)
         control.stop()
