@@ -7,6 +7,7 @@ from typing import NamedTuple
 STEP = 15
 """Seconds between two values of a series."""
 GIB = 2**30
+DAY = 86_400
 
 
 class Case(NamedTuple):
@@ -51,6 +52,20 @@ _TABLE: list[tuple[str, str, dict[str, str], list[float], list[list[float]]]] = 
         [[0, 15, 30, 30, 30], [0, 15, 30, 45, 60, 75, 90, 105, 120]],
     ),
     ("FigDatabaseDown", "fig_database_up", {"database": "control"}, [1, 0, 0, 0], [[1, 0, 0], [0, 0, 0, 1]]),
+    (
+        "FigCertificateRunsOut",
+        "fig_certificate_left_seconds",
+        {"certificate": "facade.tls.certificate"},
+        [15 * DAY, *steady(13 * DAY, 5)],
+        [[14.1 * DAY] * 30, [*steady(13 * DAY, 4), 90 * DAY]],
+    ),
+    (
+        "FigCertificateIsOut",
+        "fig_certificate_left_seconds",
+        {"certificate": "monolith.tls.ca"},
+        [3 * DAY, *steady(-60, 5)],
+        [[2.5 * DAY] * 30, [*steady(DAY, 4), 90 * DAY]],
+    ),
     (
         "FigClockSkew",
         "fig_clock_skew_seconds",

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from stranglerfig.access.model import Role
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.cli.saga import service_option
@@ -53,8 +55,10 @@ def destroy(fig: Fig, subject: str, service: str | None, confirm: str | None, dr
             )
         (row,) = rows
         if row["destroyed_at"] is None and not dry_run:
-            async for _, conn in each(fig.project, row["service"], operating.keeps_keys):
-                row |= await operating.destroy_key(conn, subject)
+            # Whose key it was stands in no trail: it is kept for years.
+            async with acting(fig, "personal-destroy", {"service": row["service"]}, role=Role.APPROVER):
+                async for _, conn in each(fig.project, row["service"], operating.keeps_keys):
+                    row |= await operating.destroy_key(conn, subject)
         return row
 
     row = fig.run(work())

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.cli.saga import service_option
@@ -69,8 +70,9 @@ def rebuild(fig: Fig, name: str, service: str | None, dry_run: bool) -> None:
             raise FigError(
                 "unknown_projection", f"'{name}': {known}", "See fig projection list; choose by --service.", name=name
             )
-        async for _, conn in each(fig.project, owners[0], operating.is_kept_here):
-            return {"service": owners[0]} | await operating.rebuild(conn, name, dry_run=dry_run)
+        async with acting(fig, "projection-rebuild", {"projection": name, "service": owners[0]}, harmless=dry_run):
+            async for _, conn in each(fig.project, owners[0], operating.is_kept_here):
+                return {"service": owners[0]} | await operating.rebuild(conn, name, dry_run=dry_run)
         raise AssertionError("it was there a moment ago")
 
     done = fig.run(work())

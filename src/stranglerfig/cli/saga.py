@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.extraction import asker, dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.cli.render import details
@@ -124,7 +125,11 @@ def _decide(fig: Fig, ids: tuple[str, ...], service: str | None, word: Literal["
                     done.append(await operating.ask(conn, id, word, asker()))
         return done
 
-    rows = fig.run(work())
+    async def permitted() -> list[dict[str, Any]]:
+        async with acting(fig, f"saga-{word}", {"sagas": list(ids)}, harmless=dry):
+            return await work()
+
+    rows = fig.run(permitted())
     said = {"retry": "tried again", "resolve": "counted as done"}[word]
     fig.print(
         {"decided": word, "sagas": rows, "dry_run": dry},

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig, dumps
 from stranglerfig.foundation import tasks
@@ -186,6 +187,7 @@ def register(
 
     asked = given(file, kind, references)
     wanted = _level(level)
+    elsewhere = click.get_current_context().meta.get(REGISTRY) is not None  # that registry's own to decide
 
     async def work() -> dict[str, Any]:
         async with opened(fig) as registry:
@@ -194,7 +196,8 @@ def register(
                 raise _break(estate.explained(subject, problems, groups), subject, problems, groups)
             if dry_run:
                 return {"subject": subject, "dry_run": True}
-            found = await registry.register(subject, asked, by=by, normalize=normalize, level=wanted)
+            async with acting(fig, "schema-register", {"subject": subject, "by": by}, harmless=elsewhere):
+                found = await registry.register(subject, asked, by=by, normalize=normalize, level=wanted)
             return {"subject": subject, "version": found.version, "id": found.id, "dry_run": False}
 
     result = fig.run(work())

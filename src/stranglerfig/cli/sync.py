@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from stranglerfig.changes.model import Direction
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.codes import catalogue
 from stranglerfig.cli.extraction import ask, dry_run_option
 from stranglerfig.cli.main import Fig
@@ -86,14 +87,16 @@ def _decide(
     from stranglerfig.runtime import parked as store
 
     async def all_of_them() -> list[dict[str, Any]]:
-        return list(
-            await asyncio.gather(
-                *(
-                    store.decide(fig.project, context, Direction(direction), number, how, dry_run=dry_run)
-                    for number in numbers
+        details = {"changes": list(numbers), "direction": direction}
+        async with acting(fig, f"sync-{how}", details, context=context, harmless=dry_run):
+            return list(
+                await asyncio.gather(
+                    *(
+                        store.decide(fig.project, context, Direction(direction), number, how, dry_run=dry_run)
+                        for number in numbers
+                    )
                 )
             )
-        )
 
     rows = fig.run(all_of_them())
     word = {"skip": "left out", "retry": "tried once more"}[how]

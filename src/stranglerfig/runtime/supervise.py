@@ -18,7 +18,7 @@ from stranglerfig.eventlog import describe
 from stranglerfig.extraction.turns import between_cut_overs
 from stranglerfig.foundation import clock, postgres, tasks
 from stranglerfig.foundation.errors import FigError
-from stranglerfig.runtime import certificate, processes
+from stranglerfig.runtime import certificate, expiry, processes
 from stranglerfig.runtime.children import Children
 from stranglerfig.runtime.datadir import PORTS, DataDirectory, port_is_free
 from stranglerfig.runtime.places import control_dsn, registry_url
@@ -117,7 +117,7 @@ class Supervisor:
         metrics.BUILD.labels(stranglerfig.__version__).set(1)
         stopped = tasks.spawn(stop.wait(), name="stop asked")
         started = tasks.spawn(self._try_start(), name="start")
-        followed = None
+        beside: list[asyncio.Task[None]] = []
         try:
             await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)
             if not started.done():
@@ -127,11 +127,12 @@ class Supervisor:
             self._ready = True
             self._say()
             ready(clock.monotonic() - self._begun)
-            followed = tasks.spawn(tasks.supervise(self._follow, name="extraction.yaml"), name="extraction.yaml")
+            for name, work in (("extraction.yaml", self._follow), ("certificates", self._expiries)):
+                beside.append(tasks.spawn(tasks.supervise(work, name=name), name=name))
             await stop.wait()
         finally:
-            if followed is not None:
-                await tasks.stop(followed)
+            for task in beside:
+                await tasks.stop(task)
             await tasks.stop(stopped)
             await tasks.stop(started)
             await self._children.end()
@@ -189,6 +190,18 @@ class Supervisor:
                         await self._renew(found)
         finally:
             await flows.close()
+
+    async def _expiries(self) -> None:
+        """Say how long each certificate is valid still."""
+        shown: set[str] = set()
+        while True:
+            found = await asyncio.to_thread(expiry.left, self._project)
+            for name in shown - found.keys():
+                metrics.CERTIFICATE_LEFT.remove(name)
+            for name, seconds in found.items():
+                metrics.CERTIFICATE_LEFT.labels(name).set(seconds)
+            shown = set(found)
+            await asyncio.sleep(expiry.EVERY)
 
     async def _renew(self, project: Project) -> None:
         """Run ``project`` instead: what knows the contexts is begun anew, the controller last; Envoy stays."""

@@ -17,6 +17,7 @@ JOB = "fig"
 """The Prometheus job under which a project's processes are scraped."""
 GUIDE = "docs/how-to/answer-alerts.md"
 _MINUTE = 60.0
+_DAY = 86_400.0
 _GIB = 2**30
 
 
@@ -132,6 +133,25 @@ ALL: tuple[Alert, ...] = (
         "The database of {database} and the controller differ by {value} s: latencies between them are wrong by that.",
         over=0.5,
         hold=2 * _MINUTE,
+    ),
+    Alert(
+        "FigCertificateRunsOut",
+        "fig_certificate_left_seconds",
+        ("certificate",),
+        "A certificate runs out: {certificate}",
+        "What {certificate} names is valid for {value} s more, less than two weeks.",
+        under=14 * _DAY,
+        hold=5 * _MINUTE,
+    ),
+    Alert(
+        "FigCertificateIsOut",
+        "fig_certificate_left_seconds",
+        ("certificate",),
+        "A certificate is out, or nearly: {certificate}",
+        "What {certificate} names is valid for {value} s more, less than two days: connections fail from then on.",
+        severity="critical",
+        under=2 * _DAY,
+        hold=5 * _MINUTE,
     ),
     # capture and sync
     Alert(

@@ -35,6 +35,13 @@ ALL: tuple[Measure, ...] = (
     # fig up
     Measure("fig_process_up", "up", "gauge", ("process",), "1 while the process is ready."),
     Measure("fig_process_restarts_total", "up", "counter", ("process",), "How often the process was started again."),
+    Measure(
+        "fig_certificate_left_seconds",
+        "up",
+        "gauge",
+        ("certificate",),
+        "Until the certificate runs out that this key of a file or an address names; below 0 it has.",
+    ),
     # capture
     Measure("fig_capture_changes_total", "capture", "counter", _FLOW, "Changes read from the source."),
     Measure("fig_capture_transactions_total", "capture", "counter", _FLOW, "Transactions read from the source."),

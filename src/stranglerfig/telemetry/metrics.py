@@ -111,6 +111,7 @@ GATE_STARVING = gauge("fig_gate_starving_seconds")
 LOOKED = gauge("fig_controller_looked_timestamp_seconds")
 DATABASE_UP = gauge("fig_database_up")
 CLOCK_SKEW = gauge("fig_clock_skew_seconds")
+CERTIFICATE_LEFT = gauge("fig_certificate_left_seconds")
 SUBSCRIPTION_LAG = gauge("fig_service_subscription_lag_messages")
 # services
 HANDLED = counter("fig_service_handled_total", SERVICE)

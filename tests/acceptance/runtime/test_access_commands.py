@@ -71,6 +71,8 @@ def project(tmp_path: Path, postgres: Server, postgres_b: Server) -> Iterator[Pr
 
 def test_a_token_decides_what_a_command_line_may(project: Project) -> None:
     assert project.refusal("advance", "things") == (3, "token_missing")
+    # What goes to a database without the controller is held to the same.
+    assert project.refusal("sync", "skip", "things", "1") == (3, "token_missing")
     tokens = {}
     for name, role in (("vera", "viewer"), ("otto", "operator"), ("anna", "approver")):
         made = project.json("token", "create", name, "--role", role, "--expires", "30d")
@@ -83,12 +85,16 @@ def test_a_token_decides_what_a_command_line_may(project: Project) -> None:
 
     project.token = tokens["vera"]
     assert project.refusal("advance", "things") == (3, "not_permitted")
+    assert project.refusal("events", "discard", "1") == (3, "not_permitted")
+    assert project.fig("sync", "parked", "things").returncode == 0
     assert project.refusal("token", "create", "me", "--role", "approver") == (3, "not_permitted")
     project.token = None
     assert project.refusal("token", "create", "me", "--role", "approver") == (3, "token_missing")
     project.token = tokens["otto"]
     assert project.refusal("advance", "things") == (3, "approvals_missing")
     assert project.refusal("approve", "things", "build") == (3, "not_permitted")
+    assert project.refusal("events", "discard", "1")[1] == "nothing_kept"
+    assert project.refusal("personal", "destroy", "4711", "--confirm", "4711")[1] == "nothing_kept"
     project.token = tokens["anna"]
     project.json("approve", "things", "build")
     (given,) = project.json("approvals", "things")
@@ -103,7 +109,9 @@ def test_a_token_decides_what_a_command_line_may(project: Project) -> None:
     assert ("vera", "advance", "not_permitted") in refused and ("otto", "approve", "not_permitted") in refused
     assert [(action, code) for _, action, code in refused] == [
         ("advance", "token_missing"),
+        ("sync-skip", "token_missing"),
         ("advance", "not_permitted"),
+        ("events-discard", "not_permitted"),
         ("token-create", "not_permitted"),
         ("token-create", "token_missing"),
         ("advance", "approvals_missing"),
@@ -111,6 +119,7 @@ def test_a_token_decides_what_a_command_line_may(project: Project) -> None:
         ("advance", "approvals_missing"),
         ("rollback", "token_refused"),
     ]
+    assert [(row["name"], row["code"]) for row in trail if row["outcome"] == "failed"] == [("otto", "nothing_kept")]
     assert all("pid " in row["origin"] for row in trail)
     assert project.json("audit", "--verify")["lines"] == len(trail)
     said = "".join(file.read_text(errors="replace") for file in project.directory.rglob("*.log")) + json.dumps(trail)

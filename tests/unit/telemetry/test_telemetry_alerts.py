@@ -33,7 +33,8 @@ def judged(case: Case) -> list[judging.Firing]:
     for number, value in enumerate(case.values):
         sample = Sample(case.metric, {"estate": "shop", **case.labels}, value)
         found = judge.look(number * STEP, [sample])
-    return found
+    # Another bound of the same metric is another case's.
+    return [each for each in found if each.alert.name == case.alert or each.alert.metric != case.metric]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}-{'fires' if case.fires else 'silent'}")

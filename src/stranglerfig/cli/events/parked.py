@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.extraction import dry_run_option
 from stranglerfig.cli.main import Fig
 from stranglerfig.cli.render import details
@@ -98,7 +99,10 @@ def inspect(fig: Fig, number: int, service: str | None) -> None:
 
 def _decide(fig: Fig, numbers: tuple[int, ...], service: str | None, act: Act, said: str, dry_run: bool) -> None:
     async def work() -> list[dict[str, Any]]:
-        return [await _on(fig, service, number, _nothing if dry_run else act) for number in numbers]
+        async with acting(
+            fig, f"events-{act.__name__}", {"parked": list(numbers), "service": service}, harmless=dry_run
+        ):
+            return [await _on(fig, service, number, _nothing if dry_run else act) for number in numbers]
 
     rows = fig.run(work())
     word = "would be" if dry_run else "is"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stranglerfig.cli.acting import acting
 from stranglerfig.cli.events.export import form_of, to_file
 from stranglerfig.cli.events.opened import asked, filter_options, found, opened, window_of, window_options
 from stranglerfig.cli.extraction import dry_run_option
@@ -65,13 +67,27 @@ def replay(
                 "a group reads on from where it is moved to: it takes no --until and no filters",
                 "Copy what you want with --to-topic, and have the group read that.",
             )
-        fig.print(*fig.run(_to_group(fig, topic, group, window, again, dry_run)))
+        fig.print(
+            *fig.run(_permitted(fig, topic, group, dry_run, _to_group(fig, topic, group, window, again, dry_run)))
+        )
     elif again:
         raise FigError("usage", "--again is for a group", "Give --group, or leave --again out.")
     elif to_topic == topic:
         raise FigError("usage", "a topic is not copied into itself", "Name another topic.")
     else:
-        fig.print(*fig.run(_copied(fig, topic, window, wanted, to_file, to_topic, force=force, dry_run=dry_run)))
+        copied = _copied(fig, topic, window, wanted, to_file, to_topic, force=force, dry_run=dry_run)
+        # A copy into a file changes nothing of anybody's.
+        fig.print(*fig.run(_permitted(fig, topic, to_topic, dry_run or to_topic is None, copied)))
+
+
+async def _permitted(
+    fig: Fig, topic: str, to: str | None, harmless: bool, work: Coroutine[Any, Any, tuple[dict[str, Any], str]]
+) -> tuple[dict[str, Any], str]:
+    try:
+        async with acting(fig, "events-replay", {"topic": topic, "to": to}, harmless=harmless):
+            return await work
+    finally:
+        work.close()  # where it was refused, it was never begun
 
 
 async def _to_group(
