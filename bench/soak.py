@@ -55,7 +55,7 @@ KINDS = {
     "kept": Kind("MB", float("inf"), 10_240.0),
 }
 KEPT = ("control: fig.log_", "envoy: access.log")
-"""What is kept: all events of a log in PostgreSQL, where nothing expires them yet; the access log up to its rotation."""
+"""What is kept: all events of a log in PostgreSQL, where none expires yet; the access log up to its rotation."""
 SLOTS = """
 SELECT slot_name::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8 FROM pg_replication_slots
  WHERE restart_lsn IS NOT NULL
@@ -113,7 +113,8 @@ def _result(kind: str, slopes: Mapping[tuple[str, str], Slope], how: str, failed
             )
     return Result(
         f"soak_{kind}", worst.high, f"{unit}/h", target=None if kind == "kept" else tolerance,
-        note=f"what the fastest of {len(own)} series may grow by, at 99 % ({unclear} unclear), {how}; " + ("; ".join(told) or "all flat"),
+        note=f"by how much the fastest of {len(own)} series may grow, at 99 % ({unclear} unclear), {how}; "
+        + ("; ".join(told) or "all flat"),
         failed=f"{failed} requests failed" if failed else "",
     )  # fmt: skip
 
