@@ -55,7 +55,7 @@ KINDS = {
     "kept": Kind("MB", float("inf"), 10_240.0),
 }
 KEPT = ("control: fig.log_", "envoy: access.log")
-"""What is kept by design: the log's events for as long as their topic says, the access log up to its rotation."""
+"""What is kept: all events of a log in PostgreSQL, where none expires yet; the access log up to its rotation."""
 SLOTS = """
 SELECT slot_name::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8 FROM pg_replication_slots
  WHERE restart_lsn IS NOT NULL
@@ -69,7 +69,7 @@ Sample = dict[tuple[str, str], float]
 
 
 def flat(context: Context) -> list[Result]:
-    """Each kind's worst slope; what grows is named with its interval."""
+    """By how much the worst of each kind may grow, the upper end of its slope's interval; what grows is named."""
     seconds = context.seconds(SECONDS)
     every = min(EVERY, seconds * (1 - WARM_UP) / BLOCKS / 3)
     with shop(context, items=context.rows(20_000), catalogue=True) as (estate, fig):
@@ -89,22 +89,18 @@ def flat(context: Context) -> list[Result]:
 
 
 def judged(times: list[float], samples: Iterable[Sample]) -> dict[tuple[str, str], Slope]:
-    """The slope of each series that was there all the time."""
-    series: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for sample in samples:
-        for key, value in sample.items():
-            series[key].append(value)
+    """The slope of each series; where there was nothing of it (yet), it was nothing."""
+    looks = list(samples)
     return {
-        key: slope(times, values, KINDS[key[0]].tolerance)
-        for key, values in sorted(series.items())
-        if len(values) == len(times)
+        key: slope(times, [sample.get(key, 0.0) for sample in looks], KINDS[key[0]].tolerance)
+        for key in sorted({key for sample in looks for key in sample})
     }
 
 
 def _result(kind: str, slopes: Mapping[tuple[str, str], Slope], how: str, failed: float) -> Result:
     own = {name: found for (each, name), found in slopes.items() if each == kind}
     unit, tolerance, room = KINDS[kind]
-    worst = max(own.values(), key=lambda found: found.per_hour)
+    worst = max(own.values(), key=lambda found: found.high)
     unclear = sum(found.verdict == "unclear" for found in own.values())
     told = []
     for name, found in sorted(own.items(), key=lambda item: -item[1].high):
@@ -116,8 +112,9 @@ def _result(kind: str, slopes: Mapping[tuple[str, str], Slope], how: str, failed
                 f" {unit}/h at {found.level:,.1f}{until}"
             )
     return Result(
-        f"soak_{kind}", worst.per_hour, f"{unit}/h", target=None if kind == "kept" else tolerance,
-        note=f"the fastest of {len(own)} series ({unclear} unclear), {how}; " + ("; ".join(told) or "all flat"),
+        f"soak_{kind}", worst.high, f"{unit}/h", target=None if kind == "kept" else tolerance,
+        note=f"by how much the fastest of {len(own)} series may grow, at 99 % ({unclear} unclear), {how}; "
+        + ("; ".join(told) or "all flat"),
         failed=f"{failed} requests failed" if failed else "",
     )  # fmt: skip
 
